@@ -1,0 +1,112 @@
+"""Pictures from disk: any depth and channel count, EXIF rotation, shrunk while decoding where they are huge."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# Refused above this, before memory is taken: OpenCV's own limit is 2**30 pixels. Read on cv2's first import.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 ** 30))
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+from posecascade.errors import InputError  # noqa: E402
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture on disk.
+
+    Attributes:
+        path: the file.
+        upright: turn it as its EXIF tag says, as viewers show it. Annotation tools of the data sets counted
+            stored pixels, so their readers leave it False; `predict` sets it.
+    """
+
+    path: Path
+    upright: bool = False
+
+    @property
+    def name(self) -> str:
+        """The path as given."""
+        return str(self.path)
+
+    def read(self, shrink: int = 1) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; `shrink` in 1, 2, 4, 8 divides both sides (rounded up) while decoding."""
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise InputError(f"image {self.path}: cannot be read ({error.strerror}); check the path") from None
+        return decode(data, str(self.path), shrink=shrink, upright=self.upright)
+
+
+def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) -> np.ndarray:
+    """(H, W, 3) uint8 RGB from the bytes of a picture file.
+
+    Grey is repeated, transparency laid on white, 16 bits scaled to 8 by the full range.
+    Raises InputError, naming `name`, for data that are no picture or end too early.
+    """
+    if data[:3] == b"\xff\xd8\xff":
+        if not _jpeg_is_whole(data):  # libjpeg would fill the missing rows with grey and only warn
+            raise InputError(f"image {name}: the JPEG data end too early; copy the file again")
+        flags = _REDUCED.get(shrink, cv2.IMREAD_COLOR) | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+        return cv2.cvtColor(_decoded(data, flags, name), cv2.COLOR_BGR2RGB)
+    image = _decoded(data, cv2.IMREAD_UNCHANGED, name)
+    if upright and image.shape[2:] != (4,):  # unchanged keeps transparency but ignores EXIF
+        image = _decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, name)
+    return shrunk(to_rgb(image), shrink)
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB from OpenCV's grey, BGR or BGRA picture of 8 or 16 bits or float in 0..1."""
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        image = np.rint(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if image.shape[2] == 4:
+        alpha = image[..., 3:].astype(np.uint16)
+        image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
+    """The picture with both sides divided by `factor` (rounded up), blocks averaged; itself where `factor` is 1."""
+    if factor == 1:
+        return image
+    height, width = (-(-side // factor) for side in image.shape[:2])
+    padded = cv2.copyMakeBorder(image, 0, height * factor - image.shape[0], 0, width * factor - image.shape[1],
+                                cv2.BORDER_REPLICATE)  # so that every cell averages a whole block
+    return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def shrink_for(side: float, size: int) -> int:
+    """The factor (1, 2, 4, 8) by which to shrink an image whose crop of `side` pixels becomes `size` pixels.
+
+    The crop keeps at least its final resolution; without it, warping a huge picture would alias.
+    """
+    return max(factor for factor in (1, 2, 4, 8) if factor == 1 or side / factor >= size)
+
+
+def _jpeg_is_whole(data):
+    """Whether the end mark follows the scan; marks inside a thumbnail and bytes after the picture do not count."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2:at + 4], "big")
+        if marker == 0xDA:  # start of scan: after it, 0xFF 0xD9 can only be the end of the picture
+            return data.find(b"\xff\xd9", at + 2 + length) >= 0
+        at += 1 if marker == 0xFF else 2 + length
+    return False
+
+
+def _decoded(data, flags, name):
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise InputError(f"image {name}: cannot be decoded ({error.err}); save it again as JPEG or PNG") from None
+    if image is None:
+        raise InputError(f"image {name}: is no picture that can be decoded; save it again as JPEG or PNG")
+    return image
