@@ -10,6 +10,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from posecascade.errors import InputError  # noqa: E402
+from posecascade.geometry import Affine  # noqa: E402
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -81,6 +82,15 @@ def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
     padded = cv2.copyMakeBorder(image, 0, height * factor - image.shape[0], 0, width * factor - image.shape[1],
                                 cv2.BORDER_REPLICATE)  # so that every cell averages a whole block
     return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def warp(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
+    """The picture carried by `transform` into `size` x `size` pixels, bilinearly, grey where it has nothing.
+
+    The one warp of training, evaluation and prediction. Grey (127) is what the backbones' normalisation sends to 0.
+    """
+    return cv2.warpAffine(image, transform.matrix, (size, size), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
 
 
 def shrink_for(side: float, size: int) -> int:
