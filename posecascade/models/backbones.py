@@ -1,0 +1,48 @@
+"""The table of backbones, and what is done to one inside a model: weights in, early blocks frozen."""
+
+import keras
+
+from posecascade.errors import InputError
+from posecascade.files import nearest
+from posecascade.models.backbone import Backbone, image_layers
+from posecascade.models.efficientnet_lite import efficientnet_lite0, efficientnet_lite2
+from posecascade.models.tiny import tiny
+
+BACKBONES = {
+    "tiny": tiny,
+    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite2": efficientnet_lite2,
+}
+
+
+def find_backbone(name: str) -> Backbone:
+    """The backbone of that name; InputError with the nearest one where there is none."""
+    if name not in BACKBONES:
+        raise InputError(f"model.backbone: unknown backbone {name!r}; {nearest(str(name), BACKBONES)}")
+    return BACKBONES[name]
+
+
+def load_backbone(model: keras.Model, backbone: str, weights: str) -> None:
+    """Put weights into the model's backbone layers: "imagenet", a file's path, or "none" (leaves them as they are).
+
+    Raises InputError where the file or the download is not what the backbone expects.
+    """
+    found = find_backbone(backbone)
+    if weights != "none":
+        found.load(model, weights)
+
+
+def freeze(model: keras.Model, blocks: int, backbone: str) -> None:
+    """Make the first `blocks` blocks of the model's backbone untrainable and the others trainable; 0 frees all.
+
+    Frozen batch norms use their stored statistics, as Keras does for untrainable ones. Takes effect when the model is
+    compiled. Raises InputError where the backbone has fewer blocks.
+    """
+    prefixes = find_backbone(backbone).blocks
+    if not 0 <= blocks <= len(prefixes):
+        raise InputError(f"training.freeze: {blocks} blocks, but backbone {backbone!r} has {len(prefixes)}; "
+                         f"give 0 to {len(prefixes)}")
+    for layer in image_layers(model):
+        block = next((i for i, prefix in enumerate(prefixes) if layer.name.startswith(f"{prefix}_")), None)
+        if block is not None:
+            layer.trainable = block >= blocks

@@ -1,0 +1,103 @@
+"""The part detector: an image to one logit map per part, by a backbone and one of three heads."""
+
+import keras
+from keras import layers
+
+from posecascade.errors import InputError
+from posecascade.files import nearest
+from posecascade.models.backbone import separable
+from posecascade.models.backbones import find_backbone
+
+STRIDES = (1, 4)
+RARE = -3.0  # initial bias of the part logits: sigmoid(-3) = 0.05, about a disc's share of the map (training.md)
+FC_CHANNELS = 4096  # VGG-16's two fully connected layers, as convolutions
+
+
+def topdown_features(taps, width):
+    """Taps, coarsest first, up-sampled and added at `width` channels: (B, H/4, W/4, width)."""
+    coarsest, *finer = sorted(taps, reverse=True)
+    x = layers.Conv2D(width, 1, name=f"lateral_{coarsest}")(taps[coarsest])
+    for stride in finer:
+        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up_{stride}")(x)
+        lateral = layers.Conv2D(width, 1, name=f"lateral_{stride}")(taps[stride])
+        x = separable(layers.Add(name=f"add_{stride}")([x, lateral]), width, 5, name=f"top_{stride}")
+    return x
+
+
+def topdown(taps, keypoints, stride, width):
+    """Light head: `topdown_features`, then a 1x1 convolution; at stride 1 its logits are up-sampled."""
+    features = topdown_features(taps, width)
+    logits = layers.Conv2D(keypoints, 1, name="parts", dtype="float32", kernel_initializer=_small(),
+                           bias_initializer=keras.initializers.Constant(RARE))(features)
+    return {"parts": _enlarge(logits, min(taps) // stride, "parts_up"), "features": features}
+
+
+def fcn(taps, keypoints, stride, width):
+    """The paper's VGG head, FCN-8s: scores of the coarsest tap (by 7x7, 1x1) and of the next two, up-sampled, added.
+
+    On VGG-16: fc6, fc7 and scores at strides 32, 16 (pool4) and 8 (pool3). `width` is not used. Up-sampling is
+    bilinear and fixed (paper.md "Networks", VGG).
+    """
+    coarse, middle, fine = sorted(taps, reverse=True)[:3]
+    x = layers.Conv2D(FC_CHANNELS, 7, padding="same", activation="relu", name="fc6")(taps[coarse])
+    x = layers.Conv2D(FC_CHANNELS, 1, activation="relu", name="fc7")(x)
+    x = layers.Conv2D(keypoints, 1, name="score_coarse", kernel_initializer=_small(),
+                      bias_initializer=keras.initializers.Constant(RARE))(x)
+    for name, tap in (("middle", middle), ("fine", fine)):
+        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up_{name}")(x)
+        score = layers.Conv2D(keypoints, 1, kernel_initializer=_small(), name=f"score_{name}")(taps[tap])
+        x = layers.Add(name=f"add_{name}")([x, score])
+    logits = layers.Activation("linear", name="parts", dtype="float32")(x)
+    return {"parts": _enlarge(logits, fine // stride, "parts_up")}
+
+
+def deconv(taps, keypoints, stride, width):
+    """The paper's ResNet head: 1x1 to K maps, no batch norm or ReLU, then one learned transposed convolution K to K.
+
+    Kernel and stride of the latter are the coarsest tap's stride over the output's: on ResNet (tap at 16) kernel 16
+    stride 16 to full resolution as released, kernel 4 stride 4 for output stride 4. `width` is not used.
+    """
+    factor = max(taps) // stride
+    x = layers.Conv2D(keypoints, 1, name="score")(taps[max(taps)])
+    return {"parts": layers.Conv2DTranspose(keypoints, factor, factor, name="parts", dtype="float32",
+                                            bias_initializer=keras.initializers.Constant(RARE))(x)}
+
+
+DETECTORS = {"topdown": topdown, "fcn": fcn, "deconv": deconv}
+
+
+def part_detector(keypoints: int, *, backbone: str = "efficientnet_lite0", head: str = "topdown", stride: int = 4,
+                  width: int = 96) -> keras.Model:
+    """The model "detector": "image" (B, H, W, 3) float32 RGB in 0..255 to part logits.
+
+    Args:
+        backbone: one of `models.BACKBONES`; H and W must be multiples of its coarsest stride.
+        head: one of DETECTORS.
+        stride: input pixels per cell of the logits, 1 or 4.
+        width: channels of the top-down path.
+    Returns:
+        a model whose outputs are a dict: "parts" logits (B, H/stride, W/stride, K) float32 and, where the head has
+        any (topdown), "features" (B, H/4, W/4, width).
+    Raises:
+        InputError: unknown backbone, head or stride.
+    """
+    if head not in DETECTORS:
+        raise InputError(f"model.detector: unknown detector {head!r}; {nearest(head, DETECTORS)}")
+    check_stride(stride)
+    image = keras.Input((None, None, 3), name="image")
+    taps = find_backbone(backbone).build(image)
+    return keras.Model(image, DETECTORS[head](taps, keypoints, stride, width), name="detector")
+
+
+def check_stride(stride):
+    """InputError for an output stride that the heads cannot give."""
+    if stride not in STRIDES:
+        raise InputError(f"model.stride: {stride!r} is not supported; choose 1 (the paper's) or 4")
+
+
+def _small():
+    return keras.initializers.RandomNormal(0.0, 0.01)
+
+
+def _enlarge(x, factor, name):
+    return layers.UpSampling2D(factor, interpolation="bilinear", name=name, dtype="float32")(x) if factor > 1 else x

