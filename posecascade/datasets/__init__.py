@@ -1,0 +1,47 @@
+"""Data sets on disk -> records: `read("TYPE:ROOT", split)`, and the table of types."""
+
+from collections.abc import Callable
+
+from posecascade.datasets.coco import read_coco
+from posecascade.datasets.lsp import read_lsp, read_lspet
+from posecascade.datasets.sources import SPLITS, hold_out
+from posecascade.errors import InputError
+from posecascade.files import nearest
+from posecascade.records import Record
+from posecascade.schema import Schema
+
+__all__ = ["READERS", "SPLITS", "hold_out", "parse", "read"]
+
+READERS: dict[str, Callable[[str, str, Schema | None], list[Record]]] = {
+    "lsp": read_lsp,
+    "lspet": read_lspet,
+    "coco": read_coco,
+}
+
+
+def parse(spec: str) -> tuple[str, str]:
+    """TYPE and ROOT of "TYPE:ROOT"; InputError for an unknown type or where there is no colon."""
+    kind, colon, root = spec.partition(":")
+    if not colon:
+        raise InputError(f"--data={spec}: expected TYPE:ROOT, as in lspet:/data/lspet; "
+                         f"TYPE is one of {', '.join(READERS)}")
+    if kind not in READERS:
+        raise InputError(f"--data={spec}: unknown type {kind!r}; {nearest(kind, READERS)}")
+    return kind, root
+
+
+def read(spec: str, split: str, schema: Schema | None = None) -> list[Record]:
+    """The people of one split ("train", "val", "test" or "all") of the data set at "TYPE:ROOT", in the file's order.
+
+    Args:
+        spec: "TYPE:ROOT", TYPE a key of READERS.
+        schema: of a user's own files of type coco; the other types have theirs and do not use it.
+
+    Pictures are not opened and not looked for. Raises InputError, naming file and field, for whatever cannot be read,
+    and where the split holds nobody.
+    """
+    kind, root = parse(spec)
+    records = READERS[kind](root, split, schema)
+    if not records:
+        raise InputError(f"--data={spec}: split {split!r} holds nobody with a labelled joint; choose another split")
+    return records

@@ -1,0 +1,147 @@
+"""COCO keypoints JSON, and whatever else has that layout, with a schema of the user's own -> records.
+
+Coordinates are kept as they are: COCO counts pixels from 0.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from posecascade.datasets.sources import checked_split, existing, hold_out, load_json
+from posecascade.errors import InputError
+from posecascade.geometry import Box
+from posecascade.images import ImageFile
+from posecascade.records import Record
+from posecascade.schema import COCO17, Schema
+
+LAYOUT = "a COCO folder (annotations/*.json and the images) or the .json file itself"
+
+
+def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Record]:
+    """Everybody with a labelled joint who is no crowd, in the order of the annotations.
+
+    ROOT is the .json file, or a folder with person_keypoints_train*.json and person_keypoints_val*.json, or with a
+    single .json file, in annotations/ or directly. The images lie in a folder called as the file ends (train2017/),
+    in images/, or beside. The box is the annotated one where it is valid, else tight round the joints.
+
+    With a train and a val file the splits are these ("test": the val file); else see `hold_out`. Pseudo-labels
+    (annotations with "pseudo": true) do not tell occluded from visible joints.
+    """
+    path = existing(root, "coco", LAYOUT)
+    schema = schema or COCO17
+    if path.is_file():
+        return hold_out(_people(path, schema), split)
+    parts = _part_files(path)
+    if not parts:
+        return hold_out(_people(_single_file(path), schema), split)
+    if len(parts) == 1:
+        return hold_out(_people(*parts.values(), schema), split)
+    chosen = {"train": ("train",), "val": ("val",), "test": ("val",), "all": ("train", "val")}[checked_split(split)]
+    return [record for part in chosen for record in _people(parts[part], schema)]
+
+
+def _part_files(root: Path) -> dict[str, Path]:
+    found = {}
+    for part in ("train", "val"):
+        files = sorted([*root.glob(f"annotations/person_keypoints_{part}*.json"),
+                        *root.glob(f"person_keypoints_{part}*.json")])
+        if len(files) > 1:
+            raise InputError(f"coco: {root} holds {', '.join(f.name for f in files)}; give one of them as ROOT")
+        if files:
+            found[part] = files[0]
+    return found
+
+
+def _single_file(root: Path) -> Path:
+    files = sorted(root.glob("annotations/*.json")) or sorted(root.glob("*.json"))
+    if len(files) != 1:
+        names = f"{len(files)} .json files ({', '.join(f.name for f in files[:5])})" if files else "no .json file"
+        raise InputError(f"coco: {root} holds {names}, expected one in annotations/ or directly; "
+                         "give the .json file itself as ROOT")
+    return files[0]
+
+
+def _people(path: Path, schema: Schema) -> list[Record]:
+    content = load_json(path)
+    for field in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(field), list):
+            raise InputError(f"{path}: has no list {field!r}, expected COCO's keypoints layout; give another file")
+    _check_names(path, content.get("categories") or [], schema)
+    images = _images(path, content["images"])
+    records = (_record(path, number, annotation, images, schema)
+               for number, annotation in enumerate(content["annotations"]))
+    return [record for record in records if record]
+
+
+def _check_names(path: Path, categories: list, schema: Schema) -> None:
+    """The file's own joint names must be the schema's, but for capitals and blanks (AI Challenger's "Head top")."""
+    for category in categories:
+        names = category.get("keypoints") if isinstance(category, dict) else None
+        if names and tuple(str(n).strip().lower().replace(" ", "_") for n in names) != schema.keypoints:
+            raise InputError(f"{path}: its joints are {', '.join(map(str, names[:4]))}, ... ({len(names)}), but schema "
+                             f"{schema.name!r} has {', '.join(schema.keypoints[:4])}, ... ({schema.size}); "
+                             "pass --schema=FILE.yaml with the joints of this file in its order")
+
+
+def _images(path: Path, entries: list) -> dict[object, ImageFile]:
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
+            raise InputError(f"{path}: images[{number}] has no 'id' or 'file_name'; add them")
+    base = path.parent.parent if path.parent.name == "annotations" else path.parent
+    tail = path.stem.rsplit("_", 1)[-1]
+    folders = [f for f in (base / tail, base / "images" / tail, base / "images", base) if f.is_dir()]
+    holding = [f for f in folders if entries and (f / entries[0]["file_name"]).is_file()]
+    folder = (holding or folders)[0]
+    return {entry["id"]: ImageFile(folder / entry["file_name"]) for entry in entries}
+
+
+def _record(path: Path, number: int, annotation: object, images: dict, schema: Schema) -> Record | None:
+    origin = f"{path}, annotations[{number}]"
+    if not isinstance(annotation, dict):
+        raise InputError(f"{origin}: is no object; mend the file")
+    if annotation.get("iscrowd") or not annotation.get("keypoints"):
+        return None
+    points, codes = _keypoints(origin, annotation["keypoints"], schema)
+    if not codes.any():
+        return None
+    if annotation.get("image_id") not in images:
+        raise InputError(f"{origin}: 'image_id' {annotation.get('image_id')!r} is not among the images; mend the file")
+    box = _box(annotation.get("bbox")) or Box.round_points(points[codes > 0])
+    area = annotation.get("area")
+    return Record(images[annotation["image_id"]], origin, schema, box, points, codes,
+                  area=float(area) if _positive(area) else box.w * box.h,
+                  image_id=_number(annotation["image_id"]), person_id=_number(annotation.get("id")),
+                  occlusion_known=not annotation.get("pseudo", False))
+
+
+def _keypoints(origin: str, values: object, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
+    """(K, 2) float64 and codes (K,), checked."""
+    if not isinstance(values, list) or len(values) != 3 * schema.size:
+        found = f"{len(values)} numbers" if isinstance(values, list) else type(values).__name__
+        raise InputError(f"{origin}: 'keypoints' holds {found}, schema {schema.name!r} needs {3 * schema.size} "
+                         f"(x, y, v for {schema.size} joints); pass --schema=FILE.yaml or mend the file")
+    try:
+        table = np.array(values, np.float64).reshape(-1, 3)
+    except (TypeError, ValueError):
+        raise InputError(f"{origin}: 'keypoints' holds something that is no number; mend the file") from None
+    points, codes = table[:, :2], table[:, 2]
+    if not np.isin(codes, (0, 1, 2)).all():
+        raise InputError(f"{origin}: a visibility is not among 0 (unlabelled), "
+                         "1 (occluded) or 2 (visible); mend the file")
+    if not np.isfinite(points[codes > 0]).all():
+        raise InputError(f"{origin}: a labelled joint has no finite coordinates; mend the file")
+    return points, codes.astype(np.int8)
+
+
+def _box(bbox: object) -> Box | None:
+    numeric = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(v, (int, float)) for v in bbox)
+    return Box(*map(float, bbox)) if numeric and all(map(math.isfinite, bbox)) and min(bbox[2:]) > 0 else None
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1
