@@ -3,6 +3,7 @@
 B images, H x W pixels, C channels; "tap" means the last feature map at a stride (input pixels per cell).
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,12 @@ def application_weights(build: Callable[..., keras.Model], weights: str, what: s
     """
     if weights != "imagenet" and not Path(weights).is_file():
         raise InputError(f"model.weights: no file {weights}; give 'imagenet', 'none' or the path of {what}")
+    options.setdefault("include_top", False)
     try:
-        source = build(include_top=options.pop("include_top", False), weights=weights, **options)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():  # a wrong file warns a hundred times before Keras refuses it
+            warnings.filterwarnings("ignore", "Skipping nested container")
+            source = build(weights=weights, **options)
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
         if weights == "imagenet":
             raise _offline(what, error) from None
         raise InputError(f"{weights}: is not {what} ({_first_line(error)}); "

@@ -1,6 +1,7 @@
 """EfficientNet-Lite 0 and 2 (Google 2020): no squeeze-excitation, ReLU6, made for int8 devices."""
 
 import zipfile
+import zlib
 from functools import partial
 
 import numpy as np
@@ -15,10 +16,12 @@ LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
 LITE2 = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208),
          (1, 3, 1, 6, 352))
 STEM_CHANNELS = 32
+# What NumPy raises for other or damaged files; the last two for a plain .npy, which is no context manager.
+_NO_NPZ = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError)
 
 
 def _build(stages, image):
-    x = layers.Rescaling(1 / 128, -127 / 128, name="rescale")(image)
+    x = layers.Rescaling(1 / 128, -127 / 128, name="rescale", dtype="float32")(image)
     x = conv_bn(x, STEM_CHANNELS, 3, 2, name="stem")
     at, number, taps = 2, 0, {}
     for count, kernel, stride, expansion, channels in stages:
@@ -43,9 +46,8 @@ def _load(version, model, weights):
     except FileNotFoundError:
         raise InputError(f"model.weights: no file {weights}; give 'none' or the path of an .npz made from "
                          f"{package}") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{weights}: is no .npz of arrays ({' '.join(str(error).split())[:120]}); "
-                         f"expected one made from {package}") from None
+    except _NO_NPZ:
+        raise InputError(f"{weights}: is no .npz of arrays or a damaged one; expected one made from {package}") from None
     put_weights(model, _by_layer(arrays, version, weights), str(weights))
 
 

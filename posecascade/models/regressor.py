@@ -12,8 +12,10 @@ from posecascade.errors import InputError
 from posecascade.files import nearest
 from posecascade.models.backbone import separable
 from posecascade.models.detector import check_stride
+from posecascade.models.hourglass import body
 
-BODY_STRIDE = 4  # the cells of the detector's features and of the paper's stack
+BODY_STRIDE = 4  # the cells of the detector's features and of the last maps inside the paper's regressors
+STACK = ((64, 13), (128, 13), (128, 15), (512, 1), (512, 1))  # (channels, kernel) after the first, 64 9x9
 
 
 def light(inputs, keypoints, stride, width):
@@ -28,10 +30,9 @@ def light(inputs, keypoints, stride, width):
     if "features" in inputs:
         joined.append(layers.Conv2D(width, 1, use_bias=not joined, name="from_features")(inputs["features"]))
     elif "image" in inputs:
-        image = layers.Rescaling(1 / 255, name="image_scale")(inputs["image"])
         joined.append(layers.Conv2D(width, 2 * BODY_STRIDE, BODY_STRIDE, padding="same", use_bias=not joined,
-                                    name="from_image")(image))
-    x = fine = layers.Add(name="join")(joined) if len(joined) > 1 else joined[0]
+                                    name="from_image")(_unit_image(inputs)))
+    x = fine = _sum(joined)
     x = layers.AveragePooling2D(2, name="down")(x)
     for i in range(3):
         x = separable(x, width, 7, name=f"wide_{i}")
@@ -43,7 +44,46 @@ def light(inputs, keypoints, stride, width):
     return layers.UpSampling2D(BODY_STRIDE // stride, interpolation="bilinear", name="maps_up", dtype="float32")(maps)
 
 
-REGRESSORS = {"light": light}
+def stack(inputs, keypoints, stride, width):
+    """The paper's VGG regressor: large kernels at a quarter of the input size (paper.md "Networks", VGG).
+
+    The image is averaged over cells of 4 x 4 px, and so are part maps at stride 1. At output stride 4 the last
+    layer, the transposed convolution 8x8 to full resolution, falls away. `width` is not used.
+    """
+    joined = []
+    if "image" in inputs:
+        image = layers.AveragePooling2D(BODY_STRIDE, name="image_small")(_unit_image(inputs))
+        joined.append(layers.Conv2D(64, 9, padding="same", kernel_initializer="he_normal", name="from_image")(image))
+    if "parts" in inputs:
+        parts = _reduce(inputs["parts"], BODY_STRIDE // stride, "parts_small")
+        joined.append(layers.Conv2D(64, 9, padding="same", use_bias=not joined, kernel_initializer="he_normal",
+                                    name="from_parts")(parts))
+    x = layers.ReLU(name="conv_1_relu")(_sum(joined))
+    for i, (channels, kernel) in enumerate(STACK, start=2):
+        x = layers.Conv2D(channels, kernel, padding="same", activation="relu", kernel_initializer="he_normal",
+                          name=f"conv_{i}")(x)
+    return _paper_maps(x, keypoints, stride, kernel=8)
+
+
+def hourglass(inputs, keypoints, stride, width):
+    """The paper's ResNet regressor: image in [0, 1] and part maps joined at full resolution, one hourglass of depth 4.
+
+    Part maps at stride 4 are up-sampled to the image, so that the network is the released one at either stride; at
+    output stride 4 its last layer, the transposed convolution 4x4 to full resolution, falls away. `width` is not used.
+    """
+    joined = []
+    if "image" in inputs:
+        joined.append(layers.Conv2D(64, 7, 2, name="from_image")(
+            layers.ZeroPadding2D(3, name="image_pad")(_unit_image(inputs))))
+    if "parts" in inputs:
+        parts = inputs["parts"] if stride == 1 else \
+            layers.UpSampling2D(stride, interpolation="bilinear", name="parts_large")(inputs["parts"])
+        joined.append(layers.Conv2D(64, 7, 2, use_bias=not joined, name="from_parts")(
+            layers.ZeroPadding2D(3, name="parts_pad")(parts)))
+    return _paper_maps(body(_sum(joined)), keypoints, stride, kernel=BODY_STRIDE)
+
+
+REGRESSORS = {"light": light, "stack": stack, "hourglass": hourglass}
 
 
 def regressor(keypoints: int, *, kind: str = "light", stride: int = 4, width: int = 96, features: int | None = None,
@@ -80,6 +120,21 @@ def regressor(keypoints: int, *, kind: str = "light", stride: int = 4, width: in
 
 def _reduce(x, factor, name):
     return layers.AveragePooling2D(factor, name=name)(x) if factor > 1 else x
+
+
+def _sum(joined):
+    return layers.Add(name="join")(joined) if len(joined) > 1 else joined[0]
+
+
+def _unit_image(inputs):
+    return layers.Rescaling(1 / 255, name="image_scale", dtype="float32")(inputs["image"])
+
+
+def _paper_maps(x, keypoints, stride, kernel):
+    """Maps at a quarter by a 1x1 convolution and, at output stride 1, a transposed convolution K to K with stride 4."""
+    maps = layers.Conv2D(keypoints, 1, name="maps_quarter", dtype="float32", kernel_initializer=_small())(x)
+    return maps if stride == BODY_STRIDE else \
+        layers.Conv2DTranspose(keypoints, kernel, BODY_STRIDE, padding="same", name="maps", dtype="float32")(maps)
 
 
 def _small():

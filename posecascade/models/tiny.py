@@ -10,7 +10,7 @@ STEM_CHANNELS = 16
 
 
 def _build(image):
-    x = layers.Rescaling(1 / 127.5, -1, name="rescale")(image)
+    x = layers.Rescaling(1 / 127.5, -1, name="rescale", dtype="float32")(image)
     x = conv_bn(x, STEM_CHANNELS, 3, 2, name="stem")
     taps = {}
     for number, (stride, channels) in enumerate(CHANNELS.items()):
