@@ -2,21 +2,30 @@
 
 from collections.abc import Callable
 
+from posecascade.datasets import mpii
 from posecascade.datasets.coco import read_coco
 from posecascade.datasets.lsp import read_lsp, read_lspet
+from posecascade.datasets.mpii import read_mpii, read_mpii_json, read_mpii_val
 from posecascade.datasets.sources import SPLITS, hold_out
 from posecascade.errors import InputError
 from posecascade.files import nearest
 from posecascade.records import Record
 from posecascade.schema import Schema
 
-__all__ = ["READERS", "SPLITS", "hold_out", "parse", "read"]
+__all__ = ["FIRST_PIXEL", "READERS", "SPLITS", "hold_out", "parse", "read"]
 
 READERS: dict[str, Callable[[str, str, Schema | None], list[Record]]] = {
     "lsp": read_lsp,
     "lspet": read_lspet,
+    "mpii": read_mpii,
+    "mpii_json": read_mpii_json,
+    "mpii_val": read_mpii_val,
     "coco": read_coco,
 }
+
+# Where the coordinates on disk begin to count, by type; the records count from 0. Predictions that others made for a
+# data set count as its files do: subtract this from them before comparing.
+FIRST_PIXEL: dict[str, int] = {kind: mpii.FIRST_PIXEL if kind.startswith("mpii") else 0 for kind in READERS}
 
 
 def parse(spec: str) -> tuple[str, str]:

@@ -86,7 +86,8 @@ def _records(path, points, visibility, *, digits, occlusion_known):
             raise InputError(f"{origin}: has {'no labelled joint' if not len(labelled) else 'a joint that is NaN'}; "
                              "mend the file")
         image = ImageFile(folder / f"im{number:0{digits}d}.jpg") if has_images else None
-        return Record(image, origin, LSP14, Box.round_points(labelled), joints, codes, image_id=number,
+        box = Box.round_points(labelled)
+        return Record(image, origin, LSP14, box, joints, codes, area=box.w * box.h, image_id=number,
                       person_id=number, occlusion_known=occlusion_known)
 
     return [record(i + 1, *person) for i, person in enumerate(zip(points, visibility, strict=True))]

@@ -1,0 +1,211 @@
+"""MPII Human Pose: the official .mat, the JSON lists of HRNet and MMPose, and the validation split without images.
+
+All of them hold MATLAB coordinates, which count pixels from 1 (FIRST_PIXEL; HRNet's own loader subtracts it too).
+Boxes are tight round the joints, so that MPII's rough centre and scale are not needed.
+"""
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from posecascade.datasets.mpii_release import Person, annotated_people
+from posecascade.datasets.sources import (
+    checked_split,
+    existing,
+    hold_out,
+    load_json,
+    load_mat,
+    mat_numbers,
+    read_bytes,
+)
+from posecascade.errors import InputError
+from posecascade.geometry import Box
+from posecascade.images import ImageFile
+from posecascade.records import Record, Visibility
+from posecascade.schema import MPII16, Schema
+
+FIRST_PIXEL = 1
+HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size over the diagonal of the head box
+
+
+def read_mpii(root: str, split: str, schema: Schema | None = None) -> list[Record]:
+    """The official release: the people who stand apart from others (`single_person`) and have annotated joints.
+
+    ROOT holds mpii_human_pose_v1_u12_1.mat (also one folder deeper, as unpacked) and images/. The release labels
+    only its training images and divides them no further. The standard validation split (Tompson et al. 2015) is a
+    list of images: "val" and "test" are the people on it where ROOT or the .mat's folder has valid_images.txt (one
+    name a line) or HRNet's annot/valid.json or valid.json, "train" the others. Without a list see `hold_out`.
+    `schema` is not used (MPII16).
+    """
+    path = _find(existing(root, "mpii", "the folder with the official .mat and images/"), "*.mat",
+                 "mpii_human_pose*.mat", "the official mpii_human_pose_v1_u12_1.mat")
+    folder = next((f for f in (path.parent / "images", path.parent.parent / "images") if f.is_dir()),
+                  path.parent / "images")
+    records = [_record_of(path, folder, person) for person in annotated_people(path)]
+    if not records:
+        raise InputError(f"{path}: holds nobody with annotated joints; give the official release")
+    listed = _listed_images(path.parent, Path(root).expanduser())
+    if listed is None or checked_split(split) == "all":
+        return hold_out(records, split)
+    return [record for record in records if (Path(record.image_name).name in listed) == (split != "train")]
+
+
+def read_mpii_json(root: str, split: str, schema: Schema | None = None) -> list[Record]:
+    """The lists that HRNet and MMPose users have: annot/train.json and annot/valid.json with images/.
+
+    ROOT may also hold the .json files directly, or one single list (`hold_out`), or be the list. `joints_vis` says
+    only whether a joint is labelled. Head sizes come from gt_valid.mat beside valid.json, where there is one.
+    `schema` is not used (MPII16).
+    """
+    path = existing(root, "mpii_json", "the folder with annot/train.json, annot/valid.json and images/")
+    train, valid = (next((f for f in (path / "annot" / name, path / name) if f.is_file()), None)
+                    for name in ("train.json", "valid.json"))
+    if path.is_file() or not (train or valid):
+        return hold_out(_list_people(_find(path, "*.json", "*mpii.json", "train.json, valid.json or one list")), split)
+    chosen = {"train": [train], "all": [train, valid]}.get(checked_split(split), [valid])
+    if None in chosen:
+        raise InputError(f"mpii_json: {path} has no {'train' if train is None else 'valid'}.json, which split "
+                         f"{split!r} needs; add it or choose another split")
+    return [record for part in chosen for record in _list_people(part)]
+
+
+def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[Record]:
+    """The standard validation people in the order of published predictions: ground_truth.mat (or gt_valid.mat).
+
+    It gives joints and head boxes; valid.h5, where present, which joints are visible, and valid_images.txt the
+    pictures' names, used where ROOT has images/. "val", "test" and "all" are everybody, "train" nobody.
+    `schema` is not used (MPII16).
+    """
+    folder = existing(root, "mpii_val", "the folder with ground_truth.mat")
+    path = next((f for name in ("ground_truth.mat", "gt_valid.mat") if (f := folder / name).is_file()),
+                folder / "ground_truth.mat")
+    variables = load_mat(path, "pos_gt_src")
+    points = mat_numbers(path, variables, "pos_gt_src", (16, 2, None)).transpose(2, 0, 1) - FIRST_PIXEL
+    missing = mat_numbers(path, variables, "jnt_missing", (16, len(points))).T > 0
+    heads = _head_sizes(path, variables, len(points))
+    visible = _visible(folder / "valid.h5", missing)
+    names = _names(folder / "valid_images.txt", len(points))
+    hidden = np.zeros_like(missing) if visible is None else ~visible
+    codes = np.select([missing, hidden], [Visibility.UNLABELLED, Visibility.OCCLUDED], Visibility.VISIBLE)
+    has_images = names and (folder / "images").is_dir()
+    if checked_split(split) == "train":
+        return []
+    return [_record(f"{path}, person {i + 1}", ImageFile(folder / "images" / names[i]) if has_images else None,
+                    points[i], codes[i], heads[i], i + 1, i + 1, visible is not None) for i in range(len(points))]
+
+
+def _record(origin, image, points, codes, head_size, image_id, person_id, occlusion_known):
+    labelled = points[codes > 0]
+    if not len(labelled) or not np.isfinite(labelled).all():
+        raise InputError(f"{origin}: has {'no labelled joint' if not len(labelled) else 'a joint that is NaN'}; "
+                         "mend the file")
+    box = Box.round_points(labelled)
+    return Record(image, origin, MPII16, box, points, codes, head_size=None if head_size is None else float(head_size),
+                  area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known)
+
+
+def _record_of(path: Path, folder: Path, person: Person) -> Record:
+    head = HEAD_SIZE_FACTOR * np.hypot(*person.head_box) if person.head_box else None
+    return _record(f"{path}, {person.image}, person {person.number}", ImageFile(folder / person.image),
+                   person.points - FIRST_PIXEL, person.visibility, head, person.image_number, person.number, True)
+
+
+def _find(path: Path, pattern: str, preferred: str, what: str) -> Path:
+    """`path` itself if it is a file, else the one file in it (or one folder deeper) of that name."""
+    if path.is_file():
+        return path
+    for names in (preferred, f"*/{preferred}", pattern):
+        files = sorted(path.glob(names))
+        if len(files) == 1:
+            return files[0]
+    raise InputError(f"{path}: holds {len(files)} files {pattern}, expected {what}; give the file itself as ROOT")
+
+
+def _listed_images(*folders: Path) -> set[str] | None:
+    """The names of the validation images, or None where there is no list."""
+    for folder in folders:
+        for name in ("valid_images.txt", "annot/valid_images.txt", "annot/valid.json", "valid.json"):
+            path = folder / name
+            if path.is_file() and path.suffix == ".txt":
+                return set(_lines(path))
+            if path.is_file():
+                return {entry["image"] for entry in _entries(path)}
+    return None
+
+
+def _list_people(path: Path) -> list[Record]:
+    base = path.parent.parent if path.parent.name == "annot" else path.parent
+    folder = base / "images" if (base / "images").is_dir() else base
+    entries = list(_entries(path))
+    heads = [None] * len(entries)
+    truth = path.parent / "gt_valid.mat"
+    if path.name == "valid.json" and truth.is_file():
+        heads = _head_sizes(truth, load_mat(truth, "headboxes_src"), len(entries))
+    return [record for i, entry in enumerate(entries) if (record := _listed(path, i, entry, folder, heads[i]))]
+
+
+def _entries(path: Path) -> Iterator[dict]:
+    content = load_json(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path}: holds {type(content).__name__}, expected a list of people; "
+                         "for COCO's layout use --data=coco:ROOT")
+    for number, entry in enumerate(content):
+        if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+            raise InputError(f"{path}: entry {number} has no 'image'; give HRNet's train.json or valid.json")
+        yield entry
+
+
+def _listed(path: Path, number: int, entry: dict, folder: Path, head_size: float | None) -> Record | None:
+    """One entry of a list; None for somebody without a labelled joint."""
+    try:
+        points = np.array(entry["joints"], np.float64)
+        labelled = np.array(entry["joints_vis"], np.float64) > 0
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: entry {number} has no numbers in 'joints' or 'joints_vis' ({error}); "
+                         "MPII's test list has no labels: give train.json or valid.json") from None
+    if points.shape != (MPII16.size, 2) or labelled.shape != (MPII16.size,):
+        raise InputError(f"{path}: entry {number} has 'joints' of shape {points.shape} and 'joints_vis' of shape "
+                         f"{labelled.shape}, expected (16, 2) and (16,); give HRNet's list, or COCO's layout as coco")
+    if not labelled.any():
+        return None
+    codes = np.where(labelled, Visibility.VISIBLE, Visibility.UNLABELLED)
+    return _record(f"{path}, entry {number}", ImageFile(folder / entry["image"]), points - FIRST_PIXEL, codes,
+                   head_size, -1, number, False)
+
+
+def _head_sizes(path: Path, variables: dict, people: int) -> np.ndarray:
+    """(N,) in pixels, from headboxes_src (corner, axis, person)."""
+    boxes = mat_numbers(path, variables, "headboxes_src", (2, 2, people))
+    return HEAD_SIZE_FACTOR * np.linalg.norm(boxes[1] - boxes[0], axis=0)
+
+
+def _visible(path: Path, missing: np.ndarray) -> np.ndarray | None:
+    """(N, 16) bool from `visible` of valid.h5, or None where there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(io.BytesIO(read_bytes(path)), "r") as file:
+            visible = np.asarray(file["visible"]) > 0
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: has no readable 'visible' ({error}); copy it again or remove it") from None
+    if visible.shape != missing.shape or (visible & missing).any():
+        raise InputError(f"{path}: 'visible' of shape {visible.shape} does not fit the {len(missing)} people of the "
+                         ".mat beside it (some visible joints are missing there); give files of one release")
+    return visible
+
+
+def _names(path: Path, people: int) -> list[str]:
+    """The picture of each person, or nothing where there is no list."""
+    names = _lines(path) if path.is_file() else []
+    if names and len(names) != people:
+        raise InputError(f"{path}: holds {len(names)} names, expected {people}, one for each person; mend the file")
+    return names
+
+
+def _lines(path: Path) -> list[str]:
+    """The words that are a line each; blank lines do not count."""
+    lines: Iterable[str] = read_bytes(path).decode("utf-8", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]

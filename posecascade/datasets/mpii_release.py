@@ -1,0 +1,136 @@
+"""The nested MATLAB struct of MPII's official release, with its irregularities -> plain people.
+
+RELEASE.annolist(i).image.name, .annorect(r).{x1, y1, x2, y2, annopoints.point(p).{x, y, id, is_visible}},
+RELEASE.img_train(i), RELEASE.single_person{i} (indices r). Any level may be missing, empty, a scalar instead of an
+array, or a cell; is_visible may be a number, a string ("0", "1") or empty (as for head and neck, which the release
+derives: they count as visible).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.io.matlab import mat_struct
+
+from posecascade.datasets.sources import load_mat
+from posecascade.errors import InputError
+from posecascade.records import Visibility
+from posecascade.schema import MPII16
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with at least one annotated joint.
+
+    Attributes:
+        image: file name of the picture.
+        image_number, number: place in annolist and in annorect, counted from 1.
+        points: (16, 2) float64 as stored (counted from 1); NaN where there is none.
+        visibility: (16,) int8, codes of `Visibility`.
+        head_box: width and height of the head's box in pixels, or None.
+    """
+
+    image: str
+    image_number: int
+    number: int
+    points: np.ndarray
+    visibility: np.ndarray
+    head_box: tuple[float, float] | None
+
+
+def annotated_people(path: Path) -> Iterator[Person]:
+    """The people of the training images that `single_person` lists (everybody where the file has no such list).
+
+    Raises InputError where the file is no MPII release.
+    """
+    variables = load_mat(path, "RELEASE", struct_as_record=False, squeeze_me=False)
+    release = (_structs(variables["RELEASE"]) or [None])[0]
+    images = _structs(_field(release, "annolist"))
+    if not images:
+        raise InputError(f"{path}: 'RELEASE' has no 'annolist'; give the official mpii_human_pose_v1_u12_1.mat")
+    training = _numbers(_field(release, "img_train"))
+    singles = _cells(_field(release, "single_person"))
+    for field, found in (("img_train", training), ("single_person", singles)):
+        if len(found) not in (0, len(images)):
+            raise InputError(f"{path}: 'RELEASE.{field}' has {len(found)} entries, 'annolist' {len(images)}; "
+                             "give the official mpii_human_pose_v1_u12_1.mat")
+    for i, image in enumerate(images):
+        if len(training) and not training[i]:
+            continue
+        wanted = set(_numbers(singles[i]).astype(int).tolist()) if singles else None
+        yield from _people(path, i + 1, image, wanted)
+
+
+def _people(path: Path, image_number: int, image: mat_struct, wanted: set[int] | None) -> Iterator[Person]:
+    name = _text(_field((_structs(_field(image, "image")) or [None])[0], "name"))
+    for number, rect in enumerate(_structs(_field(image, "annorect")), 1):
+        points = [point for holder in _structs(_field(rect, "annopoints"))
+                  for point in _structs(_field(holder, "point"))]
+        if (wanted is not None and number not in wanted) or not points:
+            continue
+        where = f"{path}, annolist({image_number}).annorect({number})"
+        if not name:
+            raise InputError(f"{where}: its picture has no name; give the official release")
+        joints, codes = _joints(where, points)
+        if codes.any():
+            corners = [_number(_field(rect, key)) for key in ("x1", "y1", "x2", "y2")]
+            head = None if None in corners else (abs(corners[2] - corners[0]), abs(corners[3] - corners[1]))
+            yield Person(name, image_number, number, joints, codes, head)
+
+
+def _joints(where: str, points: list[mat_struct]) -> tuple[np.ndarray, np.ndarray]:
+    joints, codes = np.full((MPII16.size, 2), np.nan), np.zeros(MPII16.size, np.int8)
+    for point in points:
+        x, y, joint, visible = (_number(_field(point, key)) for key in ("x", "y", "id", "is_visible"))
+        if joint is None or not 0 <= joint < MPII16.size or joint != int(joint):
+            raise InputError(f"{where}: a point has id {joint}, expected 0 to {MPII16.size - 1}; "
+                             "give the official release")
+        if x is not None and y is not None:
+            joints[int(joint)] = x, y
+            codes[int(joint)] = Visibility.OCCLUDED if visible == 0 else Visibility.VISIBLE
+    return joints, codes
+
+
+def _field(struct: mat_struct | None, name: str) -> object:
+    """The field's value, or None where there is no struct or no such field."""
+    return None if struct is None else vars(struct).get(name)
+
+
+def _structs(value: object) -> list[mat_struct]:
+    """The structs in a scalar, array or cell; empty or numeric values hold none."""
+    if isinstance(value, mat_struct):
+        return [value]
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [struct for item in value.ravel() for struct in _structs(item)]
+    return []
+
+
+def _cells(value: object) -> list:
+    """The cells of a cell array."""
+    return list(value.ravel()) if isinstance(value, np.ndarray) and value.dtype == object else []
+
+
+def _numbers(value: object) -> np.ndarray:
+    """All numbers in a scalar, array or cell, flat float64; text and structs hold none."""
+    array = np.asarray([] if value is None else value)
+    if array.dtype == object:
+        parts = [_numbers(item) for item in array.ravel() if not isinstance(item, mat_struct)]
+        return np.concatenate(parts) if parts else np.array([])
+    return array.ravel().astype(np.float64) if array.dtype.kind in "fiub" else np.array([])
+
+
+def _number(value: object) -> float | None:
+    """The first finite number, also where it is written as text; None where there is none."""
+    numbers = _numbers(value)
+    if not numbers.size and (text := _text(value)):
+        numbers = np.array([float(text)]) if text.lstrip("-").replace(".", "", 1).isdecimal() else numbers
+    return float(numbers[0]) if numbers.size and np.isfinite(numbers[0]) else None
+
+
+def _text(value: object) -> str:
+    """The first text in a string, array or cell, or ""."""
+    array = np.asarray([] if value is None else value)
+    if array.dtype == object:
+        return next((text for item in array.ravel() if (text := _text(item))), "")
+    return str(array.ravel()[0]).strip() if array.dtype.kind == "U" and array.size else ""
