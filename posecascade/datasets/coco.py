@@ -84,9 +84,10 @@ def _check_names(path: Path, categories: list, schema: Schema) -> None:
                              "pass --schema=FILE.yaml with the joints of this file in its order")
 
 
-def _images(path: Path, entries: list) -> dict[object, ImageFile]:
+def _images(path: Path, entries: list) -> dict[int | str, ImageFile]:
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("file_name"), str):
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, str)) \
+                or not isinstance(entry.get("file_name"), str):
             raise InputError(f"{path}: images[{number}] has no 'id' or 'file_name'; add them")
     base = path.parent.parent if path.parent.name == "annotations" else path.parent
     tail = path.stem.rsplit("_", 1)[-1]
@@ -105,13 +106,14 @@ def _record(path: Path, number: int, annotation: object, images: dict, schema: S
     points, codes = _keypoints(origin, annotation["keypoints"], schema)
     if not codes.any():
         return None
-    if annotation.get("image_id") not in images:
-        raise InputError(f"{origin}: 'image_id' {annotation.get('image_id')!r} is not among the images; mend the file")
+    image_id = annotation.get("image_id")
+    if not isinstance(image_id, (int, str)) or image_id not in images:
+        raise InputError(f"{origin}: 'image_id' {image_id!r} is not among the images; mend the file")
     box = _box(annotation.get("bbox")) or Box.round_points(points[codes > 0])
     area = annotation.get("area")
-    return Record(images[annotation["image_id"]], origin, schema, box, points, codes,
+    return Record(images[image_id], origin, schema, box, points, codes,
                   area=float(area) if _positive(area) else box.w * box.h,
-                  image_id=_number(annotation["image_id"]), person_id=_number(annotation.get("id")),
+                  image_id=_number(image_id), person_id=_number(annotation.get("id")),
                   occlusion_known=not annotation.get("pseudo", False))
 
 
