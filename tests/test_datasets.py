@@ -111,18 +111,14 @@ def test_a_mat_cut_short_anywhere_is_one_clear_line(tmp_path, rng, kept):
         read(f"lsp:{tmp_path}", "all")
 
 
-def test_damaged_mat_bytes_never_escape_as_another_error(tmp_path, rng):
-    path = write_lsp(tmp_path, lsp_people(rng, 3, 0)) / "joints.mat"
+def test_damaged_mat_bytes_are_one_clear_line(tmp_path, rng):
+    path = tmp_path / "joints.mat"
+    scipy.io.savemat(path, {"joints": lsp_people(rng, 30, 0).transpose(2, 1, 0)}, do_compression=True)
     whole = path.read_bytes()
-    for _ in range(100):
-        damaged = bytearray(whole)
-        for place in rng.integers(0, len(whole) if rng.random() < 0.5 else 300, 4):
-            damaged[place] = rng.integers(256)
-        path.write_bytes(damaged)
-        try:
+    for place in rng.integers(200, len(whole) - 200, 50):  # inside the compressed numbers, which a checksum guards
+        path.write_bytes(whole[:place] + bytes(b ^ 0x55 for b in whole[place:place + 64]) + whole[place + 64:])
+        with pytest.raises(InputError, match=r"joints\.mat: is no whole MATLAB file .*copy or unpack it again"):
             read(f"lsp:{tmp_path}", "all")
-        except InputError as error:
-            assert str(tmp_path) in str(error)
 
 
 def test_a_matlab_7_3_file_says_how_to_save_it(tmp_path):

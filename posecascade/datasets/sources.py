@@ -18,7 +18,7 @@ from posecascade.records import Record
 SPLITS = ("train", "val", "test", "all")
 HELD_OUT = 18  # one image in so many is kept for validation: the last 500 of LSPET's 9,000
 
-# What scipy was seen to raise on MATLAB files that are cut short or damaged (6,000 damaged copies were tried).
+# What scipy was seen to raise on MATLAB files that are cut short or damaged.
 _DAMAGED = (MatReadError, ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, MemoryError,
             AttributeError, NameError, zlib.error, struct.error)
 
