@@ -47,7 +47,7 @@ def _load(version, model, weights):
         raise InputError(f"model.weights: no file {weights}; give 'none' or the path of an .npz made from "
                          f"{package}") from None
     except _NO_NPZ:
-        raise InputError(f"{weights}: is no .npz of arrays or a damaged one; expected one made from {package}") from None
+        raise InputError(f"{weights}: is no .npz of arrays, or damaged; expected one made from {package}") from None
     put_weights(model, _by_layer(arrays, version, weights), str(weights))
 
 

@@ -1,0 +1,217 @@
+"""A trained model and what must be known to use it, in one `.keras` file; and starting from one trained before.
+
+The file is Keras' own zip with one more member, `posecascade.json`: it loads with plain Keras, and here with its
+schema, sizes, recipe and result.
+"""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from posecascade import files
+from posecascade.codec import DECODERS
+from posecascade.errors import InputError
+from posecascade.models.backbone import image_layers
+from posecascade.models.joints import joint_axes
+from posecascade.schema import Schema, schema_from
+
+MEMBER = "posecascade.json"
+FORMAT = 1
+# All that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, KeyError)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a model file says of its model.
+
+    Attributes:
+        schema: its joints; the channels of its outputs, in order.
+        input_size: side in pixels of the square crop it was trained on.
+        stride: input pixels per cell of its output maps.
+        recipe: the resolved recipe it was trained by, as plain values.
+        result: what was measured on it, as plain values.
+        decoder: the one of `codec.DECODERS` that its results were measured with.
+    """
+
+    schema: Schema
+    input_size: int
+    stride: int
+    recipe: dict = field(default_factory=dict)
+    result: dict = field(default_factory=dict)
+    decoder: str = "soft"
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What a warm start did, counted in layers with weights.
+
+    Attributes:
+        copied: layers copied whole.
+        partly: layers of which some joints' channels were new and kept their initial weights.
+        left: names of the layers that the source lacks or has in another shape, left as they were.
+        new_joints: joints that the source's schema lacks.
+    """
+
+    copied: int
+    partly: int
+    left: tuple[str, ...]
+    new_joints: tuple[str, ...]
+
+
+def save(model: keras.Model, path: Path | str, metadata: Metadata) -> None:
+    """Write model and metadata to `path` (must end in .keras), whole or not at all.
+
+    NaN and infinities among the metadata become null, being no JSON. Raises InputError for another ending.
+    """
+    if Path(path).suffix != ".keras":
+        raise InputError(f"{path}: a model is saved as .keras; give a name with that ending")
+    value = {"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
+             "stride": metadata.stride, "decoder": metadata.decoder, "recipe": metadata.recipe,
+             "result": metadata.result}
+    text = json.dumps(_plain(value), indent=2, allow_nan=False)
+    with files.whole(path) as draft:
+        model.save(draft)
+        with zipfile.ZipFile(draft, "a") as archive:
+            archive.writestr(MEMBER, text)
+
+
+def load(path: Path | str) -> tuple[keras.Model, Metadata]:
+    """The model (not compiled) and its metadata; every byte is checked against the file's checksums first.
+
+    Keras' safe mode stays on: a file cannot bring code of its own. Raises InputError, in one line, for a missing,
+    foreign or damaged file, or one whose metadata do not fit its model.
+    """
+    metadata = load_metadata(path)
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (*_DAMAGED, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: Keras {keras.__version__} cannot read the model ({_first_line(error)}); "
+                         "give a file saved by posecascade") from None
+    for name, shape in _output_shapes(model).items():
+        if shape[-1] != metadata.schema.size:
+            raise InputError(f"{path}: output {name!r} has {shape[-1]} channels, its schema {metadata.schema.name!r} "
+                             f"has {metadata.schema.size} joints; the file was altered, get it again")
+    return model, metadata
+
+
+def load_metadata(path: Path | str) -> Metadata:
+    """The metadata alone, after the same checks of the file as `load` makes. Raises InputError as it does."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such model file; give the path of a .keras file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+            names = archive.namelist()
+            text = archive.read(MEMBER) if MEMBER in names and not bad else b""
+    except _DAMAGED as error:
+        raise InputError(f"{path}: is no .keras file, or truncated or damaged ({_first_line(error)}); "
+                         "copy or download it again") from None
+    if bad:
+        raise InputError(f"{path}: is damaged (checksum of {bad!r} differs); copy or download it again")
+    if MEMBER not in names:
+        raise InputError(f"{path}: has no {MEMBER}, so its joints are unknown; give a model saved by posecascade")
+    try:
+        return _metadata_from(json.loads(text), f"{path}: {MEMBER}")
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: {MEMBER} is no JSON ({_first_line(error)}); get the file again") from None
+
+
+def _metadata_from(value, origin):
+    def wrong(key, expected):
+        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
+
+    if not isinstance(value, Mapping):
+        raise InputError(f"{origin}: holds {type(value).__name__}, expected an object; get the file again")
+    if value.get("format") != FORMAT:
+        wrong("format", f"{FORMAT} (of this version of posecascade)")
+    for key in ("input_size", "stride"):
+        if type(value.get(key)) is not int or value[key] < 1:
+            wrong(key, "a positive whole number")
+    for key in ("recipe", "result"):
+        if not isinstance(value.get(key), Mapping):
+            wrong(key, "an object")
+    if value.get("decoder") not in DECODERS:
+        wrong("decoder", f"one of {', '.join(DECODERS)}")
+    return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), value["input_size"], value["stride"],
+                    dict(value["recipe"]), dict(value["result"]), value["decoder"])
+
+
+def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> WarmStart:
+    """Copy into `model` (with `schema`'s joints) all weights of a saved model that fit, joint channels by joint name.
+
+    Layers are matched by their name, the regressor's apart from the rest. Joints new to the source, and layers that
+    it lacks or has in other shapes, keep their initial weights. Raises InputError as `load` does.
+    """
+    source, metadata = load(source_path)
+    order = schema.order_from(metadata.schema)
+    theirs, copied, partly, left = _weighted_layers(source), 0, 0, []
+    for name, layer in _weighted_layers(model).items():
+        merged = _merged(layer, theirs[name], order, metadata.schema.size) if name in theirs else None
+        if merged is None:
+            left.append(name)
+            continue
+        layer.set_weights(merged)
+        new = any(joint_axes(layer)) and (order < 0).any()
+        partly, copied = partly + new, copied + (not new)
+    new_joints = tuple(joint for joint, at in zip(schema.keypoints, order, strict=True) if at < 0)
+    return WarmStart(copied, int(partly), tuple(left), new_joints)
+
+
+def _merged(layer, source, order, source_joints):
+    """The layer's weights with the source's put in, or None where a shape does not fit."""
+    mine, theirs, axes = layer.get_weights(), source.get_weights(), joint_axes(layer)
+    if len(mine) != len(theirs) or axes != joint_axes(source):
+        return None
+    known = np.flatnonzero(order >= 0)
+    for value, other, joints in zip(mine, theirs, axes, strict=True):
+        wanted = list(value.shape)
+        for axis in joints:
+            wanted[axis] = source_joints
+        if list(other.shape) != wanted:
+            return None
+        here = _select(value.shape, joints, known)
+        value[here] = other[_select(other.shape, joints, order[known])]
+    return mine
+
+
+def _select(shape, joint_axes_, chosen):
+    """The index of the chosen joints along the joint axes, and of all along the others."""
+    axes = {axis % len(shape) for axis in joint_axes_}
+    return np.ix_(*(chosen if axis in axes else np.arange(size) for axis, size in enumerate(shape)))
+
+
+def _weighted_layers(model):
+    found = {layer.name: layer for layer in image_layers(model)}
+    for stage in (layer for layer in model.layers if layer.name == "regressor"):
+        found |= {f"regressor/{layer.name}": layer for layer in stage.layers}
+    return {name: layer for name, layer in found.items() if layer.weights}
+
+
+def _output_shapes(model):
+    output = model.output if isinstance(model.output, dict) else {"output": model.output}
+    return {name: tensor.shape for name, tensor in output.items() if name in ("parts", "heatmaps", "output")}
+
+
+def _plain(value):
+    """`value` as JSON has it: NumPy numbers and arrays as Python's, NaN and infinities as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _first_line(error):
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,204 @@
+"""Model files: what goes in comes out, damage is found, and joints are matched by name across schemas."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from posecascade import pretrained
+from posecascade.errors import InputError
+from posecascade.models import cascade, part_detector
+from posecascade.schema import LSP14, MPII16, Schema
+
+PAIR = Schema("pair", ("left_hand", "right_hand"), (("left_hand", "right_hand"),))
+METADATA = pretrained.Metadata(PAIR, 64, 4, {"model": {"width": 8}}, {"pck": 0.5}, "dark")
+
+
+def small_model(keypoints=2, **options):
+    return cascade(keypoints, **{"backbone": "tiny", "width": 8} | options)
+
+
+def minimal_model(channels=2):
+    image = keras.Input((None, None, 3), name="image")
+    return keras.Model(image, {"heatmaps": keras.layers.Conv2D(channels, 1, name="maps")(image)})
+
+
+@pytest.fixture(scope="module")
+def minimal_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "minimal.keras"
+    pretrained.save(minimal_model(), path, METADATA)
+    return path
+
+
+def message_of(path):
+    with pytest.raises(InputError) as error:
+        pretrained.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_model_and_metadata_come_back_and_plain_keras_reads_the_file_too(tmp_path, rng):
+    model, path = small_model(), tmp_path / "a" / "model.keras"
+    pretrained.save(model, path, METADATA)
+    again, metadata = pretrained.load(path)
+    assert metadata == METADATA
+    assert pretrained.load_metadata(path) == METADATA
+    image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    expected = model.predict(image, verbose=0)
+    np.save(tmp_path / "image.npy", image)
+    for name, value in again.predict(image, verbose=0).items():
+        np.testing.assert_array_equal(value, expected[name])
+    # In a fresh process that cannot import this package.
+    code = ("import sys; sys.modules['posecascade'] = None\n"
+            "import keras, numpy\n"
+            f"model = keras.saving.load_model({str(path)!r})\n"
+            "numpy.savez('maps.npz', **model.predict(numpy.load('image.npy'), verbose=0))")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+    with np.load(tmp_path / "maps.npz") as maps:
+        for name, value in expected.items():
+            np.testing.assert_array_equal(maps[name], value)
+
+
+def test_saving_leaves_no_draft_and_writes_no_number_that_is_no_json(tmp_path):
+    result = {"pck": np.float32(0.5), "joints": np.array([1.0, np.nan]), "best": float("inf")}
+    pretrained.save(minimal_model(), tmp_path / "m.keras", pretrained.Metadata(PAIR, 64, 4, {}, result))
+    assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
+    assert pretrained.load_metadata(tmp_path / "m.keras").result == {"pck": 0.5, "joints": [1.0, None], "best": None}
+    with pytest.raises(InputError, match="saved as .keras"):
+        pretrained.save(minimal_model(), tmp_path / "m.h5", METADATA)
+
+
+def test_missing_and_foreign_files_are_named(tmp_path):
+    assert "no such model file" in message_of(tmp_path / "none.keras")
+    (tmp_path / "text.keras").write_text("no zip")
+    assert "is no .keras file" in message_of(tmp_path / "text.keras")
+    minimal_model().save(tmp_path / "plain.keras")
+    assert "has no posecascade.json" in message_of(tmp_path / "plain.keras")
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
+        archive.writestr(pretrained.MEMBER, zipfile.ZipFile(saved(tmp_path)).read(pretrained.MEMBER))
+    assert "cannot read the model" in message_of(tmp_path / "empty.keras")
+
+
+def saved(folder):
+    pretrained.save(minimal_model(), folder / "good.keras", METADATA)
+    return folder / "good.keras"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"schema": {"name": "pair"}}, "'keypoints' is missing"),
+    ({"schema": LSP14.as_dict()}, "output 'heatmaps' has 2 channels, its schema 'lsp14' has 14 joints"),
+    ({"schema": None}, "'schema': holds NoneType"),
+    ({"input_size": "big"}, "'input_size' holds 'big', expected a positive whole number"),
+    ({"stride": 0}, "'stride' holds 0, expected a positive whole number"),
+    ({"decoder": "magic"}, "'decoder' holds 'magic', expected one of argmax, quarter, dark, soft"),
+    ({"recipe": []}, "'recipe' holds [], expected an object"),
+    ({"format": 99}, "'format' holds 99, expected 1"),
+])
+def test_wrong_metadata_say_which_field(change, message, minimal_file, tmp_path):
+    path = tmp_path / "changed.keras"
+    with zipfile.ZipFile(minimal_file) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            target.writestr(name, json.dumps(json.loads(data) | change) if name == pretrained.MEMBER else data)
+    assert message in message_of(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_files_are_refused(share, minimal_file, tmp_path):
+    data, path = minimal_file.read_bytes(), tmp_path / "cut.keras"
+    path.write_bytes(data[:int(share * len(data))])
+    assert "truncated or damaged" in message_of(path)
+
+
+def test_a_flipped_bit_is_refused_or_harmless(minimal_file, tmp_path, rng):
+    """Never another exception, and never other numbers. The first positions walk through the local header."""
+    data, path = minimal_file.read_bytes(), tmp_path / "flipped.keras"
+    whole, metadata = pretrained.load(minimal_file)
+    refused = 0
+    places = [*range(0, 40), *rng.integers(0, len(data), 60), *range(len(data) - 120, len(data), 3)]
+    for place in places:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        try:
+            model, found = pretrained.load(path)
+        except InputError:
+            refused += 1
+            continue
+        assert found == metadata
+        for was, now in zip(whole.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(was, now)
+    assert refused > 60  # all of the contents at least
+
+
+@pytest.mark.parametrize("options", [
+    {"detector": "deconv", "regressor": "stack", "stride": 1}, {"detector": "topdown", "regressor": "light"}],
+    ids=["paper", "light"])
+def test_joints_of_another_schema_are_matched_by_name(options, tmp_path, rng):
+    """Channel by channel, the new model's maps are the old one's: in and out of every layer that counts joints."""
+    source, target = small_model(16, **options), small_model(14, **options)
+    source.set_weights([w + rng.normal(0, 0.05, w.shape) ** 2 for w in source.get_weights()])
+    # Pelvis and thorax (no joints of LSP) must not feed the other maps, else no model of 14 could equal it.
+    silence(source, [MPII16.index("pelvis"), MPII16.index("thorax")])
+    pretrained.save(source, tmp_path / "mpii.keras", pretrained.Metadata(MPII16, 64, options.get("stride", 4)))
+    summary = pretrained.warm_start(target, LSP14, tmp_path / "mpii.keras")
+    assert (summary.partly, summary.left, summary.new_joints) == (0, (), ())
+    image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    theirs, ours = source.predict(image, verbose=0), target.predict(image, verbose=0)
+    order = [MPII16.index(name) for name in LSP14.keypoints]
+    for name, value in ours.items():
+        expected = theirs[name][..., order]
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def silence(model, joints):
+    """Cut what these joints' maps pass on to other joints."""
+    for stage in ("detector", "regressor"):
+        for layer in model.get_layer(stage).layers:
+            axis = {"from_parts": -2, "maps": -1, "parts": -1}.get(layer.name)
+            if axis and layer.weights and (axis == -2 or isinstance(layer, keras.layers.Conv2DTranspose)):
+                kernel, *rest = layer.get_weights()
+                np.moveaxis(kernel, axis, 0)[joints] = 0  # a transposed kernel is (h, w, out, in)
+                layer.set_weights([kernel, *rest])
+
+
+def test_new_joints_and_other_shapes_keep_their_initial_weights(tmp_path):
+    source = small_model(14, width=8)
+    pretrained.save(source, tmp_path / "lsp.keras", pretrained.Metadata(LSP14, 64, 4))
+    target = small_model(16, width=8)
+    before = target.get_layer("detector").get_layer("parts").get_weights()[0].copy()
+    summary = pretrained.warm_start(target, MPII16, tmp_path / "lsp.keras")
+    assert summary.new_joints == ("pelvis", "thorax")
+    assert (summary.partly, summary.left) == (3, ())  # parts, from_parts, maps
+    after = target.get_layer("detector").get_layer("parts").get_weights()[0]
+    theirs = source.get_layer("detector").get_layer("parts").get_weights()[0]
+    for joint, name in enumerate(MPII16.keypoints):
+        expected = theirs[..., LSP14.index(name)] if name in LSP14.keypoints else before[..., joint]
+        np.testing.assert_array_equal(after[..., joint], expected)
+
+    wider = small_model(14, width=16)
+    kept = {layer.name: layer.get_weights() for layer in wider.get_layer("detector").layers}
+    summary = pretrained.warm_start(wider, LSP14, tmp_path / "lsp.keras")
+    assert "parts" in summary.left
+    assert "lateral_32" in summary.left
+    assert "regressor/from_parts" in summary.left
+    assert "stem_conv" not in summary.left
+    assert summary.copied > 10
+    for name in ("parts", "lateral_32"):
+        for was, now in zip(kept[name], wider.get_layer("detector").get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(was, now)
+
+
+def test_a_detector_alone_starts_a_cascade(tmp_path):
+    source = part_detector(2, backbone="tiny", width=8)
+    pretrained.save(source, tmp_path / "d.keras", METADATA)
+    target = small_model()
+    summary = pretrained.warm_start(target, PAIR, tmp_path / "d.keras")
+    assert all(name.startswith("regressor/") for name in summary.left)
+    for was, now in zip(source.get_weights(), target.get_layer("detector").get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
