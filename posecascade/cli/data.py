@@ -58,19 +58,21 @@ def check() -> None:
 
 
 def show() -> None:
-    """Write the sheet; the people come from all data sets alike."""
+    """Write the sheet; the data sets take turns."""
     if not _OUTPUT.value:
         raise InputError("show needs a place for its sheet; add --output=FILE.png")
     path = _output("samples.png", (".png", ".jpg", ".jpeg"))
-    records = [record for spec in _DATA.value for record in _read(spec) if record.image]
-    if not records:
-        raise InputError(f"--data={_DATA.value[0]}: has annotations but no pictures to show; add images/")
+    sets = {spec: [record for record in _read(spec) if record.image] for spec in _DATA.value}
+    for spec, records in sets.items():
+        if not records:
+            raise InputError(f"--data={spec}: has annotations but no pictures to show; add images/")
     # Here, because they load Keras, which takes seconds that `check` need not wait.
     from posecascade.recipe import Loss, Model
     from posecascade.samples import samples_sheet
+
     model, loss, size = Model(), Loss(), _SIZE.value // 4 * 4  # whole cells of the targets' maps
     image, origins = samples_sheet(
-        records, _COUNT.value, np.random.default_rng(_SEED.value), size=size, stride=model.stride,
+        list(sets.values()), _COUNT.value, np.random.default_rng(_SEED.value), size=size, stride=model.stride,
         disc_radius=loss.disc_radius * size / model.input_size, sigma=loss.sigma * size / model.input_size)
     with files.whole(path) as draft:
         cv2.imwrite(str(draft), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
