@@ -2,8 +2,8 @@
 
 The convention: a point is (x, y), x to the right and y down, and the *centre* of the top left pixel is (0, 0).
 So an image of W x H pixels covers -0.5 <= x < W - 0.5, a mirror sends x to W - 1 - x, and the centre of cell u
-of a map at stride s lies at s * u + (s - 1) / 2 in input pixels. Coordinates on disk that count from 1 (MPII,
-LSP) are brought here by their readers.
+of a map at stride s lies at s * u + (s - 1) / 2 in input pixels. Coordinates on disk that count from 1
+(MPII) are brought here by their readers.
 
 The ladder, from a map's cell to the photograph:
     cell --(codec.cells_to_pixels)--> input pixel --(crop_transform(...).inverse())--> pixel of the original image
