@@ -1,0 +1,267 @@
+"""Evaluation with toy predictors: joints by name, stages, skipped pictures, COCO's AP, the paper's crop."""
+
+import builtins
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from posecascade.datasets import read
+from posecascade.errors import InputError
+from posecascade.evaluation import (
+    annotated_box,
+    average_precision,
+    evaluate,
+    paper_lsp_box,
+    predicted,
+    score,
+)
+from posecascade.geometry import Box
+from posecascade.published import read_predictions
+from posecascade.records import Record, converted
+from posecascade.schema import COCO17, LSP14, MPII16, Schema
+
+
+@dataclass(frozen=True)
+class ToyImage:
+    """A grey picture that can also be broken."""
+
+    name: str
+    size: tuple[int, int] = (120, 80)
+    broken: bool = False
+
+    def read(self, shrink=1):
+        if self.broken:
+            raise InputError(f"image {self.name}: the JPEG data end too early; copy the file again")
+        return np.full((self.size[1], self.size[0], 3), 127, np.uint8)
+
+
+@dataclass(frozen=True)
+class ToyPose:
+    """As `predictor.Pose`."""
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    visibility: np.ndarray
+    schema: Schema
+    box: Box
+    stages: dict
+
+
+def people(rng, count, schema=LSP14, **more):
+    """People of a 10 px torso in pictures of their own, whose box tells a toy predictor who they are."""
+    made = []
+    for number in range(count):
+        points = rng.uniform(0, 70, (schema.size, 2))
+        left, right = schema.segment("torso")
+        points[right] = points[left] + [0, 10]
+        made.append(Record(ToyImage(f"{number}.jpg"), f"person {number}", schema, Box(number, 0, 5, 5), points,
+                           rng.integers(1, 3, schema.size), **more))
+    return made
+
+
+def knowing(records, schema=None, off=0.0, off_parts=5.0):
+    """A predictor that knows everybody: heatmaps off by `off` px, parts by `off_parts`; sees what is visible."""
+    schema = schema or records[0].schema
+    known = {record.box: converted(record, schema) for record in records}
+
+    def predict(images, boxes):
+        assert len(images) == len(boxes)
+        poses = []
+        for box in boxes:
+            record = known[box]
+            true = np.nan_to_num(record.keypoints)
+            stages = {"parts": true + [off_parts, 0], "heatmaps": true + [off, 0]}
+            poses.append(ToyPose(stages["heatmaps"], np.ones(schema.size), (record.visibility == 2) * 0.8, schema,
+                                 box, stages))
+        return poses
+
+    return predict
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_predictor_that_knows_all_has_100_and_its_weaker_stage_0(rng, batch_size):
+    records = people(rng, 7)
+    report = evaluate(knowing(records), records, metric="pck", batch_size=batch_size, draws=20)
+    assert report.total == 100 and report.value("total", "parts") == 0
+    assert report.visibility_auc == 1
+    assert list(report.stages) == ["parts", "heatmaps"]
+    assert report.as_dict()["counted"] == 7
+
+
+def test_a_joint_on_the_threshold_is_found_and_one_beyond_is_not(rng):
+    records = people(rng, 2)
+    assert evaluate(knowing(records, off=1.999), records, metric="pck").total == 100
+    assert evaluate(knowing(records, off=2.001), records, metric="pck").total == 0
+
+
+def test_joints_go_by_name_and_those_that_the_model_lacks_are_not_counted(rng):
+    records = people(rng, 3, COCO17)
+    report = evaluate(knowing(records, MPII16), records, metric="pck", draws=20)
+    rows = report.rows["heatmaps"]
+    assert rows["total"] == {"value": 100, "low": 100, "high": 100, "count": 3 * 12}
+    assert rows["nose"]["count"] == 0 and rows["left_wrist"]["value"] == 100
+
+
+def test_a_model_without_any_joint_of_the_data_is_refused(rng):
+    records = people(rng, 1)
+    tail = Schema("tail", ("tip",))
+    with pytest.raises(InputError, match="the model's joints .tail. and the data's .lsp14. have no name in common"):
+        predicted(knowing(records, tail), records)
+
+
+def test_a_broken_picture_is_skipped_counted_and_reported(rng):
+    records = people(rng, 100)
+    broken = records[41]
+    records[41] = Record(ToyImage("41.jpg", broken=True), broken.origin, LSP14, broken.box, broken.keypoints,
+                         broken.visibility)
+    report = evaluate(knowing(records), records, metric="pck", batch_size=8, draws=20)
+    assert report.skipped == ("41.jpg",)
+    assert report.total == 100 and report.as_dict()["counted"] == 99
+    assert "1 unreadable pictures skipped" in report.table()
+
+
+def test_more_than_one_in_a_hundred_is_an_error(rng):
+    records = people(rng, 99)
+    broken = records[98]
+    records[98] = Record(ToyImage("98.jpg", broken=True), broken.origin, LSP14, broken.box, broken.keypoints,
+                         broken.visibility)
+    with pytest.raises(InputError, match=r"image 98.jpg: the JPEG data end too early.*1 of 99 pictures unreadable"):
+        evaluate(knowing(records), records, metric="pck")
+
+
+def test_a_failing_predictor_is_not_hidden(rng):
+    def failing(images, boxes):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate(failing, people(rng, 200), metric="pck")
+
+
+def test_people_without_a_torso_are_left_out_and_told(rng):
+    records = people(rng, 3)
+    codes = records[1].visibility.copy()
+    codes[LSP14.index("left_shoulder")] = 0
+    records[1] = Record(records[1].image, "person 1", LSP14, records[1].box, records[1].keypoints, codes)
+    report = evaluate(knowing(records), records, metric="pck", draws=20)
+    assert report.without_reference == 1 and report.as_dict()["counted"] == 2
+    assert "1 without a labelled torso left out" in report.table()
+    with pytest.raises(InputError, match="nobody of 1 people can be counted for PCK: 1 have no torso size; choose"):
+        evaluate(knowing(records[1:2]), records[1:2], metric="pck")
+
+
+def test_pckh_takes_the_data_set_s_head_size_and_else_the_schema_s_segment(rng):
+    records = people(rng, 2, MPII16, head_size=10.0)
+    assert evaluate(knowing(records, off=4.999), records, metric="pckh").total == 100
+    assert evaluate(knowing(records, off=5.001), records, metric="pckh").total == 0
+    bare = people(rng, 1, MPII16)
+    half = bare[0].length("head") / 2
+    assert evaluate(knowing(bare, off=0.999 * half), bare, metric="pckh").total == 100
+    assert evaluate(knowing(bare, off=1.001 * half), bare, metric="pckh").total == 0
+
+
+def test_visible_and_occluded_are_told_apart_only_where_the_data_set_does(rng):
+    records = people(rng, 2, occlusion_known=False)
+    report = evaluate(knowing(records), records, metric="pck", draws=20)
+    content = report.as_dict()
+    assert content["visibility"]["visible"]["count"] == content["visibility"]["occluded"]["count"] == 0
+    assert content["visibility_roc_auc"] is None
+    assert content["total"]["count"] == 28
+
+
+def test_records_without_pictures_cannot_be_predicted_on(rng):
+    record = Record(None, "joints.mat, person 1", LSP14, Box(0, 0, 1, 1), np.zeros((14, 2)), np.full(14, 2))
+    with pytest.raises(InputError, match="joints.mat, person 1: has no picture.*give --predictions"):
+        predicted(knowing([record]), [record])
+
+
+def test_an_unknown_metric_names_the_nearest():
+    with pytest.raises(InputError, match="unknown metric 'pkch'; did you mean 'pckh'"):
+        score(None, [], metric="pkch")
+
+
+def test_boxes_are_the_data_set_s_or_the_paper_s_round_the_middle_of_an_lsp_picture(rng):
+    record, = people(rng, 1)
+    image = np.zeros((80, 121, 3), np.uint8)
+    assert annotated_box(record, image) == record.box
+    box = paper_lsp_box(record, image)
+    assert box.center == pytest.approx((60, 39.5))  # of pixel centres: column 60 of 0..120, between rows 39 and 40
+    assert box.side == pytest.approx(178)  # 200 px x 0.89
+    predict, seen = knowing([record]), []
+
+    def watching(images, boxes):
+        seen.extend(boxes)
+        return predict(images, [record.box])
+
+    evaluate(watching, [record], metric="pck", box_of=paper_lsp_box)
+    assert seen[0].side == pytest.approx(178) and seen[0].center == pytest.approx((59.5, 39.5))
+
+
+# --- COCO's AP ------------------------------------------------------------------------------------------------------
+
+
+def test_coco_s_ap_of_a_perfect_model_is_1_and_of_a_lost_one_0(rng):
+    pytest.importorskip("pycocotools")
+    records = people(rng, 5, COCO17, area=5000.0)
+    assert evaluate(knowing(records), records, metric="oks", draws=5).oks["AP"] == pytest.approx(1)
+    lost = evaluate(knowing(records, off=500.0), records, metric="oks", draws=5)
+    assert lost.oks["AP"] == 0 and lost.oks["mean"] == pytest.approx(0, abs=1e-9)
+    assert lost.as_dict()["oks"]["AP_large"] is None  # 5000 square pixels is COCO's medium
+
+
+def test_coco_s_ap_counts_by_thresholds_of_the_mean_similarity(rng):
+    """Everybody has the same likeness s, so AP is the share of COCO's thresholds 0.50, 0.55, ..., 0.95 at most s."""
+    pytest.importorskip("pycocotools")
+    sigma, area = 0.1, 5000.0
+    schema = Schema("even", ("left_shoulder", "right_hip"), torso=("left_shoulder", "right_hip"), sigmas=(sigma,) * 2)
+    off = np.sqrt(-2 * area * (2 * sigma) ** 2 * np.log(0.72))
+    records = people(rng, 4, schema, area=area)
+    found = evaluate(knowing(records, off=off), records, metric="oks", draws=5).oks
+    assert found["mean"] == pytest.approx(0.72)
+    assert found["AP"] == pytest.approx(0.5)  # 0.50, 0.55, 0.60, 0.65 and 0.70
+    assert found["AP50"] == pytest.approx(1) and found["AP75"] == 0
+
+
+def test_joints_that_the_model_lacks_do_not_lower_the_ap(rng):
+    pytest.importorskip("pycocotools")
+    records = people(rng, 3, COCO17, area=5000.0)
+    assert evaluate(knowing(records, LSP14), records, metric="oks", draws=5).oks["AP"] == pytest.approx(1)
+
+
+def test_oks_needs_sigmas_and_pycocotools(rng, monkeypatch):
+    schema = Schema("bare", ("left_shoulder", "right_hip"), torso=("left_shoulder", "right_hip"))
+    records = people(rng, 1, schema)
+    with pytest.raises(InputError, match="schema 'bare' has no 'sigmas', which OKS needs"):
+        evaluate(knowing(records), records, metric="oks")
+    bring = builtins.__import__
+
+    def without(name, *args, **more):
+        if name.startswith("pycocotools"):
+            raise ImportError(name)
+        return bring(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    records = people(rng, 1, COCO17)
+    with pytest.raises(InputError, match=r"needs pycocotools, .*pip install 'posecascade\[coco\]' or choose"):
+        evaluate(knowing(records), records, metric="oks")
+
+
+# --- published figures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method, wanted",
+                         [("bulat2016", (90.7, 63.4, 92.5, 67.7)), ("insafutdinov2016", (90.1, 66.1, 92.0, 67.2))])
+def test_a_report_on_published_lsp_predictions_has_their_figures(shared_data, method, wanted):
+    records = read(f"lsp:{shared_data / 'lsp_test'}", "test")
+    found = read_predictions(shared_data / "lsp_test" / "predictions" / f"{method}.mat", records)
+    report = score(found, records, metric="pck", draws=20)
+    assert [report.value(row) for row in ("total", "auc", "visible", "occluded")] == pytest.approx(wanted, abs=0.05)
+    assert report.without_reference == 0
+
+
+def test_average_precision_of_nobody_found_is_0(rng):
+    pytest.importorskip("pycocotools")
+    records = people(rng, 2, COCO17, area=5000.0)
+    found = predicted(knowing(records), records)
+    nothing = type(found)({"keypoints": np.full((2, 17, 2), np.nan)}, None, None, found.known, found.readable, 2)
+    assert average_precision(nothing, records)["AP"] == 0
