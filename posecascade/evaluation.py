@@ -38,6 +38,11 @@ def annotated_box(record: Record, image: np.ndarray) -> Box:
     return record.box
 
 
+def paper_box(record: Record, image: np.ndarray) -> Box:
+    """The box whose crop is the paper's on MPII, 200 px x scale round the centre; the usual one without these."""
+    return record.square or record.box
+
+
 def paper_lsp_box(record: Record, image: np.ndarray) -> Box:
     """The box whose crop is the paper's on LSP: 178 px square round the middle of the picture, whoever is in it."""
     height, width = image.shape[:2]

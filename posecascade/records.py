@@ -48,6 +48,8 @@ class Record:
         head_size: the PCKh reference in image pixels, where the data set gives one.
         area: of the person in square pixels, for OKS; of the box where the data set gives none.
         image_id, person_id: the data set's own numbers, -1 where it has none.
+        square: the data set's own crop of the person (MPII's centre and scale), as the box whose crop it is; the
+            paper's protocol uses it, nothing else.
         occlusion_known: whether `visibility` tells occluded from visible joints (LSPET's flags do not).
     """
 
@@ -62,6 +64,7 @@ class Record:
     image_id: int = -1
     person_id: int = -1
     occlusion_known: bool = True
+    square: Box | None = None
 
     def __post_init__(self):
         keypoints = np.array(self.keypoints, np.float64)

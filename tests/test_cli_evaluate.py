@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 import scipy.io
 
+import posecascade
 from posecascade.cli import app, evaluate
+from posecascade.schema import LSP14
 
 PERFECT = 100.0
 
@@ -18,9 +22,7 @@ PERFECT = 100.0
 def run(capsys):
     """Runs the command in this process: (exit code, stdout, stderr)."""
     def command(*words):
-        evaluate.FLAGS.unparse_flags()
-        for name in evaluate.FLAGS:
-            evaluate.FLAGS[name].unparse()
+        evaluate.FLAGS.unparse_flags()  # a process parses once, this one does so again and again
         with pytest.raises(SystemExit) as left:
             app.run(evaluate.main, evaluate.FLAGS, evaluate.__doc__, ["posecascade-evaluate", *map(str, words)])
         shown = capsys.readouterr()
@@ -86,9 +88,69 @@ def test_another_split_and_metric_can_be_chosen_and_several_sets_be_given(run, l
     everybody = scipy.io.loadmat(folder / "joints.mat")["joints"][:2]
     scipy.io.savemat(tmp_path / "found.mat", {"pred": everybody})
     code, shown, _ = run(f"--predictions={tmp_path / 'found.mat'}", f"--data=lsp:{folder}", f"--data=lsp:{copy}",
-                         "--split=all", "--metric=pckh", f"--json={tmp_path / 'r.json'}", f"--plot={tmp_path / 'r.svg'}")
+                         "--split=all", "--metric=pckh",
+                         f"--json={tmp_path / 'r.json'}", f"--plot={tmp_path / 'r.svg'}")
     assert code == 0 and shown.count("PCKh@0.5 of the head, 20 of 20 people") == 2
     assert list(json.loads((tmp_path / "r.json").read_text())["data"]) == [f"lsp:{folder}", f"lsp:{copy}"]
+
+
+class ToyModel:
+    """A `posecascade.predictor` whose only model puts every joint in the middle of the box, and keeps the boxes."""
+
+    def __init__(self):
+        self.loaded, self.boxes = [], []
+
+    def load(self, path, **options):
+        self.loaded.append((path, options))
+        return self.predict
+
+    def predict(self, images, boxes):
+        self.boxes += boxes
+        middles = [np.tile(box.center, (14, 1)) for box in boxes]
+        return [SimpleNamespace(keypoints=m, scores=np.ones(14), visibility=np.ones(14), schema=LSP14, box=box,
+                                stages={"parts": m + 1, "heatmaps": m})
+                for m, box in zip(middles, boxes, strict=True)]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    toy = ToyModel()
+    monkeypatch.setitem(sys.modules, "posecascade.predictor", toy)
+    monkeypatch.setattr(posecascade, "predictor", toy, raising=False)
+    return toy
+
+
+def test_a_model_is_loaded_once_and_shows_its_stages(run, lsp, toy, tmp_path):
+    folder, joints = lsp
+    add_pictures(folder)
+    code, shown, errors = run("--model=best.keras", f"--data=lsp:{folder}", "--flip_test", "--compare=best.keras",
+                              f"--json={tmp_path / 'r.json'}", "--batch_size=3")
+    assert (code, errors) == (0, "")
+    assert toy.loaded == [("best.keras", {"flip_test": True, "protocol": "default"})]
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["model"] == "best.keras" and content["flip_test"] is True
+    found = content["data"][f"lsp:{folder}"]
+    assert list(found["stages"]) == ["parts", "heatmaps"]
+    assert found["comparison"]["rows"]["total"]["difference"] == 0
+    middles = np.array([box.center for box in toy.boxes[:10]])
+    torso = np.linalg.norm(joints[:, 9] - joints[:, 2], axis=-1)
+    hits = np.linalg.norm(joints - middles[:, None], axis=-1) / torso[:, None] <= 0.2
+    assert found["total"]["value"] == pytest.approx(100 * hits.mean())
+
+
+def test_the_paper_s_protocol_crops_lsp_round_the_middle_of_the_picture(run, lsp, toy):
+    folder, _ = lsp
+    add_pictures(folder)
+    assert run("--model=m", f"--data=lsp:{folder}", "--protocol=paper")[0] == 0
+    assert toy.loaded == [("m", {"flip_test": False, "protocol": "paper"})]
+    assert {(box.center, round(box.side, 9)) for box in toy.boxes} == {((79.5, 59.5), 178.0)}
+
+
+def add_pictures(folder):
+    """160 x 120 px each."""
+    (folder / "images").mkdir()
+    for number in range(1, 21):
+        cv2.imwrite(str(folder / "images" / f"im{number:04d}.jpg"), np.full((120, 160, 3), 99, np.uint8))
 
 
 @pytest.mark.parametrize("words, message", [
@@ -131,8 +193,8 @@ def test_scoring_a_file_imports_no_backend(lsp, tmp_path):
     scipy.io.savemat(tmp_path / "found.mat", {"pred": joints})
     code = ("import sys; from posecascade.cli.evaluate import console\n"
             "try:\n    console()\nfinally:\n    assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code, f"--predictions={tmp_path / 'found.mat'}", f"--data=lsp:{folder}"],
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, f"--predictions={tmp_path / 'found.mat'}",
+                           f"--data=lsp:{folder}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "total" in done.stdout
 

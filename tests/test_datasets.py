@@ -334,6 +334,9 @@ def test_the_official_release_with_its_irregularities(mpii_root):
     np.testing.assert_array_equal(first.keypoints[[0, 9, 15]], [[10, 20], [30.5, 40.5], [50, 60]])  # counted from 0
     assert first.head_size == pytest.approx(0.6 * 50)  # a 30 x 40 box
     assert first.box.as_list() == [10, 20, 60, 60]
+    assert first.square.center == (49, 59 + 15 * 1.5)  # objpos, moved down as all MPII code does
+    assert first.square.side == pytest.approx(1.25 * 200 * 1.5)
+    assert scalar.square is None and empty.square is None
     assert (scalar.head_size, scalar.box.w) == (None, 1.0)  # one joint: the least box there is
     assert empty.visibility[1] == Visibility.VISIBLE
     assert "annolist" not in first.origin
@@ -389,6 +392,7 @@ def test_hrnet_lists_are_the_splits_and_head_boxes_come_from_gt_valid(tmp_path):
     person = found["val"][0]
     assert np.flatnonzero(person.labelled).tolist() == [0, 3, 9]
     assert person.keypoints[3].tolist() == [12, 32]  # 13, 33 counted from 1
+    assert person.square.center == (49, 49 + 15) and person.square.side == pytest.approx(250)
     assert not person.occlusion_known
     assert found["train"][0].head_size is None
 
@@ -432,6 +436,11 @@ def test_mpii_val_joins_joints_heads_and_visibility(tmp_path):
     assert [r.visibility[6] for r in records] == [0, 2, 2]
     assert [r.visibility[2] for r in records] == [2, 1, 2]
     np.testing.assert_array_equal(records[2].keypoints, points[..., 2] - datasets.FIRST_PIXEL["mpii_val"])
+    assert records[2].square is None
+    with h5py.File(tmp_path / "valid.h5", "a") as file:
+        file["center"], file["scale"] = np.arange(6).reshape(3, 2), np.array([0, np.nan, 2.0])
+    squares = [r.square for r in read(f"mpii_val:{tmp_path}", "val")]
+    assert squares[:2] == [None, None] and squares[2].center == (3, 4) and squares[2].side == pytest.approx(400)
     assert records[1].head_size == pytest.approx(6)
     assert records[1].image is None
     (tmp_path / "images").mkdir()
@@ -459,6 +468,7 @@ def test_real_mpii(shared_data):
     sample = read(f"mpii_json:{shared_data / 'reader_samples' / 'mpii' / 'test_mpii.json'}", "all")
     first = people[0]  # the same person in both layouts
     np.testing.assert_allclose(sample[0].keypoints, first.keypoints, atol=0.5)
+    np.testing.assert_allclose(sample[0].square.as_list(), first.square.as_list(), atol=0.5)
     assert sample[0].image.read().ndim == 3
 
 

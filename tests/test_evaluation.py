@@ -1,7 +1,7 @@
 """Evaluation with toy predictors: joints by name, stages, skipped pictures, COCO's AP, the paper's crop."""
 
 import builtins
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from posecascade.evaluation import (
     annotated_box,
     average_precision,
     evaluate,
+    paper_box,
     paper_lsp_box,
     predicted,
     score,
@@ -112,9 +113,7 @@ def test_a_model_without_any_joint_of_the_data_is_refused(rng):
 
 def test_a_broken_picture_is_skipped_counted_and_reported(rng):
     records = people(rng, 100)
-    broken = records[41]
-    records[41] = Record(ToyImage("41.jpg", broken=True), broken.origin, LSP14, broken.box, broken.keypoints,
-                         broken.visibility)
+    records[41] = replace(records[41], image=ToyImage("41.jpg", broken=True))
     report = evaluate(knowing(records), records, metric="pck", batch_size=8, draws=20)
     assert report.skipped == ("41.jpg",)
     assert report.total == 100 and report.as_dict()["counted"] == 99
@@ -123,9 +122,7 @@ def test_a_broken_picture_is_skipped_counted_and_reported(rng):
 
 def test_more_than_one_in_a_hundred_is_an_error(rng):
     records = people(rng, 99)
-    broken = records[98]
-    records[98] = Record(ToyImage("98.jpg", broken=True), broken.origin, LSP14, broken.box, broken.keypoints,
-                         broken.visibility)
+    records[98] = replace(records[98], image=ToyImage("98.jpg", broken=True))
     with pytest.raises(InputError, match=r"image 98.jpg: the JPEG data end too early.*1 of 99 pictures unreadable"):
         evaluate(knowing(records), records, metric="pck")
 
@@ -142,7 +139,7 @@ def test_people_without_a_torso_are_left_out_and_told(rng):
     records = people(rng, 3)
     codes = records[1].visibility.copy()
     codes[LSP14.index("left_shoulder")] = 0
-    records[1] = Record(records[1].image, "person 1", LSP14, records[1].box, records[1].keypoints, codes)
+    records[1] = replace(records[1], visibility=codes)
     report = evaluate(knowing(records), records, metric="pck", draws=20)
     assert report.without_reference == 1 and report.as_dict()["counted"] == 2
     assert "1 without a labelled torso left out" in report.table()
@@ -184,6 +181,8 @@ def test_boxes_are_the_data_set_s_or_the_paper_s_round_the_middle_of_an_lsp_pict
     record, = people(rng, 1)
     image = np.zeros((80, 121, 3), np.uint8)
     assert annotated_box(record, image) == record.box
+    assert paper_box(record, image) == record.box
+    assert paper_box(replace(record, square=Box(1, 2, 3, 4)), image) == Box(1, 2, 3, 4)
     box = paper_lsp_box(record, image)
     assert box.center == pytest.approx((60, 39.5))  # of pixel centres: column 60 of 0..120, between rows 39 and 40
     assert box.side == pytest.approx(178)  # 200 px x 0.89

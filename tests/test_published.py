@@ -155,7 +155,8 @@ def test_two_numbers_are_enough_and_then_there_are_no_scores(tmp_path):
     ('{"image": "a", "keypoints": {"head": [1, 2]}, "box": [0, 0, 0, 5]}', "line 1: 'box' holds"),
     ('{"image": "a", "keypoints": {"nose": [1, 2]}}', "names none of the joints of schema 'three'.*'head'"),
     ("", r"names none of the joints .*found no joint"),
-    ('{"image": "z.jpg", "keypoints": {"head": [1, 2]}}', "none of its 1 pictures .the first: 'z.jpg'. is in the data .the first: 'a.jpg'"),
+    ('{"image": "z.jpg", "keypoints": {"head": [1, 2]}}',
+     "none of its 1 pictures .the first: 'z.jpg'. is in the data .the first: 'a.jpg'"),
 ])
 def test_a_wrong_line_is_named(tmp_path, text, message):
     path = tmp_path / "found.jsonl"

@@ -34,7 +34,8 @@ flags.DEFINE_string("schema", None, "joints of your own COCO-style file: a name 
 flags.DEFINE_enum("metric", None, evaluation.METRICS, "pckh (MPII), pck (of the torso) or oks (pck and COCO's AP); "
                   "default: by the data set", flag_values=FLAGS)
 flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
-                  "resolution, always flip-averaged; LSP cropped round the picture's middle)", flag_values=FLAGS)
+                  "resolution, always flip-averaged; MPII cropped by its centre and scale, LSP round the picture's "
+                  "middle)", flag_values=FLAGS)
 flags.DEFINE_bool("flip_test", False, "average with the mirrored picture", flag_values=FLAGS)
 flags.DEFINE_string("compare", None, "a second model or predictions file, for the paired difference",
                     flag_values=FLAGS)
@@ -116,10 +117,11 @@ def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]
     if source not in models:
         from posecascade import predictor  # imports Keras, which a file of predictions does not need
         models[source] = predictor.load(source, flip_test=FLAGS.flip_test, protocol=FLAGS.protocol)
-    lsp_as_paper = FLAGS.protocol == "paper" and data.kind == "lsp"
+    box_of = evaluation.annotated_box
+    if FLAGS.protocol == "paper":
+        box_of = evaluation.paper_lsp_box if data.kind == "lsp" else evaluation.paper_box
     return evaluation.evaluate(_told(models[source], len(data.records)), data.records, metric=data.metric,
-                               batch_size=FLAGS.batch_size,
-                               box_of=evaluation.paper_lsp_box if lsp_as_paper else evaluation.annotated_box)
+                               batch_size=FLAGS.batch_size, box_of=box_of)
 
 
 def _told(predict, people: int):

@@ -1,7 +1,7 @@
 """MPII Human Pose: the official .mat, the JSON lists of HRNet and MMPose, and the validation split without images.
 
 All of them hold MATLAB coordinates, which count pixels from 1 (FIRST_PIXEL; HRNet's own loader subtracts it too).
-Boxes are tight round the joints, so that MPII's rough centre and scale are not needed.
+Boxes are tight round the joints; MPII's rough centre and scale are kept as `Record.square`, for the paper's protocol.
 """
 
 import io
@@ -28,6 +28,9 @@ from posecascade.records import Record, Visibility
 from posecascade.schema import MPII16, Schema
 
 FIRST_PIXEL = 1
+# All MPII code shifts the rough centre down and widens the square, so that feet stay in (Newell et al. 2016, HRNet).
+CENTER_SHIFT = 15   # pixels x scale
+SCALE_FACTOR = 1.25
 HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size over the diagonal of the head box
 
 
@@ -87,6 +90,7 @@ def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[R
     missing = mat_numbers(path, variables, "jnt_missing", (16, len(points))).T > 0
     heads = _head_sizes(path, variables, len(points))
     visible = _visible(folder / "valid.h5", missing)
+    squares = _squares(folder / "valid.h5", len(points))
     names = _names(folder / "valid_images.txt", len(points))
     hidden = np.zeros_like(missing) if visible is None else ~visible
     codes = np.select([missing, hidden], [Visibility.UNLABELLED, Visibility.OCCLUDED], Visibility.VISIBLE)
@@ -94,23 +98,52 @@ def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[R
     if checked_split(split) == "train":
         return []
     return [_record(f"{path}, person {i + 1}", ImageFile(folder / "images" / names[i]) if has_images else None,
-                    points[i], codes[i], heads[i], i + 1, i + 1, visible is not None) for i in range(len(points))]
+                    points[i], codes[i], heads[i], i + 1, i + 1, visible is not None, squares[i])
+            for i in range(len(points))]
 
 
-def _record(origin, image, points, codes, head_size, image_id, person_id, occlusion_known):
+def _record(origin, image, points, codes, head_size, image_id, person_id, occlusion_known, square):
     labelled = points[codes > 0]
     if not len(labelled) or not np.isfinite(labelled).all():
         raise InputError(f"{origin}: has {'no labelled joint' if not len(labelled) else 'a joint that is NaN'}; "
                          "mend the file")
     box = Box.round_points(labelled)
     return Record(image, origin, MPII16, box, points, codes, head_size=None if head_size is None else float(head_size),
-                  area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known)
+                  area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known,
+                  square=square)
+
+
+def _square(values: object, adjusted: bool = False) -> Box | None:
+    """The box whose crop is MPII's square: 200 px x scale round the centre; None unless x, y, scale are such.
+
+    `adjusted`: CENTER_SHIFT and SCALE_FACTOR are in the values already, as in valid.h5.
+    """
+    numeric = isinstance(values, (list, tuple, np.ndarray)) and len(values) == 3 and all(
+        isinstance(v, (int, float)) and np.isfinite(v) for v in values)
+    if not numeric or values[2] <= 0:
+        return None
+    x, y, scale = values
+    if not adjusted:
+        y, scale = y + CENTER_SHIFT * scale, scale * SCALE_FACTOR
+    return Box.from_center_scale((x - FIRST_PIXEL, y - FIRST_PIXEL), float(scale))
+
+
+def _squares(path: Path, people: int) -> list[Box | None]:
+    """One per person from `center` and `scale` of valid.h5; None for all where it has none."""
+    if not path.is_file():
+        return [None] * people
+    with h5py.File(io.BytesIO(read_bytes(path)), "r") as file:
+        center, scale = (np.asarray(file.get(name, ())) for name in ("center", "scale"))
+    if center.shape != (people, 2) or scale.shape != (people,) or {center.dtype.kind, scale.dtype.kind} - set("fiu"):
+        return [None] * people
+    return [_square(row, adjusted=True) for row in np.column_stack([center, scale]).tolist()]
 
 
 def _record_of(path: Path, folder: Path, person: Person) -> Record:
     head = HEAD_SIZE_FACTOR * np.hypot(*person.head_box) if person.head_box else None
     return _record(f"{path}, {person.image}, person {person.number}", ImageFile(folder / person.image),
-                   person.points - FIRST_PIXEL, person.visibility, head, person.image_number, person.number, True)
+                   person.points - FIRST_PIXEL, person.visibility, head, person.image_number, person.number, True,
+                   _square(person.place))
 
 
 def _find(path: Path, pattern: str, preferred: str, what: str) -> Path:
@@ -173,7 +206,13 @@ def _listed(path: Path, number: int, entry: dict, folder: Path, head_size: float
         return None
     codes = np.where(labelled, Visibility.VISIBLE, Visibility.UNLABELLED)
     return _record(f"{path}, entry {number}", ImageFile(folder / entry["image"]), points - FIRST_PIXEL, codes,
-                   head_size, -1, number, False)
+                   head_size, -1, number, False, _square(_place(entry)))
+
+
+def _place(entry: dict) -> list | None:
+    """x, y and scale of an entry, or None where it has no such list."""
+    center = entry.get("center")
+    return [*center, entry.get("scale")] if isinstance(center, list) else None
 
 
 def _head_sizes(path: Path, variables: dict, people: int) -> np.ndarray:

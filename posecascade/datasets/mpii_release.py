@@ -29,6 +29,7 @@ class Person:
         points: (16, 2) float64 as stored (counted from 1); NaN where there is none.
         visibility: (16,) int8, codes of `Visibility`.
         head_box: width and height of the head's box in pixels, or None.
+        place: rough middle (x, y) as stored and scale (person height / 200 px), or None.
     """
 
     image: str
@@ -37,6 +38,7 @@ class Person:
     points: np.ndarray
     visibility: np.ndarray
     head_box: tuple[float, float] | None
+    place: tuple[float, float, float] | None = None
 
 
 def annotated_people(path: Path) -> Iterator[Person]:
@@ -76,7 +78,9 @@ def _people(path: Path, image_number: int, image: mat_struct, wanted: set[int] |
         if codes.any():
             corners = [_number(_field(rect, key)) for key in ("x1", "y1", "x2", "y2")]
             head = None if None in corners else (abs(corners[2] - corners[0]), abs(corners[3] - corners[1]))
-            yield Person(name, image_number, number, joints, codes, head)
+            middle = (_structs(_field(rect, "objpos")) or [None])[0]
+            place = (_number(_field(middle, "x")), _number(_field(middle, "y")), _number(_field(rect, "scale")))
+            yield Person(name, image_number, number, joints, codes, head, None if None in place else place)
 
 
 def _joints(where: str, points: list[mat_struct]) -> tuple[np.ndarray, np.ndarray]:
