@@ -29,7 +29,7 @@ BoxOf = Callable[[Record, np.ndarray], Box]
 METRICS = ("pck", "pckh", "oks")
 UNREADABLE_LIMIT = 0.01  # more unreadable pictures than this share are an error
 PAPER_LSP_SCALE = 0.89   # paper.md "Test time": LSP is cropped 200 px x 0.89 round the middle of the picture
-_BATCHES_AHEAD = 2       # read while one is predicted
+_BATCHES_AHEAD = 1       # read while one is predicted; more would only hold more pictures in memory
 _MISSED = 1e6            # px: where COCO's evaluation is told that an unpredicted joint lies
 
 

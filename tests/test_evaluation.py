@@ -1,6 +1,7 @@
 """Evaluation with toy predictors: joints by name, stages, skipped pictures, COCO's AP, the paper's crop."""
 
 import builtins
+import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -133,6 +134,32 @@ def test_a_failing_predictor_is_not_hidden(rng):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         evaluate(failing, people(rng, 200), metric="pck")
+
+
+def test_the_next_pictures_are_read_while_some_are_predicted(rng):
+    """Predicting the first batch waits for a picture of the second, which is read meanwhile or never."""
+    read_too = threading.Event()
+    records = people(rng, 4)
+    records[2] = replace(records[2], image=Telling("2.jpg", read_too))
+    predict = knowing(records)
+
+    def waiting(images, boxes):
+        assert read_too.wait(30)
+        return predict(images, boxes)
+
+    assert evaluate(waiting, records, metric="pck", batch_size=2, draws=5).total == 100
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A picture that tells when it is read."""
+
+    name: str
+    event: threading.Event
+
+    def read(self, shrink=1):
+        self.event.set()
+        return np.zeros((80, 120, 3), np.uint8)
 
 
 def test_people_without_a_torso_are_left_out_and_told(rng):
