@@ -10,9 +10,10 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from posecascade.errors import InputError  # noqa: E402
-from posecascade.geometry import Affine  # noqa: E402
+from posecascade.geometry import Affine, shrink_transform  # noqa: E402
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SHRINK_LIMIT = 64  # times, in `crop`: beyond it the padding to whole blocks would outweigh a thin picture
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
@@ -91,6 +92,53 @@ def warp(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
     """
     return cv2.warpAffine(image, transform.matrix, (size, size), flags=cv2.INTER_LINEAR,
                           borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
+
+
+def crop(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
+    """`warp`, of a copy shrunk by a power of two where the crop has at least twice its final size in the picture.
+
+    The same crop as training makes while decoding. Only the part of the picture that the crop shows is touched, so a
+    huge picture costs no more than its crop, and sides beyond OpenCV's 32767 px do no harm.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        transform: from its pixels to those of the crop.
+    Returns:
+        (size, size, 3) uint8 RGB.
+    """
+    factor = 1
+    while factor < SHRINK_LIMIT and 1 / transform.zoom >= 2 * factor:
+        factor *= 2
+    corners = transform.inverse()(np.array([[x, y] for x in (0, size - 1) for y in (0, size - 1)]))
+    limits = np.array(image.shape[1::-1])
+    # Two blocks more than the crop's corners, which bilinear weights may touch; from a multiple of the factor, so
+    # that blocks fall as they would in the whole picture.
+    low = np.clip(np.floor(corners.min(0) / factor).astype(int) - 2, 0, None) * factor
+    high = np.clip((np.ceil(corners.max(0) / factor).astype(int) + 3) * factor, 0, limits)
+    if (high <= low).any():
+        return np.full((size, size, 3), 127, np.uint8)
+    part = np.ascontiguousarray(image[low[1]:high[1], low[0]:high[0]])
+    back = Affine(np.column_stack([np.eye(2), low])).after(shrink_transform(factor).inverse())
+    return warp(shrunk(part, factor), transform.after(back), size)
+
+
+def from_array(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB from a picture in memory: (H, W), (H, W, 1), RGB or RGBA; uint8, uint16 or float in 0..1.
+
+    Raises InputError for another shape, an empty picture, another type, or floats beyond 0..1.
+    """
+    image = np.asarray(image)
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)) or 0 in image.shape:
+        raise InputError(f"image array: has shape {image.shape}, expected (H, W, 3) RGB, (H, W, 4) or (H, W)")
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise InputError(f"image array: holds {image.dtype}, expected uint8, uint16 or floats in 0..1")
+    if image.dtype.kind == "f" and not (np.nanmin(image) >= 0 and np.nanmax(image) <= 1):
+        raise InputError(f"image array: holds floats up to {np.nanmax(image):g}, expected 0..1; divide by 255 "
+                         "or give uint8")
+    if image.dtype == np.uint8 and image.shape[2:] == (3,):
+        return image
+    order = {(3,): [2, 1, 0], (4,): [2, 1, 0, 3]}.get(image.shape[2:])
+    return to_rgb(image[..., order] if order else image)
 
 
 def shrink_for(side: float, size: int) -> int:

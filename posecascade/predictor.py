@@ -1,0 +1,255 @@
+"""Pictures and boxes -> poses in the pictures' own pixels: the one road of evaluation, command line and exports."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from posecascade import codec, pretrained
+from posecascade.errors import InputError
+from posecascade.files import nearest
+from posecascade.geometry import Affine, Box, crop_transform
+from posecascade.images import ImageFile, crop, from_array
+from posecascade.schema import Schema
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+Predict = Callable[[list[np.ndarray], list[Box]], "list[Pose]"]
+
+PROTOCOLS = ("default", "paper")
+CHECKPOINTS = ("best.keras", "last.keras")  # what is looked for in a run's folder, in this order
+CONFIDENT = 0.3      # a score from which a joint counts when a person is looked for
+LEAST_CONFIDENT = 3  # joints that a new crop needs: fewer say little of where the person is
+LEAST_SIDE = 0.05    # of the picture's longer side: no new crop is smaller
+ROUNDS = 2           # crops after the first look at the whole picture
+BOX_LIMITS = (1e-3, 1e7)  # px: least longer side, largest number; beyond them arithmetic fails, and no person is
+SETTLED = 0.9        # intersection over union of two boxes that count as the same
+
+
+@dataclass(frozen=True)
+class Pose:
+    """One person's joints.
+
+    Attributes:
+        keypoints: (K, 2) float64, pixels of the picture given.
+        scores: (K,) in 0..1: the joint's peak in the map of the last stage.
+        visibility: (K,) in 0..1: the detector's map at the joint's final place (paper.md, "Idea"); the scores where
+            the model has no detector.
+        schema: names the joints.
+        box: the person as it was cropped.
+        stages: the joints that each stage gives alone, (K, 2) each, by the name of its output; the last is the result.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    visibility: np.ndarray
+    schema: Schema
+    box: Box
+    stages: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """K joint names."""
+        return self.schema.keypoints
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """{NAME: [x, y, score, visibility]}, as the command writes it."""
+        table = np.column_stack([self.keypoints, self.scores, self.visibility])
+        return {name: row.tolist() for name, row in zip(self.names, table, strict=True)}
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model ready for pictures; call it, or `predict` where boxes are unknown.
+
+    Attributes:
+        run: (B, S, S, 3) float32 RGB in 0..255 -> "parts" (logits) and "heatmaps" (confidence), each
+            (B, S / stride, S / stride, K), as far as the model has them; any artefact of it will do.
+        schema: names the K channels.
+        input_size: S.
+        stride: input pixels per cell.
+        decoder: one of `codec.DECODERS`; the paper's protocol takes "argmax".
+        flip_test: average with the mirrored picture's maps.
+        protocol: one of PROTOCOLS. "paper": always flip-averaged, negatives clamped to 0, maps brought to full
+            resolution bilinearly, argmax (paper.md, "Test time").
+        batch_size: people that go through the model at once, at most.
+    """
+
+    run: Run
+    schema: Schema
+    input_size: int
+    stride: int
+    decoder: str = "soft"
+    flip_test: bool = False
+    protocol: str = "default"
+    batch_size: int = 32
+
+    def __post_init__(self):
+        for name, value, choices in (("decoder", self.decoder, codec.DECODERS), ("protocol", self.protocol, PROTOCOLS)):
+            if value not in choices:
+                raise InputError(f"unknown {name} {value!r}; {nearest(value, choices)}")
+
+    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[Box]) -> list[Pose]:
+        """The pose in each box; images (H, W, 3) uint8 RGB, one box each, in their pixels."""
+        poses = []
+        for start in range(0, len(images), self.batch_size):
+            some = slice(start, start + self.batch_size)
+            crops, transforms = self.crops(images[some], boxes[some])
+            poses += self._poses(self.maps(crops), transforms, boxes[some])
+        return poses
+
+    def crops(self, images: Sequence[np.ndarray], boxes: Sequence[Box]) -> tuple[np.ndarray, list[Affine]]:
+        """(B, S, S, 3) uint8 RGB, what the model sees, and for each the way from its image's pixels to the crop's."""
+        transforms = [crop_transform(box, self.input_size) for box in boxes]
+        return np.stack([crop(image, transform, self.input_size)
+                         for image, transform in zip(images, transforms, strict=True)]), transforms
+
+    def maps(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's maps of crops (B, S, S, 3), flip-averaged where asked: "parts" in 0..1, "heatmaps" finite."""
+        found = self._run(crops)
+        if self.flip_test or self.protocol == "paper":
+            # Cell u has its centre at s u + (s - 1) / 2, which x -> S - 1 - x sends to the centre of cell W - 1 - u:
+            # mirrored maps lie on the same cells, without a shift.
+            order = self.schema.flip_order
+            mirrored = {name: maps[:, :, ::-1][..., order] for name, maps in self._run(crops[:, :, ::-1]).items()}
+            found = {name: (maps + mirrored[name]) / 2 for name, maps in found.items()}
+        return found
+
+    def predict(self, image: np.ndarray | str | Path, box: Box | Sequence[float] | None = None) -> Pose:
+        """The pose of one person.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, or what `images.from_array` takes, or a file's path (turned upright).
+            box: the person, tight round the joints, in the image's pixels; without it the person is looked for.
+        """
+        return self.predict_batch([image], [box])[0]
+
+    def predict_batch(self, images: Sequence, boxes: Sequence | None = None) -> list[Pose]:
+        """`predict` for several pictures, in batches; `boxes` may be None, or hold None where a person is unknown.
+
+        A person is looked for in the whole picture first; then in the box of the joints with a score of CONFIDENT or
+        more, up to ROUNDS times, until the box settles. With fewer than LEAST_CONFIDENT such joints, or a mean
+        score that a new crop makes worse, the pose before stands.
+        """
+        pictures = [ImageFile(Path(i), upright=True).read() if isinstance(i, (str, Path)) else from_array(i)
+                    for i in images]
+        given = [None] * len(pictures) if boxes is None else [as_box(box) for box in boxes]
+        if len(given) != len(pictures):
+            raise InputError(f"predict_batch: got {len(pictures)} images and {len(given)} boxes, expected one each")
+        poses = self(pictures, [box or whole_box(picture) for box, picture in zip(given, pictures, strict=True)])
+        open_ = [i for i, box in enumerate(given) if box is None]
+        for _ in range(ROUNDS):
+            wanted = {i: box for i in open_ if (box := confident_box(poses[i], pictures[i]))}
+            if not wanted:
+                break
+            again = self([pictures[i] for i in wanted], list(wanted.values()))
+            open_ = [i for i, pose in zip(wanted, again, strict=True) if pose.scores.mean() >= poses[i].scores.mean()]
+            for i, pose in zip(wanted, again, strict=True):
+                poses[i] = pose if i in open_ else poses[i]
+        return poses
+
+    def _run(self, crops):
+        """The model's outputs, the detector's as probabilities; batches are filled up, so that few sizes occur."""
+        people = len(crops)
+        size = min(1 << (people - 1).bit_length(), max(self.batch_size, people))
+        batch = np.zeros((size, *crops.shape[1:]), np.float32)
+        batch[:people] = crops
+        outputs = {name: np.asarray(maps, np.float32)[:people] for name, maps in self.run(batch).items()}
+        if "parts" in outputs:
+            outputs["parts"] = 0.5 * (1 + np.tanh(0.5 * outputs["parts"]))  # the sigmoid, without overflow
+        # A diverged model must not make NaN of a result that goes to a file.
+        return {name: np.nan_to_num(outputs[name], nan=0.0, posinf=1.0, neginf=0.0)
+                for name in ("parts", "heatmaps") if name in outputs}
+
+    def _poses(self, maps, transforms, boxes):
+        decoded = {name: self._decoded(values) for name, values in maps.items()}
+        last = list(maps)[-1]
+        places, peaks = decoded[last]
+        scores = np.clip(peaks, 0, 1)
+        visibility = np.clip(codec.value_at(maps["parts"], places, self.stride), 0, 1) if "parts" in maps else scores
+        poses = []
+        for i, (transform, box) in enumerate(zip(transforms, boxes, strict=True)):
+            back = transform.inverse()
+            stages = {name: back(points[i]) for name, (points, _) in decoded.items()}
+            poses.append(Pose(stages[last], scores[i], visibility[i], self.schema, box, stages))
+        return poses
+
+    def _decoded(self, maps):
+        if self.protocol != "paper":
+            return codec.DECODERS[self.decoder](maps, self.stride)
+        each = [codec.argmax(full_resolution(person, self.stride)[None], 1) for person in maps]
+        return tuple(np.concatenate(parts) for parts in zip(*each, strict=True))
+
+
+def full_resolution(maps: np.ndarray, stride: int) -> np.ndarray:
+    """(H, W, K) maps, negatives clamped to 0, bilinearly at one cell per input pixel.
+
+    OpenCV's linear resize puts cell u at stride * u + (stride - 1) / 2, as the codec does.
+    """
+    positive = np.maximum(maps, 0)
+    size = (maps.shape[1] * stride, maps.shape[0] * stride)
+    return np.stack([cv2.resize(positive[..., k], size, interpolation=cv2.INTER_LINEAR)
+                     for k in range(maps.shape[2])], axis=-1)
+
+
+def whole_box(image: np.ndarray) -> Box:
+    """The box of the whole picture."""
+    return Box(-0.5, -0.5, image.shape[1], image.shape[0])
+
+
+def as_box(box: Box | Sequence[float] | None) -> Box | None:
+    """A Box from [x, y, w, h]; InputError where it is empty, no four numbers, or beyond BOX_LIMITS."""
+    if box is None or isinstance(box, Box):
+        return box
+    try:
+        found = Box(*map(float, box))
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"box {box!r}: expected [x, y, w, h] in pixels with w, h > 0") from None
+    least, most = BOX_LIMITS
+    if max(found.w, found.h) < least or max(map(abs, found.as_list())) > most:
+        raise InputError(f"box {box!r}: expected pixels, a longer side of at least {least:g} and nothing beyond "
+                         f"{most:g}")
+    return found
+
+
+def confident_box(pose: Pose, image: np.ndarray) -> Box | None:
+    """The tight box of the pose's confident joints; None where they are few, or where it was just that box."""
+    confident = pose.scores >= CONFIDENT
+    if confident.sum() < min(LEAST_CONFIDENT, pose.schema.size):
+        return None
+    box = Box.round_points(pose.keypoints[confident], least=max(1.0, LEAST_SIDE * max(image.shape[:2])))
+    return None if overlap(box, pose.box) >= SETTLED else box
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Area of the intersection over that of the union."""
+    width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
+    height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
+    both = max(width, 0.0) * max(height, 0.0)
+    return both / (a.w * a.h + b.w * b.h - both)
+
+
+def load(path_or_name: str | Path, *, flip_test: bool = False, decoder: str | None = None, protocol: str = "default",
+         batch_size: int = 32) -> Predictor:
+    """The predictor of a `.keras` file or of a run's folder (its best checkpoint, else its last).
+
+    `decoder` None takes the one the model was measured with. Raises InputError for anything else, and as
+    `pretrained.load`.
+    """
+    model, metadata = pretrained.load(_model_file(path_or_name))
+    return Predictor(model.predict_on_batch, metadata.schema, metadata.input_size, metadata.stride,
+                     decoder or metadata.decoder, flip_test, protocol, batch_size)
+
+
+def _model_file(path_or_name) -> Path:
+    path = Path(path_or_name)
+    if path.is_dir():
+        found = [path / name for name in CHECKPOINTS if (path / name).is_file()]
+        if not found:
+            raise InputError(f"{path}: holds neither {' nor '.join(CHECKPOINTS)}; give a run's folder or a .keras file")
+        return found[0]
+    if path.suffix == ".keras" or path.exists():
+        return path
+    raise InputError(f"no model {str(path_or_name)!r}: neither a file nor a folder of that name exists, and this "
+                     "version has no named models; give --model=FILE.keras or the folder of a training run")
