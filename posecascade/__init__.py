@@ -1,1 +1,29 @@
-"""posecascade: part detection, then heatmap regression: 2D human pose estimation in Keras."""
+"""posecascade: part detection, then heatmap regression: 2D human pose estimation in Keras.
+
+    import posecascade
+    pose = posecascade.load("model.keras").predict("photo.jpg")
+    pose.keypoints, pose.scores, pose.visibility, pose.names
+
+Importing it loads no backend; `load`, `Pose` and `Predictor` do, when first used.
+"""
+
+from importlib import metadata
+
+from posecascade.errors import InputError
+from posecascade.geometry import Box
+from posecascade.schema import COCO17, LSP14, MPII16, Schema
+
+try:
+    __version__ = metadata.version("posecascade")
+except metadata.PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0.1.0"
+
+__all__ = ["COCO17", "LSP14", "MPII16", "Box", "InputError", "Pose", "Predictor", "Schema", "load"]  # noqa: F822
+
+
+def __getattr__(name: str):
+    if name not in ("Pose", "Predictor", "load"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from posecascade import predictor
+
+    return {"Pose": predictor.Pose, "Predictor": predictor.Predictor, "load": predictor.load}[name]

@@ -12,6 +12,7 @@ from posecascade.errors import InputError
 from posecascade.files import nearest
 from posecascade.geometry import Affine, Box, crop_transform
 from posecascade.images import ImageFile, crop, from_array
+from posecascade.poses_io import box_from
 from posecascade.schema import Schema
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -23,7 +24,6 @@ CONFIDENT = 0.3      # a score from which a joint counts when a person is looked
 LEAST_CONFIDENT = 3  # joints that a new crop needs: fewer say little of where the person is
 LEAST_SIDE = 0.05    # of the picture's longer side: no new crop is smaller
 ROUNDS = 2           # crops after the first look at the whole picture
-BOX_LIMITS = (1e-3, 1e7)  # px: least longer side, largest number; beyond them arithmetic fails, and no person is
 SETTLED = 0.9        # intersection over union of two boxes that count as the same
 
 
@@ -134,7 +134,7 @@ class Predictor:
         """
         pictures = [ImageFile(Path(i), upright=True).read() if isinstance(i, (str, Path)) else from_array(i)
                     for i in images]
-        given = [None] * len(pictures) if boxes is None else [as_box(box) for box in boxes]
+        given = [None] * len(pictures) if boxes is None else [box_from(box) for box in boxes]
         if len(given) != len(pictures):
             raise InputError(f"predict_batch: got {len(pictures)} images and {len(given)} boxes, expected one each")
         poses = self(pictures, [box or whole_box(picture) for box, picture in zip(given, pictures, strict=True)])
@@ -196,21 +196,6 @@ def full_resolution(maps: np.ndarray, stride: int) -> np.ndarray:
 def whole_box(image: np.ndarray) -> Box:
     """The box of the whole picture."""
     return Box(-0.5, -0.5, image.shape[1], image.shape[0])
-
-
-def as_box(box: Box | Sequence[float] | None) -> Box | None:
-    """A Box from [x, y, w, h]; InputError where it is empty, no four numbers, or beyond BOX_LIMITS."""
-    if box is None or isinstance(box, Box):
-        return box
-    try:
-        found = Box(*map(float, box))
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"box {box!r}: expected [x, y, w, h] in pixels with w, h > 0") from None
-    least, most = BOX_LIMITS
-    if max(found.w, found.h) < least or max(map(abs, found.as_list())) > most:
-        raise InputError(f"box {box!r}: expected pixels, a longer side of at least {least:g} and nothing beyond "
-                         f"{most:g}")
-    return found
 
 
 def confident_box(pose: Pose, image: np.ndarray) -> Box | None:

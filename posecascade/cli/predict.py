@@ -1,0 +1,242 @@
+"""posecascade-predict INPUT... --model=MODEL --output=DIR: poses by joint name, in the pixels of the pictures given.
+
+INPUT is a picture, a folder (the pictures directly in it, sorted by name), a video, a camera's number, a .jsonl file
+of lines {"image": PATH, "box": [x, y, w, h]}, or - for such lines on standard input. Without "box" the person is
+looked for. PATH counts from the working folder or, where nothing is there, from the file's. Pictures are turned
+upright as their EXIF tag says; boxes and poses are in the upright picture's pixels.
+
+DIR gets predictions.jsonl, a line {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}} per person or
+frame; predictions.csv, the same as a table; and overlays/NAME.jpg, or NAME.mp4 of a video, whose frames are "VIDEO#0"
+and on. Joints below a score of 0.1 are not drawn, those that the detector does not see are drawn hollow.
+
+What cannot be read is told in a line each, the rest is written. The exit code is 2 where that was an INPUT or a line
+of JSON, or where nothing was left; unreadable pictures in a folder are only told and counted. Interrupted with Ctrl-C,
+which also ends a camera, it keeps what it has.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import flags
+
+from posecascade import files, images, video
+from posecascade.cli import app
+from posecascade.drawing import draw_pose, write_image
+from posecascade.errors import InputError
+from posecascade.geometry import shrink_transform
+from posecascade.poses_io import PoseWriter, Request, answer, requests
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("model", None, "trained model: a .keras file or a run's folder", flag_values=FLAGS)
+flags.DEFINE_string("output", None, "folder to write to", flag_values=FLAGS)
+flags.DEFINE_bool("overlays", True, "draw the poses on the pictures and videos", flag_values=FLAGS)
+flags.DEFINE_bool("smooth", True, "smooth the joints of videos (One-Euro filter)", flag_values=FLAGS)
+flags.DEFINE_bool("flip_test", False, "average with the mirrored picture: twice the time", flag_values=FLAGS)
+flags.DEFINE_string("decoder", None, "argmax, quarter, dark or soft (default: the one the model was measured with)",
+                    flag_values=FLAGS)
+flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
+                  "resolution, always flip-averaged)", flag_values=FLAGS)
+flags.DEFINE_integer("batch_size", 32, "pictures predicted at once", lower_bound=1, flag_values=FLAGS)
+
+DRAWN_FROM = 0.1           # score below which a joint is left out of overlays
+OVERLAY_LIMIT = 4096       # px: larger pictures are drawn shrunk
+PIXELS_AT_ONCE = 10 ** 8   # of pictures waiting for a batch: 300 MB
+
+
+class _Outputs:
+    """The files of a run, and what went wrong."""
+
+    def __init__(self, folder: Path, writer: PoseWriter):
+        self.folder, self.writer = folder / "overlays", writer
+        self.written, self.unreadable = 0, 0
+        self.failed: list[InputError] = []
+        self._names: set[str] = set()
+
+    def unique(self, name: str, suffix: str) -> Path:
+        """A path among the overlays that nothing has yet: NAME, NAME_2, ..., whatever the file system's case."""
+        stem = Path(name).stem or "image"
+        choice, number = stem, 1
+        while (choice + suffix).lower() in self._names:
+            number += 1
+            choice = f"{stem}_{number}"
+        self._names.add((choice + suffix).lower())
+        return self.folder / (choice + suffix)
+
+    def write(self, image: str, pose, box=None) -> None:
+        self.writer.write(answer(image, pose, box))
+        self.written += 1
+        if sys.stderr.isatty():
+            print(f"\r{self.written} poses", end="", file=sys.stderr, flush=True)
+
+    def fail(self, error: InputError) -> None:
+        """An input is left out. The last such error is kept for the end, where it is the command's own."""
+        if self.failed:
+            _tell(self.failed[-1])
+        self.failed.append(error)
+
+    def pass_over(self, error: InputError) -> None:
+        """A picture of a folder is left out."""
+        _tell(error)
+        self.unreadable += 1
+
+    def check_written(self) -> None:
+        """InputError where there is nothing to write, so that an older run's files stay."""
+        if not self.written:
+            raise self.failed[-1] if self.failed else InputError(
+                f"none of {self.unreadable} pictures could be read; nothing is written")
+
+
+def _tell(error):
+    print(f"posecascade-predict: {error}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Predict on every input; InputError at the end where one could not be read."""
+    for name in ("model", "output"):
+        if not FLAGS[name].value:
+            example = "the .keras file or the folder of a training run" if name == "model" else "a folder to write to"
+            raise InputError(f"--{name} is missing; pass --{name}=..., {example}")
+    if not arguments:
+        raise InputError("no INPUT is given; name pictures, folders, videos, a camera's number, .jsonl files or -")
+    folder = Path(FLAGS.output)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output={folder}: is a file, expected a folder")
+    from posecascade import predictor  # imports Keras, which a wrong word on the command line need not wait for
+
+    predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
+                             batch_size=FLAGS.batch_size)
+    try:
+        outputs = _predict_all(arguments, predict, folder)
+    except OSError as error:  # of reading, every one is told where it happens
+        raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free or choose another") from None
+    left_out = f" ({outputs.unreadable} pictures could not be read)" if outputs.unreadable else ""
+    print(f"{outputs.written} poses written to {folder / 'predictions.jsonl'}{left_out}")
+    if outputs.failed:
+        raise InputError(f"{outputs.failed[-1]} (inputs left out: {len(outputs.failed)}, poses written: "
+                         f"{outputs.written})")
+
+
+def _predict_all(arguments, predict, folder: Path) -> _Outputs:
+    stopped = None
+    with files.whole(folder / "predictions.csv") as table, files.whole(folder / "predictions.jsonl") as lines, \
+            open(table, "w", encoding="utf-8", errors="surrogateescape", newline="") as rows, \
+            open(lines, "w", encoding="utf-8") as text:
+        outputs = _Outputs(folder, PoseWriter(text, rows, predict.schema.keypoints))
+        try:
+            for word in arguments:
+                _predict_input(word, predict, outputs)
+        except (InputError, KeyboardInterrupt) as error:  # what is done so far is kept
+            stopped = error
+        if not stopped:
+            outputs.check_written()
+        elif not outputs.written:
+            raise stopped
+    if stopped:
+        raise stopped
+    return outputs
+
+
+def _predict_input(word: str, predict, outputs: _Outputs) -> None:
+    path = Path(word)
+    if word.isdecimal() and not path.exists():
+        _predict_video(int(word), word, predict, outputs)
+    elif path.suffix.lower() in video.SUFFIXES and path.is_file():
+        _predict_video(path, word, predict, outputs)
+    else:
+        _predict_pictures(_wanted(word, path), path.is_dir(), predict, outputs)
+
+
+def _wanted(word: str, path: Path) -> Iterator[Request | InputError]:
+    if word == "-":
+        yield from _requests(sys.stdin, "standard input", Path())
+    elif path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in images.SUFFIXES and p.is_file())
+        if not found:
+            yield InputError(f"folder {word}: has no picture directly in it ({', '.join(images.SUFFIXES)})")
+        yield from (Request(str(p), p) for p in found)
+    elif path.suffix.lower() == ".jsonl":
+        try:
+            with open(path, encoding="utf-8") as lines:
+                yield from _requests(lines, word, path.parent)
+        except OSError as error:
+            yield InputError(f"{word}: cannot be read ({error.strerror}); check the path")
+    else:
+        yield Request(word, path)
+
+
+def _requests(lines, origin, folder):
+    count = 0
+    try:
+        for count, found in enumerate(requests(lines, origin, folder), 1):  # noqa: B007
+            yield found
+    except UnicodeDecodeError as error:
+        yield InputError(f"{origin}: is no UTF-8 text ({error.reason}); give JSON lines")
+    else:
+        if not count:
+            yield InputError(f'{origin}: has no line; expected {{"image": PATH, "box": [x, y, w, h]}}')
+
+
+def _predict_pictures(wanted, in_folder: bool, predict, outputs: _Outputs) -> None:
+    waiting, pixels = [], 0
+    for request in wanted:
+        if isinstance(request, InputError):
+            outputs.fail(request)
+            continue
+        try:
+            picture = images.ImageFile(request.path, upright=True).read()
+        except InputError as error:
+            told = InputError(f"{request.origin}: {error}") if request.origin else error
+            outputs.pass_over(told) if in_folder else outputs.fail(told)
+            continue
+        waiting.append((request, picture))
+        pixels += picture.shape[0] * picture.shape[1]
+        if len(waiting) == FLAGS.batch_size or pixels > PIXELS_AT_ONCE:
+            _predict_batch(waiting, predict, outputs)
+            waiting, pixels = [], 0
+    if waiting:
+        _predict_batch(waiting, predict, outputs)
+
+
+def _predict_batch(waiting, predict, outputs: _Outputs) -> None:
+    poses = predict.predict_batch([picture for _, picture in waiting], [request.box for request, _ in waiting])
+    for (request, picture), pose in zip(waiting, poses, strict=True):
+        outputs.write(request.image, pose, request.box)
+        if FLAGS.overlays:
+            write_image(outputs.unique(request.image, ".jpg"), overlay(picture, pose))
+
+
+def _predict_video(source: Path | int, word: str, predict, outputs: _Outputs) -> None:
+    stopped = None
+    try:
+        with contextlib.ExitStack() as stack:
+            frames = stack.enter_context(video.opened(source, word))
+            writer = None
+            if FLAGS.overlays:
+                name = word if isinstance(source, Path) else f"camera_{word}"
+                draft = stack.enter_context(files.whole(outputs.unique(name, ".mp4")))
+                writer = stack.enter_context(video.Writer(draft, frames.rate))
+            try:
+                for number, (frame, pose) in enumerate(video.follow(predict.predict, frames, smooth=FLAGS.smooth)):
+                    outputs.write(f"{word}#{number}", pose)
+                    if writer:
+                        writer.write(overlay(frame, pose))
+            except KeyboardInterrupt as error:  # how a camera is stopped: its video is kept too
+                stopped = error
+    except InputError as error:
+        outputs.fail(error)
+    if stopped:
+        raise stopped
+
+
+def overlay(picture, pose):
+    """The picture with its pose, shrunk where its longer side is beyond OVERLAY_LIMIT."""
+    factor = -(-max(picture.shape[:2]) // OVERLAY_LIMIT)
+    return draw_pose(images.shrunk(picture, factor), shrink_transform(factor)(pose.keypoints), pose.schema,
+                     visibility=pose.visibility, scores=pose.scores, least_score=DRAWN_FROM)
+
+
+def console() -> None:
+    """The command `posecascade-predict`."""
+    app.run(main, FLAGS, __doc__)
