@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Refused above this, before memory is taken: OpenCV's own limit is 2**30 pixels. Read on cv2's first import.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 ** 30))
+# What OpenCV would print about a damaged picture, our InputError says; also read on the first import.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
