@@ -24,7 +24,7 @@ CONFIDENT = 0.3      # a score from which a joint counts when a person is looked
 LEAST_CONFIDENT = 3  # joints that a new crop needs: fewer say little of where the person is
 LEAST_SIDE = 0.05    # of the picture's longer side: no new crop is smaller
 ROUNDS = 2           # crops after the first look at the whole picture
-WORSE = 0.8          # of the mean score before: a new crop with less is dropped; peaks between cells cost a few per cent
+WORSE = 0.8          # of the mean score before: a new crop with less is dropped; a peak between cells loses some
 SETTLED = 0.9        # intersection over union of two boxes that count as the same
 
 
@@ -139,15 +139,14 @@ class Predictor:
         if len(given) != len(pictures):
             raise InputError(f"predict_batch: got {len(pictures)} images and {len(given)} boxes, expected one each")
         poses = self(pictures, [box or whole_box(picture) for box, picture in zip(given, pictures, strict=True)])
-        open_ = [i for i, box in enumerate(given) if box is None]
+        unknown = [i for i, box in enumerate(given) if box is None]
         for _ in range(ROUNDS):
-            wanted = {i: box for i in open_ if (box := confident_box(poses[i], pictures[i]))}
-            if not wanted:
-                break
+            wanted = {i: box for i in unknown if (box := confident_box(poses[i], pictures[i]))}
             again = self([pictures[i] for i in wanted], list(wanted.values()))
-            open_ = [i for i, pose in zip(wanted, again, strict=True) if pose.scores.mean() >= WORSE * poses[i].scores.mean()]
-            for i, pose in zip(wanted, again, strict=True):
-                poses[i] = pose if i in open_ else poses[i]
+            better = {i: pose for i, pose in zip(wanted, again, strict=True)
+                      if pose.scores.mean() >= WORSE * poses[i].scores.mean()}
+            poses = [better.get(i, pose) for i, pose in enumerate(poses)]
+            unknown = list(better)
         return poses
 
     def _run(self, crops):
