@@ -49,7 +49,7 @@ def draw_pose(image: np.ndarray, keypoints: np.ndarray, schema: Schema, *, visib
     colours = joint_colours(schema)
     for start, end in ((schema.index(a), schema.index(b)) for a, b in schema.limbs):
         if shown[start] and shown[end]:
-            thickness = width if seen[start] and seen[end] else max(width // 2, 1)
+            thickness = width if seen[start] and seen[end] else (width + 1) // 2
             _line(drawn, places[start], places[end], _limb_colour(colours[start], colours[end]), thickness)
     for joint in np.flatnonzero(shown):
         _dot(drawn, places[joint], colours[joint], width, bool(seen[joint]))

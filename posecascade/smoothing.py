@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_CUTOFF = 1.0    # Hz, of a joint at rest: the authors' starting value
-CUTOFF_GROWTH = 10.0  # Hz more per body length a second: a wrist at one body length a second lags by 1/70 s
+CUTOFF_GROWTH = 10.0  # Hz more per body length a second: a wrist at one body length a second lags less than 1/69 s
 SPEED_CUTOFF = 1.0    # Hz, of the speed itself: the authors' value
 
 

@@ -1,0 +1,130 @@
+"""Drawings: joints in their place and colour, hidden ones hollow, nothing where nothing is asked, tiles on a grid."""
+
+import cv2
+import numpy as np
+import pytest
+
+from posecascade import drawing
+from posecascade.drawing import LEFT, MIDDLE, OUTLINE, RIGHT, draw_maps, draw_pose, joint_colours, sheet, write_image
+from posecascade.errors import InputError
+from posecascade.schema import LSP14, SCHEMAS, Schema
+
+GREY = np.full((200, 300, 3), 120, np.uint8)
+TOY = Schema("toy", ("left_hand", "right_hand", "head"), pairs=(("left_hand", "right_hand"),),
+             limbs=(("left_hand", "head"), ("right_hand", "head")))
+POINTS = np.array([[220.0, 150.0], [80.0, 150.0], [150.0, 40.0]])
+
+
+def touched(image):
+    """(x, y) of the pixels that differ from the background."""
+    return np.argwhere((image != GREY).any(-1))[:, ::-1]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda s: s.name)
+def test_colours_follow_the_side(schema):
+    for name, colour in zip(schema.keypoints, joint_colours(schema), strict=True):
+        assert colour == {"left": LEFT, "right": RIGHT}.get(name.split("_")[0], MIDDLE)
+
+
+def test_joints_and_limbs_lie_in_their_place_in_the_colour_of_their_side():
+    image = draw_pose(GREY, POINTS, TOY)
+    for point, colour in zip(POINTS.astype(int), (LEFT, RIGHT, MIDDLE), strict=True):
+        assert tuple(image[point[1], point[0]]) == colour
+    for hand, colour in ((0, LEFT), (1, RIGHT)):
+        x, y = ((POINTS[hand] + POINTS[2]) / 2).astype(int)
+        assert tuple(image[y, x]) == colour
+    # All that is drawn lies near a limb: within half its width, outline and dot included.
+    distance = np.min([distances(touched(image), POINTS[a], POINTS[2]) for a in (0, 1)], axis=0)
+    assert distance.max() <= 8
+
+
+def distances(points, start, end):
+    along = np.clip((points - start) @ (end - start) / np.sum((end - start) ** 2), 0, 1)
+    return np.linalg.norm(points - start - along[:, None] * (end - start), axis=-1)
+
+
+def test_drawing_keeps_half_pixels_and_the_picture_given():
+    one = Schema("one", ("nose",))
+    middles = [touched(draw_pose(GREY, np.array([[100 + shift, 50.0]]), one)).mean(0)[0] for shift in (0, 0.5)]
+    assert middles[0] == pytest.approx(100, abs=0.05) and middles[1] == pytest.approx(100.5, abs=0.1)
+    assert (GREY == 120).all()
+
+
+@pytest.mark.parametrize("visibility", [np.array([0.9, 0.1, 1.0]), np.array([True, False, True]),
+                                        np.array([2, 1, 2])], ids=["share", "flag", "code"])
+def test_occluded_joints_are_hollow_and_limbs_to_them_thin(visibility):
+    big = np.full((600, 900, 3), 120, np.uint8)  # so that half a limb's width is several pixels
+    seen, hidden = draw_pose(big, 3 * POINTS, TOY), draw_pose(big, 3 * POINTS, TOY, visibility=visibility)
+    assert tuple(hidden[450, 660]) == LEFT and tuple(hidden[120, 450]) == MIDDLE
+    assert tuple(hidden[450, 240]) == OUTLINE
+    assert (hidden[440:461, 230:251] == RIGHT).all(-1).any()  # a ring
+    widths = [(image[300:330] == RIGHT).all(-1).sum() for image in (seen, hidden)]
+    assert 0.3 * widths[0] < widths[1] < 0.7 * widths[0]
+
+
+def test_joints_that_are_unlabelled_unsure_or_not_finite_are_left_out():
+    for options in ({"visibility": np.array([0, 2, 2])}, {"scores": np.array([0.2, 0.3, 0.9]), "least_score": 0.3}):
+        image = draw_pose(GREY, POINTS, TOY, **options)
+        assert touched(image)[:, 0].max() < 170  # nothing of the left arm
+        assert tuple(image[150, 80]) == RIGHT
+    lost = POINTS.copy()
+    lost[0, 1] = np.nan
+    np.testing.assert_array_equal(draw_pose(GREY, lost, TOY), draw_pose(GREY, POINTS, TOY, visibility=[0, 2, 2]))
+    np.testing.assert_array_equal(draw_pose(GREY, np.full((3, 2), np.nan), TOY), GREY)
+    np.testing.assert_array_equal(draw_pose(GREY, POINTS, TOY, scores=np.zeros(3), least_score=0.1), GREY)
+
+
+def test_joints_outside_even_far_off_do_no_harm():
+    far = POINTS + [[1e12, -1e12], [-400, 0], [0, 0]]
+    assert draw_pose(GREY, far, TOY).shape == GREY.shape
+    draw_pose(np.zeros((1, 1, 3), np.uint8), POINTS, TOY)
+    flipped_view = GREY[:, ::-1]
+    assert draw_pose(flipped_view, POINTS, TOY).shape == GREY.shape
+
+
+def test_maps_lie_over_the_picture_with_a_hue_each():
+    maps = np.zeros((20, 30, 3), np.float32)
+    maps[5, 10, 0] = maps[5, 20, 1] = maps[15, 10, 2] = 1
+    image = draw_maps(GREY, maps, TOY)
+    assert image.shape == GREY.shape
+    # Cell u covers ten pixels; its centre is at 10 u + 4.5. Hues of three joints are 0, 120 and 240 degrees.
+    found = [cv2.cvtColor(image[y:y + 1, x:x + 1], cv2.COLOR_RGB2HSV)[0, 0]
+             for x, y in ((104, 54), (204, 54), (104, 154))]
+    assert [int(hue) for hue, _, _ in found] == [0, 60, 120]
+    np.testing.assert_array_equal(image[100, 250], [72, 72, 72])  # 0.6 of the background
+
+
+def test_maps_of_any_value_are_clipped():
+    maps = np.full((4, 4, 3), np.nan, np.float32)
+    maps[0, 0] = [-5, 1e9, 0]
+    assert draw_maps(GREY, maps, TOY).dtype == np.uint8
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+def test_a_sheet_has_every_picture_whole_in_its_tile(count):
+    images = [np.full((30 + 40 * (i % 2), 50, 3), 60 + 20 * i, np.uint8) for i in range(count)]
+    whole = sheet(images, 3, tile=64)
+    rows = -(-count // 3)
+    step = 64 + drawing.TILE_GAP
+    assert whole.shape == (rows * step + drawing.TILE_GAP, 3 * step + drawing.TILE_GAP, 3)
+    for i, image in enumerate(images):
+        found = np.argwhere((whole == 60 + 20 * i).all(-1))
+        height, width = found.max(0) - found.min(0) + 1
+        assert max(height, width) == 64
+        assert width / height == pytest.approx(50 / image.shape[0], rel=0.03)
+        top, left = drawing.TILE_GAP + i // 3 * step, drawing.TILE_GAP + i % 3 * step
+        assert (found >= [top, left]).all() and (found < [top + 64, left + 64]).all()
+
+
+def test_a_picture_is_written_as_it_is(tmp_path, rng):
+    image = rng.integers(0, 256, (9, 7, 3), np.uint8)
+    write_image(tmp_path / "new" / "a.png", image)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new" / "a.png"))[..., ::-1], image)
+    with pytest.raises(InputError, match="a.odd: cannot be written as a picture; give a name that ends with .jpg"):
+        write_image(tmp_path / "a.odd", image)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_every_built_in_schema_s_limbs_can_be_drawn(rng):
+    for schema in (*SCHEMAS.values(), LSP14):
+        assert (draw_pose(GREY, rng.uniform(0, 200, (schema.size, 2)), schema) != GREY).any()
