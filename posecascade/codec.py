@@ -38,22 +38,23 @@ def part_discs(keypoints, height: int, width: int, *, stride: int, radius: float
     Args:
         keypoints: (B, K, 2) float32, input pixels, finite (give absent joints any number and weight 0).
         height, width: of the map, in cells.
-        radius: input pixels; raised to LEAST_RADIUS cells.
+        radius: input pixels, a number or scalar tensor; raised to LEAST_RADIUS cells.
     Returns:
         (B, height, width, K) float32 tensor of the running backend.
     """
     dx, dy = _offsets(keypoints, height, width, stride)
-    return ops.cast(dx * dx + dy * dy <= max(radius, LEAST_RADIUS * stride) ** 2, "float32")
+    return ops.cast(dx * dx + dy * dy <= ops.square(ops.maximum(radius, LEAST_RADIUS * stride)), "float32")
 
 
 def confidence_maps(keypoints, height: int, width: int, *, stride: int, sigma: float):
     """The regressor's targets: a Gaussian of peak 1 round each part (paper.md, "Losses": L2).
 
     Arguments and result as `part_discs`; `sigma` in input pixels, raised to LEAST_SIGMA cells.
-    The decoders invert it within 0.05 cells (soft_argmax, dark) for joints whose peak lies two cells inside the map.
+    The decoders invert it: `dark` within 0.05 cells for joints two cells inside the map, `soft_argmax` for joints six
+    cells inside (the reach of its window) and sigma up to 2.5 times SOFT_WINDOW.
     """
     dx, dy = _offsets(keypoints, height, width, stride)
-    scale = -0.5 / max(sigma, LEAST_SIGMA * stride) ** 2
+    scale = -0.5 / ops.square(ops.maximum(sigma, LEAST_SIGMA * stride))
     return ops.exp(dx * dx * scale) * ops.exp(dy * dy * scale)
 
 
@@ -73,17 +74,20 @@ def argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quarter_offset(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """`argmax`, moved a quarter of a cell towards the higher neighbour on each axis (Newell et al. 2016)."""
+    """`argmax`, moved a quarter of a cell towards the higher neighbour on each axis (Newell et al. 2016).
+
+    Not across the map's edge, where a neighbour is missing.
+    """
     cells, scores = _peaks(maps)
     patch = _patches(maps, cells, 1)
     step = np.stack([patch[..., 1, 2] - patch[..., 1, 0], patch[..., 2, 1] - patch[..., 0, 1]], axis=-1)
-    return cells_to_pixels(cells + 0.25 * np.sign(step), stride), scores
+    return cells_to_pixels(cells + 0.25 * np.sign(step) * _between(maps, cells), stride), scores
 
 
 def dark(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """`argmax`, then one Newton step on the logarithm of the smoothed map (Zhang et al. 2020, "DARK").
 
-    The step is at most one cell per axis, and none where the map is not peaked.
+    The step is at most one cell per axis, and none where the map is not peaked, nor across its edge.
     """
     cells, scores = _peaks(maps)
     logs = np.log(np.maximum(_smooth3(_patches(maps, cells, 2)), 1e-10))
@@ -95,7 +99,8 @@ def dark(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     peaked = (determinant > 1e-9) & (dxx < 0)
     safe = np.where(peaked, determinant, 1.0)
     step = np.stack([(dxy * dy - dyy * dx) / safe, (dxy * dx - dxx * dy) / safe], axis=-1)
-    return cells_to_pixels(cells + np.where(peaked[..., None], np.clip(step, -1, 1), 0.0), stride), scores
+    moved = peaked[..., None] & _between(maps, cells)
+    return cells_to_pixels(cells + np.where(moved, np.clip(step, -1, 1), 0.0), stride), scores
 
 
 def soft_argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,6 +161,11 @@ def _peaks(maps):
     at = flat.argmax(axis=1)
     scores = np.take_along_axis(flat, at[:, None], axis=1)[:, 0]
     return np.stack([at % width, at // width], axis=-1), scores.astype(np.float64)
+
+
+def _between(maps, cells):
+    """(B, K, 2) bool: whether the cells (x, y) have neighbours on both sides along x, and along y."""
+    return (cells > 0) & (cells < np.array([maps.shape[2] - 1, maps.shape[1] - 1]))
 
 
 def _patches(maps, cells, radius):

@@ -45,7 +45,7 @@ def level(x, depth, name):
 
 def body(x, name="glass"):
     """All between the first convolution's sum (B, H/2, W/2, 64) and the last maps: (B, H/4, W/4, 256)."""
-    x = residual(_bn_relu(x, "stem"), 128, "residual_0")
+    x = residual(_bn_relu(x, "first"), 128, "residual_0")
     x = layers.MaxPooling2D(2, name="pool")(x)
     x = level(residual(residual(residual(x, 128, "residual_1"), 128, "residual_2"), INNER, "residual_3"), DEPTH, name)
     for i, channels in enumerate((OUTER, INNER)):

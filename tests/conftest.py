@@ -1,0 +1,22 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real annotated people, where a checkout has one beside it."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the development data in ../shared/data, which are not in the repository")
+    return SHARED
+
+
+@pytest.fixture
+def rng():
+    """A seeded generator, the same in every test."""
+    return np.random.default_rng(20160917)
