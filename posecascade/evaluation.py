@@ -146,6 +146,21 @@ def average_precision(predictions: Predictions, records: Sequence[Record]) -> di
     return {"mean": None if np.isnan(likeness).all() else float(np.nanmean(likeness))} | figures
 
 
+def default_metric(kind: str, records: Sequence[Record]) -> str:
+    """The metric by which data sets of that type (a key of `datasets.READERS`) are measured."""
+    if kind == "coco" and records[0].schema.sigmas and pycocotools_is_installed():
+        return "oks"
+    return "pckh" if kind.startswith("mpii") and any(r.head_size is not None for r in records) else "pck"
+
+
+def check_measurable(records: Sequence[Record], metric: str, origin: str) -> None:
+    """InputError, naming `origin`, where PCK or PCKh has nobody with its reference length."""
+    measure = MEASURES["pck" if metric == "oks" else metric]
+    if all(np.isnan(_reference(record, measure)) for record in records):
+        raise InputError(f"{origin}: nobody of {len(records)} people has a {measure.reference} size to measure "
+                         f"{measure.name} by; name two joints as '{measure.reference}' in the schema, or label them")
+
+
 def pycocotools_is_installed() -> bool:
     """Whether `average_precision` can run; it is an extra."""
     return importlib.util.find_spec("pycocotools") is not None

@@ -101,13 +101,7 @@ def _read(spec, schema) -> _Data:
     kind, _ = datasets.parse(spec)
     split = FLAGS.split or DEFAULT_SPLITS.get(kind, "val")
     records = datasets.read(spec, split, schema)
-    return _Data(spec, kind, split, records, FLAGS.metric or _metric_of(kind, records))
-
-
-def _metric_of(kind, records) -> str:
-    if kind == "coco" and records[0].schema.sigmas and evaluation.pycocotools_is_installed():
-        return "oks"
-    return "pckh" if kind.startswith("mpii") and any(r.head_size is not None for r in records) else "pck"
+    return _Data(spec, kind, split, records, FLAGS.metric or evaluation.default_metric(kind, records))
 
 
 def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]) -> Report:

@@ -1,0 +1,101 @@
+"""From a recipe's sections to the things they name: networks, loss and optimiser."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import keras
+
+from posecascade import pretrained
+from posecascade.errors import InputError
+from posecascade.learner import backbone_rates
+from posecascade.losses import CascadeLoss
+from posecascade.models import BACKBONES, cascade, load_backbone
+from posecascade.optimizers import make_optimizer
+from posecascade.recipe import Recipe
+from posecascade.schedule import spans
+from posecascade.schema import Schema
+
+_SIDES = {"hourglass": 64}  # px that input sides must be multiples of; others, the coarsest tap's stride
+_SIDE = 32
+
+
+def check(recipe: Recipe) -> None:
+    """InputError for settings that are valid alone and do not fit together, before anything is built."""
+    model, training, data = recipe.model, recipe.training, recipe.data
+    if not training.stages or sum(stage.share for stage in training.stages) <= 0:
+        raise InputError("training.stages: no stage has a share above 0; give at least one")
+    if data.weights and len(data.weights) != len(data.sources):
+        raise InputError(f"data.weights: holds {len(data.weights)} shares for {len(data.sources)} data.sources; "
+                         "give one each, or none")
+    if data.weights and (min(data.weights) < 0 or sum(data.weights) <= 0):
+        raise InputError(f"data.weights: {list(data.weights)}; give shares of 0 or more, one above 0")
+    side = _SIDES.get(model.regressor, _SIDE) if model.pieces != "detector" else _SIDE
+    for key, size in (("model.input_size", model.input_size),
+                      *((f"training.stages[{i}].input_size", s.input_size) for i, s in enumerate(training.stages))):
+        if size % side:
+            raise InputError(f"{key}: {size} px, expected a multiple of {side} for this network; "
+                             f"try {max(side, round(size / side) * side)}")
+    if not 0 <= recipe.optimizer.ema < 1 or not 0 <= recipe.optimizer.momentum < 1:
+        raise InputError("optimizer.ema and optimizer.momentum must be below 1")
+    if any(not 0 < m < 1 for m in recipe.optimizer.milestones):
+        raise InputError(f"optimizer.milestones: {list(recipe.optimizer.milestones)}; give parts of the run, "
+                         "between 0 and 1")
+    weights = {"detector": recipe.loss.detection_weight, "regressor": recipe.loss.regression_weight}
+    wanted = weights if model.pieces == "cascade" else {model.pieces: weights[model.pieces]}
+    if not any(wanted.values()):
+        raise InputError(f"loss: the weights of {' and '.join(wanted)} are 0, so nothing is learned; raise one")
+
+
+def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None]) -> tuple[keras.Model, keras.Model]:
+    """The network to train, started as the recipe says, and a float32 twin of it for the averaged weights."""
+    model = recipe.model
+    options = {"pieces": model.pieces, "backbone": model.backbone, "detector": model.detector, "stride": model.stride,
+               "regressor": model.regressor, "width": model.width, "reads_image": model.reads_image}
+    twin = cascade(schema.size, **options)
+    if model.pieces != "regressor" or model.regressor == "light":
+        load_backbone(twin, model.backbone, model.weights)
+    if model.start_from:
+        start = pretrained.warm_start(twin, schema, model.start_from)
+        new = f"; new joints: {', '.join(start.new_joints)}" if start.new_joints else ""
+        tell(f"started from {model.start_from}: {start.copied} layers copied, {start.partly} in part, "
+             f"{len(start.left)} new{new}")
+    with _precision(recipe.training.precision):
+        network = cascade(schema.size, **options)
+    network.set_weights(twin.get_weights())
+    return network, twin
+
+
+@contextmanager
+def _precision(policy: str):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def loss_of(recipe: Recipe, train: str) -> CascadeLoss:
+    """The loss of a stage: where one piece alone trains, the other's loss is left out."""
+    loss, size = recipe.loss, recipe.model.input_size
+    return CascadeLoss(loss.detection_weight if train != "regressor" else 0.0,
+                       loss.regression_weight if train != "detector" else 0.0,
+                       loss.foreground, loss.disc_radius / size, loss.sigma / size, recipe.model.stride,
+                       loss.occluded_parts)
+
+
+def optimizer_of(recipe: Recipe, network: keras.Model) -> keras.optimizers.Optimizer:
+    """A fresh optimiser for the weights that train now."""
+    settings = recipe.optimizer
+    blocks = BACKBONES[recipe.model.backbone].blocks
+    optimizer = make_optimizer(
+        settings.name, learning_rate=settings.learning_rate, momentum=settings.momentum,
+        weight_decay=settings.weight_decay, clip_norm=settings.clip_norm, ema=settings.ema,
+        rates=backbone_rates(network, blocks, settings.backbone_rate))
+    optimizer.build(network.trainable_variables)
+    return optimizer
+
+
+def plan_of(recipe: Recipe, steps: int):
+    """The recipe's stages as spans of steps."""
+    return spans(recipe.training.stages, steps, recipe.model.input_size)

@@ -1,0 +1,97 @@
+"""What a run tells while it goes on: a line with the time left, log.csv, and TensorBoard scalars and pictures."""
+
+import csv
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from posecascade import files
+
+LOG, EVENTS = "log.csv", "tensorboard"
+_LINE_EVERY = 0.5  # seconds between two drawings of the line
+
+
+class Progressbar:
+    """One line on a terminal, redrawn; nothing where standard error is none (its log would be a line per step)."""
+
+    def __init__(self, steps: int, batch_size: int):
+        self._steps, self._batch_size = steps, batch_size
+        self._begin: tuple[float, int] | None = None
+        self._drawn = 0.0
+
+    def show(self, step: int, epoch: str, losses: Mapping[str, float]) -> None:
+        """Draw, unless it was drawn just now."""
+        now = time.monotonic()
+        self._begin = self._begin or (now, step - 1)
+        if not sys.stderr.isatty() or now - self._drawn < _LINE_EVERY:
+            return
+        self._drawn = now
+        seconds = (now - self._begin[0]) / max(step - self._begin[1], 1)
+        filled = 20 * step // self._steps
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        print(f"\r[{'=' * filled}{' ' * (20 - filled)}] step {step}/{self._steps}  epoch {epoch}  {shown}  "
+              f"{self._batch_size / seconds:.0f} images/s  {clock(seconds * (self._steps - step))} left ",
+              end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Make room for a line that stays."""
+        if self._drawn:
+            print("\r" + " " * 150 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """H:MM:SS."""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def write_log(folder: Path, history: Sequence[Mapping]) -> None:
+    """FOLDER/log.csv anew from all rows, so that an epoch trained twice after a kill stands there once."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    with files.whole(folder / LOG) as draft, open(draft, "w", newline="", encoding="utf-8") as text:
+        table = csv.DictWriter(text, columns, restval="")
+        table.writeheader()
+        table.writerows(history)
+
+
+class Events:
+    """TensorBoard's event files, written without TensorFlow.
+
+    Args:
+        step: at which this process begins; TensorBoard drops what a killed one had written beyond it.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        self._writer = EventFileWriter(str(folder / EVENTS))
+        if step:
+            self._add(step, session_log=SessionLog(status=SessionLog.START))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One point of a curve for each name."""
+        self._add(step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)
+                                               for name, value in values.items() if value is not None]))
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """A picture (H, W, 3) uint8 RGB."""
+        _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        picture = Summary.Image(height=image.shape[0], width=image.shape[1], colorspace=3,
+                                encoded_image_string=png.tobytes())
+        self._add(step, summary=Summary(value=[Summary.Value(tag=name, image=picture)]))
+
+    def close(self) -> None:
+        """Everything on disk."""
+        self._writer.close()
+
+    def flush(self) -> None:
+        """Let a reader see what was written so far."""
+        self._writer.flush()
+
+    def _add(self, step, **content):
+        self._writer.add_event(Event(step=step, wall_time=time.time(), **content))

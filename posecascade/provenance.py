@@ -1,0 +1,56 @@
+"""Where a result comes from: what a run must share with its earlier self, and the manifest beside its models."""
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+import posecascade
+from posecascade.errors import InputError
+from posecascade.people import People
+from posecascade.recipe import Recipe, differences, recipe_from
+
+# Settings that change no weight: a run may go on with others.
+FREE = {"training": ("workers", "save_every", "evaluate_every", "validation_people"), "data": ("sources",)}
+PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless")
+
+
+def identity_of(recipe: Recipe, people: People) -> dict:
+    """What must be the same for a run to go on: recipe, people, backend."""
+    return {"recipe": recipe.as_dict(), "data": people.fingerprint(), "backend": keras.backend.backend()}
+
+
+def check_same(found: Mapping, wanted: Mapping, folder: Path) -> None:
+    """InputError, naming what differs, where FOLDER holds a run of another recipe, data or backend."""
+    one, other = (recipe_from(_without_free(value["recipe"]), f"{folder}") for value in (found, wanted))
+    changes = differences(one, other)
+    if found["data"] != wanted["data"]:
+        changes.append("data: other people, labels or order than it was begun with")
+    if found["backend"] != wanted["backend"]:
+        changes.append(f"backend: {found['backend']} -> {wanted['backend']}")
+    if changes:
+        raise InputError(f"{folder}: holds a run that differs ({'; '.join(changes[:5])}); "
+                         "give the same settings to go on, or another --model_dir")
+
+
+def _without_free(recipe):
+    return {section: {key: value for key, value in knobs.items() if key not in FREE.get(section, ())}
+            for section, knobs in recipe.items()}
+
+
+def manifest(recipe: Recipe, people: People, identity: Mapping) -> dict:
+    """Resolved recipe, fingerprint and size of the data, versions and seed."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    versions.setdefault("posecascade", posecascade.__version__)
+    return {"recipe": recipe.as_dict(), "seed": recipe.training.seed, "backend": identity["backend"],
+            "data": {"fingerprint": identity["data"], "sources": list(people.sources),
+                     "people": {source: {"train": len(train), "validation": len(kept.records)} for source, train, kept
+                                in zip(people.sources, people.train, people.validation, strict=True)}},
+            "schema": people.schema.as_dict(), "versions": versions, "platform": platform.platform()}
