@@ -1,6 +1,8 @@
 """What a run tells while it goes on: a line with the time left, log.csv, and TensorBoard scalars and pictures."""
 
 import csv
+import os
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,7 @@ import cv2
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from posecascade import files
 
@@ -62,14 +64,19 @@ def write_log(folder: Path, history: Sequence[Mapping]) -> None:
 
 
 class Events:
-    """TensorBoard's event files, written without TensorFlow.
+    """TensorBoard's event files, written without TensorFlow (tensorboard's own writer would import it).
 
     Args:
         step: at which this process begins; TensorBoard drops what a killed one had written beyond it.
     """
 
     def __init__(self, folder: Path, step: int):
-        self._writer = EventFileWriter(str(folder / EVENTS))
+        place = folder / EVENTS
+        place.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns():020}.{socket.gethostname()}.{os.getpid()}"
+        self._file = open(place / name, "ab")  # noqa: SIM115 (closed by `close`)
+        self._writer = RecordWriter(self._file)
+        self._add(0, file_version="brain.Event:2")
         if step:
             self._add(step, session_log=SessionLog(status=SessionLog.START))
 
@@ -87,11 +94,11 @@ class Events:
 
     def close(self) -> None:
         """Everything on disk."""
-        self._writer.close()
+        self._file.close()
 
     def flush(self) -> None:
         """Let a reader see what was written so far."""
-        self._writer.flush()
+        self._file.flush()
 
     def _add(self, step, **content):
-        self._writer.add_event(Event(step=step, wall_time=time.time(), **content))
+        self._writer.write(Event(step=step, wall_time=time.time(), **content).SerializeToString())

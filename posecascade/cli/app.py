@@ -7,6 +7,7 @@ the flags, and `console()`, which is `app.run(main, FLAGS, __doc__)`.
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -42,6 +43,33 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
+
+
+def load_backend() -> None:
+    """Import Keras and wake its backend without the lines that TensorFlow writes to standard error meanwhile.
+
+    They come from C++ before any setting is heard, and would stand before every message of ours. Where the import
+    fails, or TF_CPP_MIN_LOG_LEVEL=0 asks for them, they are shown.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        import keras
+
+        return
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            import keras
+
+            keras.ops.zeros(1)
+        except BaseException:
+            kept.seek(0)
+            os.write(original, kept.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
 
 
 def help_text(doc: str, flag_values: flags.FlagValues) -> str:

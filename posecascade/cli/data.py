@@ -66,7 +66,7 @@ def show() -> None:
     for spec, records in sets.items():
         if not records:
             raise InputError(f"--data={spec}: has annotations but no pictures to show; add images/")
-    # Here, because they load Keras, which takes seconds that `check` need not wait.
+    app.load_backend()  # here, because it takes seconds that `check` need not wait
     from posecascade.recipe import Loss, Model
     from posecascade.samples import samples_sheet
 

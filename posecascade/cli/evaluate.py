@@ -109,7 +109,9 @@ def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]
         found = published.read_predictions(source, data.records, first_pixel=datasets.FIRST_PIXEL[data.kind])
         return evaluation.score(found, data.records, metric=data.metric)
     if source not in models:
-        from posecascade import predictor  # imports Keras, which a file of predictions does not need
+        app.load_backend()  # here, because a file of predictions does not need it
+        from posecascade import predictor
+
         models[source] = predictor.load(source, flip_test=FLAGS.flip_test, protocol=FLAGS.protocol)
     box_of = evaluation.annotated_box
     if FLAGS.protocol == "paper":

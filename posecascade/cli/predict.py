@@ -103,7 +103,8 @@ def main(arguments: list[str]) -> None:
     folder = Path(FLAGS.output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output={folder}: is a file, expected a folder")
-    from posecascade import predictor  # imports Keras, which a wrong word on the command line need not wait for
+    app.load_backend()  # here, because a wrong word on the command line need not wait for it
+    from posecascade import predictor
 
     predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
                              batch_size=FLAGS.batch_size)

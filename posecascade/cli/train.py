@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     for name, example in (("recipe", "quickstart, or a .yaml file"), ("model_dir", "a folder for the run")):
         if not FLAGS[name].value:
             raise InputError(f"--{name} is missing; pass --{name}=..., {example}")
-    # Here, because it loads Keras, which --help and a wrong flag need not wait for.
+    app.load_backend()  # here, because --help and a wrong flag need not wait for it
     from posecascade.recipe import load_recipe
     from posecascade.training import train
 
