@@ -1,4 +1,4 @@
-"""Data sets on disk -> records: `read("TYPE:ROOT", split)`, and the table of types."""
+"""Data sets on disk, or rendered -> records: `read("TYPE:ROOT", split)`, and the table of types."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from posecascade.datasets.coco import read_coco
 from posecascade.datasets.lsp import read_lsp, read_lspet
 from posecascade.datasets.mpii import read_mpii, read_mpii_json, read_mpii_val
 from posecascade.datasets.sources import SPLITS, hold_out
+from posecascade.datasets.synthetic import read_synthetic
 from posecascade.errors import InputError
 from posecascade.files import nearest
 from posecascade.records import Record
@@ -21,6 +22,7 @@ READERS: dict[str, Callable[[str, str, Schema | None], list[Record]]] = {
     "mpii_json": read_mpii_json,
     "mpii_val": read_mpii_val,
     "coco": read_coco,
+    "synthetic": read_synthetic,
 }
 
 # Where the coordinates on disk begin to count, by type; the records count from 0. Predictions that others made for a
@@ -46,8 +48,8 @@ def read(spec: str, split: str, schema: Schema | None = None) -> list[Record]:
         spec: "TYPE:ROOT", TYPE a key of READERS.
         schema: of a user's own files of type coco; the other types have theirs and do not use it.
 
-    Pictures are not opened and not looked for. Raises InputError, naming file and field, for whatever cannot be read,
-    and where the split holds nobody.
+    Pictures are not opened, not looked for and not rendered. Raises InputError, naming file and field, for whatever
+    cannot be read, and where the split holds nobody.
     """
     kind, root = parse(spec)
     records = READERS[kind](root, split, schema)

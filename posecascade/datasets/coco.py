@@ -25,8 +25,9 @@ def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Recor
     single .json file, in annotations/ or directly. The images lie in a folder called as the file ends (train2017/),
     in images/, or beside. The box is the annotated one where it is valid, else tight round the joints.
 
-    With a train and a val file the splits are these ("test": the val file); else see `hold_out`. Pseudo-labels
-    (annotations with "pseudo": true) do not tell occluded from visible joints.
+    Joints are `schema`'s, a user's own, or COCO17's where the file itself names these. With a train and a val file
+    the splits are these ("test": the val file); else see `hold_out`. Pseudo-labels (annotations with "pseudo": true)
+    do not tell occluded from visible joints.
     """
     path = existing(root, "coco", LAYOUT)
     schema = schema or COCO17
@@ -67,21 +68,28 @@ def _people(path: Path, schema: Schema) -> list[Record]:
     for field in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise InputError(f"{path}: has no list {field!r}, expected COCO's keypoints layout; give another file")
-    _check_names(path, content.get("categories") or [], schema)
+    schema = _schema_of(path, content.get("categories") or [], schema)
     images = _images(path, content["images"])
     records = (_record(path, number, annotation, images, schema)
                for number, annotation in enumerate(content["annotations"]))
     return [record for record in records if record]
 
 
-def _check_names(path: Path, categories: list, schema: Schema) -> None:
-    """The file's own joint names must be the schema's, but for capitals and blanks (AI Challenger's "Head top")."""
+def _schema_of(path: Path, categories: list, schema: Schema) -> Schema:
+    """`schema`, or COCO17 where the file names just its joints: people of COCO beside a user's own.
+
+    InputError where the file names others, but for capitals and blanks (AI Challenger's "Head top").
+    """
     for category in categories:
         names = category.get("keypoints") if isinstance(category, dict) else None
-        if names and tuple(str(n).strip().lower().replace(" ", "_") for n in names) != schema.keypoints:
+        found = tuple(str(n).strip().lower().replace(" ", "_") for n in names) if names else schema.keypoints
+        if found == COCO17.keypoints:
+            return COCO17
+        if found != schema.keypoints:
             raise InputError(f"{path}: its joints are {', '.join(map(str, names[:4]))}, ... ({len(names)}), but schema "
                              f"{schema.name!r} has {', '.join(schema.keypoints[:4])}, ... ({schema.size}); "
-                             "pass --schema=FILE.yaml with the joints of this file in its order")
+                             "pass --schema=FILE.yaml with this file's joints in its order (training: data.schema)")
+    return schema
 
 
 def _images(path: Path, entries: list) -> dict[int | str, ImageFile]:
@@ -122,7 +130,8 @@ def _keypoints(origin: str, values: object, schema: Schema) -> tuple[np.ndarray,
     if not isinstance(values, list) or len(values) != 3 * schema.size:
         found = f"{len(values)} numbers" if isinstance(values, list) else type(values).__name__
         raise InputError(f"{origin}: 'keypoints' holds {found}, schema {schema.name!r} needs {3 * schema.size} "
-                         f"(x, y, v for {schema.size} joints); pass --schema=FILE.yaml or mend the file")
+                         f"(x, y, v for {schema.size} joints); pass --schema=FILE.yaml "
+                         "(training: data.schema) or mend the file")
     try:
         table = np.array(values, np.float64).reshape(-1, 3)
     except (TypeError, ValueError):
