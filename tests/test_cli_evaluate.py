@@ -81,7 +81,7 @@ def test_two_files_are_compared_on_the_same_people(run, lsp, tmp_path):
 
 
 def test_another_split_and_metric_can_be_chosen_and_several_sets_be_given(run, lsp, tmp_path):
-    folder, joints = lsp
+    folder, _ = lsp
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "joints.mat").write_bytes((folder / "joints.mat").read_bytes())
@@ -123,8 +123,8 @@ def toy(monkeypatch):
 def test_a_model_is_loaded_once_and_shows_its_stages(run, lsp, toy, tmp_path):
     folder, joints = lsp
     add_pictures(folder)
-    code, shown, errors = run("--model=best.keras", f"--data=lsp:{folder}", "--flip_test", "--compare=best.keras",
-                              f"--json={tmp_path / 'r.json'}", "--batch_size=3")
+    code, _, errors = run("--model=best.keras", f"--data=lsp:{folder}", "--flip_test", "--compare=best.keras",
+                          f"--json={tmp_path / 'r.json'}", "--batch_size=3")
     assert (code, errors) == (0, "")
     assert toy.loaded == [("best.keras", {"flip_test": True, "protocol": "default"})]
     content = json.loads((tmp_path / "r.json").read_text())
@@ -206,8 +206,8 @@ def test_scoring_a_file_imports_no_backend(lsp, tmp_path):
                          [("bulat2016", (90.7, 63.4, 92.5, 67.7)), ("insafutdinov2016", (90.1, 66.1, 92.0, 67.2))])
 def test_published_lsp_predictions_have_their_figures(run, shared_data, tmp_path, method, wanted):
     folder = shared_data / "lsp_test"
-    code, shown, _ = run(f"--predictions={folder / 'predictions' / method}.mat", f"--data=lsp:{folder}",
-                         f"--json={tmp_path / 'report.json'}")
+    code, _, _ = run(f"--predictions={folder / 'predictions' / method}.mat", f"--data=lsp:{folder}",
+                     f"--json={tmp_path / 'report.json'}")
     found = json.loads((tmp_path / "report.json").read_text())["data"][f"lsp:{folder}"]
     figures = (found["total"], found["auc"], found["visibility"]["visible"], found["visibility"]["occluded"])
     assert code == 0 and [f["value"] for f in figures] == pytest.approx(wanted, abs=0.05)
@@ -217,8 +217,8 @@ def test_published_lsp_predictions_have_their_figures(run, shared_data, tmp_path
 @pytest.mark.parametrize("name, wanted", [("bearpaw-hg_s1_b1.mat", 85.085), ("tompson.h5", 82.337)])
 def test_published_mpii_predictions_have_their_figure(run, shared_data, tmp_path, name, wanted):
     folder = shared_data / "mpii_val"
-    code, shown, _ = run(f"--predictions={folder / name}", f"--data=mpii_val:{folder}",
-                         f"--json={tmp_path / 'report.json'}")
+    code, _, _ = run(f"--predictions={folder / name}", f"--data=mpii_val:{folder}",
+                     f"--json={tmp_path / 'report.json'}")
     found = json.loads((tmp_path / "report.json").read_text())["data"][f"mpii_val:{folder}"]
     assert code == 0 and found["metric"] == "PCKh" and found["threshold"] == 0.5
     assert found["total"]["value"] == pytest.approx(wanted, abs=0.01)

@@ -11,7 +11,7 @@ from posecascade import datasets
 from posecascade.datasets import SPLITS, read
 from posecascade.errors import InputError
 from posecascade.records import Visibility
-from posecascade.schema import COCO17, LSP14, MPII16, find_schema, schema_from
+from posecascade.schema import COCO17, LSP14, MPII16, Schema, find_schema, schema_from
 
 CROWDPOSE = """
 name: crowdpose14
@@ -98,7 +98,7 @@ def test_a_joints_mat_of_another_shape_is_one_clear_line(tmp_path, joints, messa
 def test_a_nan_coordinate_names_the_person(tmp_path, rng):
     people = lsp_people(rng, 5, 0)
     people[3, 2, 0] = np.nan
-    with pytest.raises(InputError, match="joints.mat, person 4: has a joint that is NaN; mend the file"):
+    with pytest.raises(InputError, match=r"joints.mat, person 4: has a joint that is NaN; mend the file"):
         read(f"lsp:{write_lsp(tmp_path, people)}", "all")
 
 
@@ -127,7 +127,7 @@ def test_a_matlab_7_3_file_says_how_to_save_it(tmp_path):
     header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
     content = (tmp_path / "joints.mat").read_bytes()
     (tmp_path / "joints.mat").write_bytes(header + content[128:])
-    with pytest.raises(InputError, match="MATLAB 7.3 file; save it again in MATLAB with -v7"):
+    with pytest.raises(InputError, match=r"MATLAB 7.3 file; save it again in MATLAB with -v7"):
         read(f"lsp:{tmp_path}", "all")
 
 
@@ -222,6 +222,14 @@ def test_coco_single_file_looks_into_images_and_beside(tmp_path):
 def test_a_wrong_coco_file_is_one_clear_line(tmp_path, value, message):
     with pytest.raises(InputError, match=rf"mine\.json.*{message}"):
         read(f"coco:{write_json(tmp_path / 'mine.json', value)}", "all")
+
+
+def test_a_file_that_names_coco_s_joints_has_them_beside_a_schema_of_one_s_own(tmp_path):
+    own = Schema("mine", ("left_hip", "right_hip"), (("left_hip", "right_hip"),))
+    named = write_json(tmp_path / "named.json", coco([coco_person()], names=COCO17.keypoints))
+    assert read(f"coco:{named}", "all", own)[0].schema == COCO17
+    unnamed = write_json(tmp_path / "unnamed.json", coco([coco_person(codes=(2,) * 2)], names=()))
+    assert read(f"coco:{unnamed}", "all", own)[0].schema == own
 
 
 def test_a_json_cut_short_is_one_clear_line(tmp_path):

@@ -91,10 +91,8 @@ def _check(arguments):
         raise InputError("--data names the same data set more than once; give each once")
     if FLAGS.predictions and not FLAGS.compare and (FLAGS.flip_test or FLAGS.protocol != "default"):
         raise InputError("--flip_test and --protocol are for a --model; predictions in a file are already decoded")
-    if FLAGS.plot:
-        if Path(FLAGS.plot).suffix.lower() not in PLOT_SUFFIXES:
-            raise InputError(f"--plot={FLAGS.plot}: unknown suffix; expected one of {', '.join(PLOT_SUFFIXES)}")
-        _figure_and_canvas()  # before the work, not after it
+    if FLAGS.plot and Path(FLAGS.plot).suffix.lower() not in PLOT_SUFFIXES:
+        raise InputError(f"--plot={FLAGS.plot}: unknown suffix; expected one of {', '.join(PLOT_SUFFIXES)}")
 
 
 def _read(spec, schema) -> _Data:
@@ -148,21 +146,13 @@ def _content(sets, first, second) -> dict:
             "flip_test": FLAGS.flip_test or FLAGS.protocol == "paper", "data": entries}
 
 
-def _figure_and_canvas():
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("--plot needs matplotlib, which is not installed; pip install 'posecascade[plot]' "
-                         "or leave --plot out") from None
-    return Figure, FigureCanvasAgg
-
-
 def _plot(path: Path, first: dict[str, Report], second: dict[str, Report]) -> None:
     """One panel per data set: per cent of joints over the threshold, a line for each stage."""
-    make_figure, make_canvas = _figure_and_canvas()
-    figure = make_figure(figsize=(6 * len(first), 4.5), layout="constrained")
-    make_canvas(figure)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6 * len(first), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
     for axes, spec in zip(figure.subplots(1, len(first), squeeze=False)[0], first, strict=True):
         report = first[spec]
         lines = {name: (parts, "-") for name, parts in report.stages.items()}
