@@ -18,7 +18,7 @@ try:
 except metadata.PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0.1.0"
 
-__all__ = ["COCO17", "LSP14", "MPII16", "Box", "InputError", "Pose", "Predictor", "Schema", "load"]  # noqa: F822
+__all__ = ["COCO17", "LSP14", "MPII16", "Box", "InputError", "Pose", "Predictor", "Schema", "load"]
 
 
 def __getattr__(name: str):

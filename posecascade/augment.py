@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 
 from posecascade.datasets.scenery import paste_occluder
+from posecascade.errors import InputError
 from posecascade.geometry import Affine, Box, crop_transform, inside, shrink_transform
 from posecascade.images import shrink_for, warp
 from posecascade.records import Record, Sample, Visibility
 from posecascade.schema import Schema
 
 HALF_BODY_LEAST = 3  # labelled joints that a half must have to be cropped to
+SHARES = ("flip", "rotated", "colour", "half_body", "occluder")  # knobs that go up to 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,13 @@ class Augmentation:
     half_body: float = 0.1
     occluder: float = 0.3
     occluder_size: tuple[float, float] = (0.1, 0.4)
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
+                raise InputError(f"{name} is {list(value)}, expected [LOW, HIGH] with 0 < LOW <= HIGH")
+            if not isinstance(value, tuple) and not 0 <= value <= (1 if name in SHARES else np.inf):
+                raise InputError(f"{name} is {value}, expected {'0 to 1' if name in SHARES else 'at least 0'}")
 
 
 NONE = Augmentation(flip=0, zoom=0, rotated=0, shift=0, colour=0, half_body=0, occluder=0)
@@ -113,7 +122,7 @@ def coloured(sample: Sample, rng: np.random.Generator, strength: float) -> Sampl
 
 
 def occluded(sample: Sample, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
-    """An object pasted near a joint in a share `augmentation.occluder` of samples; what it hides is occluded."""
+    """An object pasted somewhere in a share `augmentation.occluder` of samples; what it hides is occluded."""
     if rng.random() >= augmentation.occluder:
         return sample
     side = sample.image.shape[0]

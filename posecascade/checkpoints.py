@@ -4,7 +4,8 @@ import dataclasses
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from posecascade.errors import InputError
 STATE = "state.npz"
 FORMAT = 1
 _HEADER = "header"
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 @dataclass
@@ -62,17 +63,12 @@ def read_header(folder: Path) -> tuple[Progress, dict] | None:
     path = folder / STATE
     if not path.exists():
         return None
-    try:
-        with np.load(path) as archive:
-            header = json.loads(archive[_HEADER].tobytes())
+    with _opened(path) as archive:
+        header = json.loads(archive[_HEADER].tobytes())
         if header["format"] != FORMAT:
             raise InputError(f"{path}: has format {header['format']}, this version reads {FORMAT}; "
                              "train into another --model_dir")
         return Progress(**header["progress"]), header["identity"]
-    except InputError:
-        raise
-    except (*_DAMAGED, TypeError) as error:
-        raise _damaged(path, error) from None
 
 
 def load_state(folder: Path, piece: str, variables: Sequence[keras.Variable]) -> None:
@@ -81,17 +77,21 @@ def load_state(folder: Path, piece: str, variables: Sequence[keras.Variable]) ->
     Raises InputError where these are damaged or do not fit.
     """
     path = folder / STATE
-    try:
-        with np.load(path) as archive:
-            count = sum(name.startswith(f"{piece}/") for name in archive.files)
-            arrays = [archive[f"{piece}/{i}"] for i in range(count)]
-    except _DAMAGED as error:
-        raise _damaged(path, error) from None
+    with _opened(path) as archive:
+        count = sum(name.startswith(f"{piece}/") for name in archive.files)
+        arrays = [archive[f"{piece}/{i}"] for i in range(count)]
     if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
         raise InputError(f"{path}: holds {len(arrays)} arrays of the {piece}, expected {len(variables)} of this "
                          "recipe's shapes; train into another --model_dir")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+
+
+def remove_drafts(folder: Path, names: Sequence[str]) -> None:
+    """Remove what a killed process left of these files half written (`files.whole` names drafts so)."""
+    for path in map(Path, names):
+        for draft in folder.glob(f".{path.stem}.{'?' * 8}{path.suffix}"):
+            draft.unlink()
 
 
 def finite(variables: Sequence[keras.Variable]) -> bool:
@@ -100,6 +100,14 @@ def finite(variables: Sequence[keras.Variable]) -> bool:
                np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in variables)
 
 
-def _damaged(path, error):
-    return InputError(f"{path}: is no whole state of a run ({' '.join(str(error).split())[:120]}); delete it to begin "
-                      "anew, or train into another --model_dir")
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping]:
+    """The arrays in the file, by name; what goes wrong while they are read becomes an InputError."""
+    try:
+        with open(path, "rb") as file, np.load(file) as archive:  # np.load leaves a damaged file open that it opened
+            yield archive
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise InputError(f"{path}: is no whole state of a run ({' '.join(str(error).split())[:120]}); delete it to "
+                         "begin anew, or train into another --model_dir") from None

@@ -40,21 +40,40 @@ def check(recipe: Recipe) -> None:
     if any(not 0 < m < 1 for m in recipe.optimizer.milestones):
         raise InputError(f"optimizer.milestones: {list(recipe.optimizer.milestones)}; give parts of the run, "
                          "between 0 and 1")
+    for number, stage in enumerate(training.stages):
+        _check_stage(recipe, stage, f"training.stages[{number}]")
+
+
+def _check_stage(recipe, stage, key):
+    """What would stop the run, or make it idle, only when the stage begins."""
+    pieces = ("detector", "regressor") if recipe.model.pieces == "cascade" else (recipe.model.pieces,)
+    if stage.train not in ("joint", *pieces):
+        raise InputError(f"{key}.train: {stage.train}, which model.pieces {recipe.model.pieces} leaves out; "
+                         "let it train joint or build the cascade")
     weights = {"detector": recipe.loss.detection_weight, "regressor": recipe.loss.regression_weight}
-    wanted = weights if model.pieces == "cascade" else {model.pieces: weights[model.pieces]}
-    if not any(wanted.values()):
-        raise InputError(f"loss: the weights of {' and '.join(wanted)} are 0, so nothing is learned; raise one")
+    trained = pieces if stage.train == "joint" else (stage.train,)
+    if not any(weights[piece] for piece in trained):
+        raise InputError(f"loss: the weight of {' and '.join(trained)} is 0, so {key} learns nothing; raise it")
+    blocks = len(BACKBONES[recipe.model.backbone].blocks)
+    if stage.freeze > blocks:
+        raise InputError(f"{key}.freeze: {stage.freeze} blocks, but backbone {recipe.model.backbone!r} has {blocks}; "
+                         f"give 0 to {blocks}")
 
 
-def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None]) -> tuple[keras.Model, keras.Model]:
-    """The network to train, started as the recipe says, and a float32 twin of it for the averaged weights."""
+def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
+          begin: bool = True) -> tuple[keras.Model, keras.Model]:
+    """The network to train, started as the recipe says, and a float32 twin of it for the averaged weights.
+
+    Args:
+        begin: False leaves the starting weights out: a run that goes on has its own, and may have lost those files.
+    """
     model = recipe.model
     options = {"pieces": model.pieces, "backbone": model.backbone, "detector": model.detector, "stride": model.stride,
                "regressor": model.regressor, "width": model.width, "reads_image": model.reads_image}
     twin = cascade(schema.size, **options)
-    if model.pieces != "regressor" or model.regressor == "light":
+    if begin and (model.pieces != "regressor" or model.regressor == "light"):
         load_backbone(twin, model.backbone, model.weights)
-    if model.start_from:
+    if begin and model.start_from:
         start = pretrained.warm_start(twin, schema, model.start_from)
         new = f"; new joints: {', '.join(start.new_joints)}" if start.new_joints else ""
         tell(f"started from {model.start_from}: {start.copied} layers copied, {start.partly} in part, "

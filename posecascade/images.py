@@ -8,11 +8,11 @@ from pathlib import Path
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 ** 30))
 # What OpenCV would print about a damaged picture, our InputError says; also read on the first import.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import cv2
+import numpy as np
 
-from posecascade.errors import InputError  # noqa: E402
-from posecascade.geometry import Affine, shrink_transform  # noqa: E402
+from posecascade.errors import InputError
+from posecascade.geometry import Affine, shrink_transform
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SHRINK_LIMIT = 64  # times, in `crop`: beyond it the padding to whole blocks would outweigh a thin picture

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from posecascade import files
 
 LOG, EVENTS = "log.csv", "tensorboard"
 _LINE_EVERY = 0.5  # seconds between two drawings of the line
+_ERASE = "\r\x1b[K"  # back to the line's begin, and nothing behind it
 
 
 class Progressbar:
@@ -26,26 +27,42 @@ class Progressbar:
     def __init__(self, steps: int, batch_size: int):
         self._steps, self._batch_size = steps, batch_size
         self._begin: tuple[float, int] | None = None
-        self._drawn = 0.0
+        self._drawn: float | None = None
 
     def show(self, step: int, epoch: str, losses: Mapping[str, float]) -> None:
-        """Draw, unless it was drawn just now."""
+        """Draw, unless it was drawn just now; from the second step on, the first one's time being the compiler's."""
         now = time.monotonic()
-        self._begin = self._begin or (now, step - 1)
-        if not sys.stderr.isatty() or now - self._drawn < _LINE_EVERY:
+        self._begin = self._begin or (now, step)
+        done = step - self._begin[1]
+        recent = self._drawn is not None and now - self._drawn < _LINE_EVERY
+        if not done or recent or not sys.stderr.isatty():
             return
         self._drawn = now
-        seconds = (now - self._begin[0]) / max(step - self._begin[1], 1)
+        seconds = max(now - self._begin[0], 1e-9) / done
         filled = 20 * step // self._steps
         shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        print(f"\r[{'=' * filled}{' ' * (20 - filled)}] step {step}/{self._steps}  epoch {epoch}  {shown}  "
-              f"{self._batch_size / seconds:.0f} images/s  {clock(seconds * (self._steps - step))} left ",
-              end="", file=sys.stderr, flush=True)
+        line = (f"[{'=' * filled}{' ' * (20 - filled)}] step {step}/{self._steps}  epoch {epoch}  "
+                f"{clock(seconds * (self._steps - step))} left  {self._batch_size / seconds:.0f} images/s  {shown}")
+        print(f"{_ERASE}{line[:_columns() - 1]}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Make room for a line that stays."""
-        if self._drawn:
-            print("\r" + " " * 150 + "\r", end="", file=sys.stderr, flush=True)
+        """Take the line away."""
+        if self._drawn is not None:
+            print(_ERASE, end="", file=sys.stderr, flush=True)
+
+    def above(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+        """`tell` for lines that stay, so that they do not begin behind this one."""
+        def told(line):
+            self.clear()
+            tell(line)
+        return told
+
+
+def _columns():
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0 where a terminal tells nothing
+    except OSError:
+        return 80
 
 
 def clock(seconds: float) -> str:
@@ -67,7 +84,7 @@ class Events:
     """TensorBoard's event files, written without TensorFlow (tensorboard's own writer would import it).
 
     Args:
-        step: at which this process begins; TensorBoard drops what a killed one had written beyond it.
+        step: after which this process goes on; TensorBoard drops what a killed one had written beyond it.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -77,8 +94,7 @@ class Events:
         self._file = open(place / name, "ab")  # noqa: SIM115 (closed by `close`)
         self._writer = RecordWriter(self._file)
         self._add(0, file_version="brain.Event:2")
-        if step:
-            self._add(step, session_log=SessionLog(status=SessionLog.START))
+        self._add(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point of a curve for each name."""

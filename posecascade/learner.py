@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from posecascade.errors import InputError
 from posecascade.models import freeze
 
 Loss = Callable[[object, dict], dict]
@@ -23,8 +22,8 @@ class Latest(keras.metrics.Metric):
         self.value.assign(value)
 
     def result(self):
-        """The scalar."""
-        return self.value
+        """The scalar: as a tensor, because JAX returns no variables."""
+        return keras.ops.cast(self.value, self.dtype)
 
 
 class Learner(keras.Model):
@@ -38,12 +37,19 @@ class Learner(keras.Model):
     """
 
     def __init__(self, network: keras.Model, loss: Loss):
-        super().__init__(name="learner")
+        super().__init__(name="learner", dtype=network.dtype_policy)  # by it Keras decides to scale the loss
         self.network, self.loss_of = network, loss
         # Scalars follow from the outputs; made here, because Keras wants all metrics before the first step.
         kinds = {"parts": "detection", "heatmaps": "regression"}
         self.latest = [Latest(name) for name in ("loss", *(kinds[n] for n in kinds if n in network.output))]
         self.built = True
+
+    def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Make ready for `step`. Under mixed_float16 `self.optimizer` then wraps the one given and scales the loss."""
+        # JAX is slow without its compiler; XLA's convolutions on a CPU take ten times as long as TensorFlow's own.
+        self.compile(optimizer, jit_compile=keras.backend.backend() == "jax")
+        if not self.optimizer.built:
+            self.optimizer.build(self.network.trainable_variables)
 
     def call(self, images, training=False):
         """The network's maps."""
@@ -74,12 +80,9 @@ class Learner(keras.Model):
 def set_trainable(network: keras.Model, train: str, blocks: int, backbone: str) -> None:
     """Let only one stage of the cascade train ("joint": both), and not its `blocks` first backbone blocks.
 
-    Takes effect when the learner is compiled. Raises InputError where the network lacks what should train.
+    Takes effect when a learner is made. `construction.check` sees to it that the network has what should train.
     """
     names = {layer.name for layer in network.layers}
-    if train != "joint" and train not in names:
-        raise InputError(f"training.stages: trains the {train}, which model.pieces leaves out; "
-                         "let it train joint or build the cascade")
     network.trainable = True
     for name in names & {"detector", "regressor"}:
         network.get_layer(name).trainable = train in ("joint", name)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class People:
     train: list[list[Record]]
     validation: list[Validation]
 
-    @property
+    @cached_property
     def everybody(self) -> list[Record]:
         """All who are trained on."""
         return [record for records in self.train for record in records]

@@ -102,10 +102,12 @@ def _fault(record):
 def check_targets(batch: Batch, records: Sequence[Record]) -> tuple[str, ...]:
     """Names of joints that nobody has labelled: their maps will stay empty.
 
-    Raises InputError where the first batch teaches nothing: every joint unlabelled or outside its crop.
+    Raises InputError where the batch, of people from all over the records, teaches nothing: every joint unlabelled or
+    outside its crop.
     """
     if not batch.targets[..., 2].any():
-        raise InputError(f"{records[0].origin}: all targets of the first batch are zero: no labelled joint lies in its "
-                         "crop; look at posecascade-data show, the boxes and the axis order of the keypoints")
+        raise InputError(f"{records[0].origin}: all targets are zero, its own and those of {len(batch.targets) - 1} "
+                         "others looked at: no labelled joint lies in its crop; look at posecascade-data show, the "
+                         "boxes and the axis order of the keypoints")
     labelled = np.any([record.labelled for record in records], axis=0)
     return tuple(name for name, known in zip(records[0].schema.keypoints, labelled, strict=True) if not known)

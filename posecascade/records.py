@@ -74,6 +74,9 @@ class Record:
             raise InputError(f"{self.origin}: has keypoints of shape {keypoints.shape} and visibility of shape "
                              f"{visibility.shape}, schema {self.schema.name!r} has {size} joints; "
                              "pass --schema or mend the file")
+        if not np.isin(visibility, list(Visibility)).all():
+            raise InputError(f"{self.origin}: visibility is {visibility.tolist()}, expected 0 (unlabelled), "
+                             "1 (occluded) or 2 (visible) each; mend the file")
         keypoints[visibility == Visibility.UNLABELLED] = np.nan
         if not np.isfinite(keypoints[visibility > 0]).all():
             raise InputError(f"{self.origin}: a labelled joint has no finite coordinates; mend the file")

@@ -7,13 +7,12 @@ import numpy as np
 
 from posecascade import codec
 from posecascade.augment import Augmentation, load_sample, target
-from posecascade.drawing import draw_pose, sheet
+from posecascade.drawing import draw_pose, joint_colours, sheet
 from posecascade.errors import InputError
 from posecascade.records import Record, Sample
 from posecascade.schema import Schema
 
 COLUMNS = 4  # annotated, augmented, discs, Gaussians
-LEFT, RIGHT, MIDDLE = (60, 140, 255), (255, 130, 40), (90, 220, 90)  # RGB
 
 
 def samples_sheet(sets: Sequence[Sequence[Record]], count: int, rng: np.random.Generator, *, size: int, stride: int,
@@ -45,12 +44,6 @@ def samples_sheet(sets: Sequence[Sequence[Record]], count: int, rng: np.random.G
     return sheet(tiles, COLUMNS), origins
 
 
-def joint_colours(schema: Schema) -> np.ndarray:
-    """(K, 3) float64 RGB: left joints blue, right ones orange, the others green."""
-    sides = {a: LEFT for a, _ in schema.pairs} | {b: RIGHT for _, b in schema.pairs}
-    return np.array([sides.get(name, MIDDLE) for name in schema.keypoints], np.float64)
-
-
 def overlaid(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray:
     """The picture darkened, with each joint's map over it in its side's colour.
 
@@ -59,7 +52,7 @@ def overlaid(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray:
         maps: (H, W, K) in 0..1, of the same square.
     """
     strength = cv2.resize(maps.max(-1).astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    colours = joint_colours(schema)[maps.argmax(-1)].astype(np.float32)
+    colours = np.array(joint_colours(schema), np.float32)[maps.argmax(-1)]
     colours = cv2.resize(colours, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return np.clip(image * (0.6 - 0.6 * strength[..., None]) + colours * strength[..., None], 0, 255).astype(np.uint8)
 
@@ -74,7 +67,7 @@ def _by_turns(sets: Sequence[Sequence[Record]], rng: np.random.Generator) -> Ite
 
 
 def _drawn(sample: Sample) -> np.ndarray:
-    return draw_pose(sample.image, sample.keypoints, sample.visibility, sample.schema)
+    return draw_pose(sample.image, sample.keypoints, sample.schema, visibility=sample.visibility)
 
 
 def _targets(sample: Sample, stride: int, disc_radius: float, sigma: float) -> list[np.ndarray]:

@@ -54,8 +54,9 @@ class Schema:
         paired = [name for couple in self.pairs for name in couple]
         if len(set(paired)) != len(paired):
             refuse("'pairs' names a joint more than once")
-        if self.sigmas is not None and (len(self.sigmas) != self.size or min(self.sigmas) <= 0):
-            refuse(f"'sigmas' holds {len(self.sigmas)} numbers, expected {self.size} positive ones")
+        if self.sigmas is not None and (
+                len(self.sigmas) != self.size or not all(0 < sigma < np.inf for sigma in self.sigmas)):
+            refuse(f"'sigmas' holds {list(self.sigmas)}, expected {self.size} positive numbers")
 
     @property
     def size(self) -> int:
@@ -65,7 +66,7 @@ class Schema:
     @property
     def flip_order(self) -> np.ndarray:
         """(K,) int: `values[flip_order]` exchanges left and right along the joint axis; its own inverse."""
-        twin = {a: b for a, b in self.pairs} | {b: a for a, b in self.pairs}
+        twin = dict(self.pairs) | {b: a for a, b in self.pairs}
         return np.array([self.index(twin.get(name, name)) for name in self.keypoints])
 
     def index(self, name: str) -> int:
@@ -160,17 +161,19 @@ def schema_from(value: Mapping, origin: str) -> Schema:
         found = value.get(key) or ()
         if not isinstance(found, (list, tuple)) or not all(
                 isinstance(c, (list, tuple)) and len(c) == 2 and all(isinstance(n, str) for n in c) for c in found):
-            raise InputError(f"{origin}: {key!r} holds {found!r}, expected pairs of joint names like [[left_a, right_a]]")
+            raise InputError(f"{origin}: {key!r} holds {found!r}, expected pairs of joint names like "
+                             "[[left_a, right_a]]")
         return tuple(tuple(couple) for couple in found)
 
     sigmas = value.get("sigmas")
     if sigmas is not None and not (isinstance(sigmas, (list, tuple)) and
                                    all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in sigmas)):
         raise InputError(f"{origin}: 'sigmas' holds {sigmas!r}, expected one number per joint")
+    checked = (str(value["name"]), names("keypoints"), couples("pairs"), couples("limbs"),
+               *(names(key, 2) if value.get(key) is not None else None for key in ("head", "torso")),
+               tuple(sigmas) if sigmas is not None else None)
     try:
-        return Schema(str(value["name"]), names("keypoints"), couples("pairs"), couples("limbs"),
-                      names("head", 2) if value.get("head") else None,
-                      names("torso", 2) if value.get("torso") else None, tuple(sigmas) if sigmas else None)
+        return Schema(*checked)
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
 

@@ -1,8 +1,10 @@
 """train(recipe, folder): from records to a trained cascade, in the order things happen."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +16,17 @@ from posecascade.checkpoints import Progress
 from posecascade.construction import build, check, loss_of, optimizer_of, plan_of
 from posecascade.drawing import write_image
 from posecascade.errors import InputError
-from posecascade.evaluation import UNREADABLE_LIMIT, evaluate
+from posecascade.evaluation import UNREADABLE_LIMIT, check_measurable, evaluate
 from posecascade.learner import Learner, put_average, set_trainable
 from posecascade.people import People, read_people
 from posecascade.predictor import Predictor
 from posecascade.provenance import check_same, identity_of, manifest
 from posecascade.recipe import Recipe, write_recipe
-from posecascade.records import Record
 from posecascade.report import Report
 from posecascade.schedule import learning_rate
 
-BEST, LAST = "best.keras", "last.keras"
+BEST, LAST, RECIPE, MANIFEST = "best.keras", "last.keras", "recipe.yaml", "manifest.json"
+WRITTEN = (BEST, LAST, RECIPE, MANIFEST, checkpoints.STATE, journal.LOG, outcome.METRICS, outcome.CURVE, outcome.SHEET)
 SCALARS_EVERY = 50  # steps between two points of TensorBoard's curves
 SHOWN = 8           # people whose maps are drawn
 SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}  # arrays that an optimiser keeps per weight
@@ -51,68 +53,77 @@ def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
     people = read_people(sources, recipe.data.schema)
     identity = identity_of(recipe, people)
     progress = _progress(folder, identity)
+    steps = steps_per_epoch(len(people.everybody), recipe.training.batch_size) * recipe.training.epochs
+    if progress.step < steps:
+        _run(recipe, folder, people, progress, identity, steps, tell)
+    return _finish(folder, people, progress, recipe, tell)
 
-    keras.utils.set_random_seed(recipe.training.seed)
-    network, twin = build(recipe, people.schema, tell)
-    epoch_steps = steps_per_epoch(len(people.everybody), recipe.training.batch_size)
-    steps = epoch_steps * recipe.training.epochs
-    plan = plan_of(recipe, steps)
+
+def _run(recipe: Recipe, folder: Path, people: People, progress: Progress, identity: Mapping, steps: int, tell) -> None:
+    """The steps from `progress` to the last, with all that is written meanwhile."""
+    random.seed(recipe.training.seed)  # of all initialisers; keras.utils.set_random_seed would import TensorFlow
+    network, twin = build(recipe, people.schema, tell, begin=progress.step == 0)
+    epoch_steps, plan = steps // recipe.training.epochs, plan_of(recipe, steps)
     _preflight(recipe, people, network, tell)
-    write_recipe(recipe, folder / "recipe.yaml")
-    files.write_json(folder / "manifest.json", manifest(recipe, people, identity))
+    checkpoints.remove_drafts(folder, WRITTEN)
+    write_recipe(recipe, folder / RECIPE)
+    files.write_json(folder / MANIFEST, manifest(recipe, people, identity))
     if progress.step:
         checkpoints.load_state(folder, "network", network.variables)
         tell(f"going on after step {progress.step} of {steps}")
 
     predict = Predictor(twin.predict_on_batch, people.schema, recipe.model.input_size, recipe.model.stride,
                         recipe.model.decoder)
-    events, bar = journal.Events(folder, progress.step), journal.Progressbar(steps, recipe.training.batch_size)
+    bar = journal.Progressbar(steps, recipe.training.batch_size)
     stream = batches(people.train, batch_size=recipe.training.batch_size, sizes=[(s.end, s.size) for s in plan],
                      augmentation=recipe.augmentation, seed=recipe.training.seed, start=progress.step,
                      weights=recipe.data.weights or None, workers=recipe.training.workers)
     fresh, resumed_at = None, progress.step
-    for span in (s for s in plan if s.end > progress.step):
-        if span.fresh != fresh:  # other weights train than before
-            fresh = span.fresh
-            set_trainable(network, span.train, span.freeze, recipe.model.backbone)
-            optimizer, learner = optimizer_of(recipe, network), Learner(network, loss_of(recipe, span.train))
-            if resumed_at > fresh:
-                checkpoints.load_state(folder, "optimizer", optimizer.variables)
-            # JAX is slow without its compiler; XLA's convolutions on a CPU take ten times as long as TensorFlow's own.
-            learner.compile(optimizer, jit_compile=keras.backend.backend() == "jax")
-        for step in range(progress.step, span.end):
-            batch, began = next(stream), time.monotonic()
-            rate = learning_rate(
-                step, steps, span, rate=recipe.optimizer.learning_rate, schedule=recipe.optimizer.schedule,
-                warmup_steps=recipe.optimizer.warmup_steps, milestones=recipe.optimizer.milestones,
-                drop=recipe.optimizer.drop)
-            optimizer.learning_rate = rate
-            losses = learner.step(batch.images, batch.targets)
-            _check_finite(all(map(math.isfinite, losses.values())), step, losses, recipe, folder)
-            _count(progress, losses, batch, len(people.everybody), tell)
-            bar.show(progress.step, f"{progress.step / epoch_steps:.2f}/{recipe.training.epochs}", losses)
-            if progress.step % SCALARS_EVERY == 0:
-                speed = len(batch.images) / (time.monotonic() - began)
-                events.scalars(progress.step, {f"train/{name}": value for name, value in losses.items()} |
-                               {"train/learning_rate": rate, "train/images_per_second": speed})
-            over = progress.step % epoch_steps == 0
-            if over or progress.step % recipe.training.save_every == 0:
-                _check_finite(checkpoints.finite(network.trainable_variables), step, losses, recipe, folder)
-            if over:
-                bar.clear()
-                put_average(twin, network, optimizer.averages())
-                epoch = progress.step // epoch_steps
-                due = epoch % recipe.training.evaluate_every == 0 or progress.step == steps
-                row = {"epoch": epoch, "step": progress.step, "trained": span.train, "size": span.size,
-                       "learning_rate": rate} | _means(progress)
-                row |= _validated(predict, people, recipe, events, progress.step) if due else {}
-                _keep(twin, folder, progress, row, recipe, people)
-                tell(_told(row, recipe.training.epochs))
-            if over or progress.step % recipe.training.save_every == 0:
-                checkpoints.save_state(folder, network, optimizer, progress, identity)
-    stream.close()
-    events.close()
-    return _finish(folder, people, progress, recipe, tell)
+    with closing(journal.Events(folder, progress.step)) as events, closing(stream):
+        for span in (s for s in plan if s.end > progress.step):
+            if span.fresh != fresh:  # other weights train than before
+                fresh = span.fresh
+                set_trainable(network, span.train, span.freeze, recipe.model.backbone)
+                optimizer, learner = optimizer_of(recipe, network), Learner(network, loss_of(recipe, span.train))
+                learner.prepare(optimizer)
+                if resumed_at > fresh:
+                    checkpoints.load_state(folder, "optimizer", learner.optimizer.variables)
+            else:  # traced anew: TensorFlow would take a second size for unknown sides, which cannot be up-sampled
+                learner.prepare(learner.optimizer)
+            for step in range(progress.step, span.end):
+                batch, began = next(stream), time.monotonic()
+                rate = learning_rate(
+                    step, steps, span, rate=recipe.optimizer.learning_rate, schedule=recipe.optimizer.schedule,
+                    warmup_steps=recipe.optimizer.warmup_steps, milestones=recipe.optimizer.milestones,
+                    drop=recipe.optimizer.drop)
+                optimizer.learning_rate = rate
+                losses = learner.step(batch.images, batch.targets)
+                _check_finite(all(map(math.isfinite, losses.values())), step, losses, recipe, folder)
+                _count(progress, losses, batch, len(people.everybody), bar.above(tell))
+                bar.show(progress.step, f"{progress.step / epoch_steps:.2f}/{recipe.training.epochs}", losses)
+                if progress.step % SCALARS_EVERY == 0:
+                    speed = len(batch.images) / (time.monotonic() - began)
+                    events.scalars(progress.step, {f"train/{name}": value for name, value in losses.items()} |
+                                   {"train/learning_rate": rate, "train/images_per_second": speed})
+                over = progress.step % epoch_steps == 0
+                if over or progress.step % recipe.training.save_every == 0:
+                    _check_finite(checkpoints.finite(network.variables + learner.optimizer.variables), step, losses,
+                                  recipe, folder)
+                if progress.step in {s.fresh for s in plan}:  # others train from here on: these stay at their average
+                    put_average(network, network, optimizer.averages())
+                if over:
+                    put_average(twin, network, optimizer.averages())
+                    epoch = progress.step // epoch_steps
+                    due = epoch % recipe.training.evaluate_every == 0 or progress.step == steps
+                    row = {"epoch": epoch, "step": progress.step, "trained": span.train, "size": span.size,
+                           "learning_rate": rate} | _means(progress)
+                    row |= _validated(predict, people, recipe, events, progress.step) if due else {}
+                    _keep(twin, folder, progress, row, recipe, people)
+                    bar.above(tell)(_told(row, recipe.training.epochs))
+                if over or progress.step % recipe.training.save_every == 0:
+                    events.flush()  # before the state: what is not yet written when killed is not written again
+                    checkpoints.save_state(folder, network, learner.optimizer, progress, identity)
+        bar.clear()
 
 
 def _progress(folder: Path, identity: Mapping) -> Progress:
@@ -134,10 +145,13 @@ def _preflight(recipe: Recipe, people: People, network: keras.Model, tell) -> No
     tell(preflight.estimate(network, recipe.training.batch_size, size, slots).text())
     everybody = people.everybody
     tell(f"{len(everybody)} people to train on, {sum(len(v.records) for v in people.validation)} to measure on")
-    for fault in preflight.check_pictures(everybody):
-        tell(f"warning: {fault}")
-    first = make_batch(everybody, range(min(recipe.training.batch_size, len(everybody))), recipe.model.input_size,
-                       recipe.augmentation, (recipe.training.seed,))
+    for records in (everybody, *(kept.records for kept in people.validation)):
+        for fault in preflight.check_pictures(records):
+            tell(f"warning: {fault}")
+    for kept, source in zip(people.validation, people.sources, strict=True):
+        check_measurable(evenly(kept.records, recipe.training.validation_people), kept.metric, source)
+    some = evenly(range(len(everybody)), preflight.LOOKED_AT)
+    first = make_batch(everybody, some, recipe.model.input_size, recipe.augmentation, (recipe.training.seed,))
     empty = preflight.check_targets(first, everybody)
     if empty:
         tell(f"warning: nobody has {', '.join(empty)} labelled; these maps will stay empty")
@@ -195,7 +209,7 @@ def _validated(predict: Predictor, people: People, recipe: Recipe, events: journ
         report = evaluate(predict, some, metric=kept.metric)
         row |= {f"{kept.name}_{report.measure.name.lower()}_{stage}": report.value("total", stage)
                 for stage in report.stages}
-        totals.append(report.total)
+        totals.append(0.0 if math.isnan(report.total) else report.total)
     row["result"] = sum(totals) / len(totals)
     sheet, peaks = outcome.poses_sheet(predict, evenly(people.validation[0].records, SHOWN))
     events.image(step, "validation/labels, pose, maps of each stage", sheet)
@@ -205,11 +219,11 @@ def _validated(predict: Predictor, people: People, recipe: Recipe, events: journ
     return row
 
 
-def evenly(records: Sequence[Record], count: int) -> list[Record]:
-    """`count` of the records, spread evenly; all where `count` is 0 or more than there are."""
-    if not 0 < count < len(records):
-        return list(records)
-    return [records[i * len(records) // count] for i in range(count)]
+def evenly(items: Sequence, count: int) -> list:
+    """`count` of the items, spread evenly; all where `count` is 0 or more than there are."""
+    if not 0 < count < len(items):
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _keep(twin: keras.Model, folder: Path, progress: Progress, row: dict, recipe: Recipe, people: People) -> None:

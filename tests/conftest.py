@@ -1,11 +1,13 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+# .ci/run tests the installed package from a copy of the repository elsewhere, and names the data of the original.
+SHARED = Path(os.environ.get("POSECASCADE_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 @pytest.fixture(scope="session")

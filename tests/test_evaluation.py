@@ -108,7 +108,7 @@ def test_joints_go_by_name_and_those_that_the_model_lacks_are_not_counted(rng):
 def test_a_model_without_any_joint_of_the_data_is_refused(rng):
     records = people(rng, 1)
     tail = Schema("tail", ("tip",))
-    with pytest.raises(InputError, match="the model's joints .tail. and the data's .lsp14. have no name in common"):
+    with pytest.raises(InputError, match=r"the model's joints .tail. and the data's .lsp14. have no name in common"):
         predicted(knowing(records, tail), records)
 
 
@@ -195,7 +195,7 @@ def test_visible_and_occluded_are_told_apart_only_where_the_data_set_does(rng):
 
 def test_records_without_pictures_cannot_be_predicted_on(rng):
     record = Record(None, "joints.mat, person 1", LSP14, Box(0, 0, 1, 1), np.zeros((14, 2)), np.full(14, 2))
-    with pytest.raises(InputError, match="joints.mat, person 1: has no picture.*give --predictions"):
+    with pytest.raises(InputError, match=r"joints.mat, person 1: has no picture.*give --predictions"):
         predicted(knowing([record]), [record])
 
 

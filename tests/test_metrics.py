@@ -1,5 +1,6 @@
 """Metrics against loops written apart, the laws they must keep, and the published figures of real predictions."""
 
+import itertools
 import math
 
 import h5py
@@ -61,7 +62,7 @@ def test_distances_do_not_change_with_the_picture_s_scale(some, factor):
 def test_a_wider_threshold_never_loses_a_hit(some, limits):
     parts = metrics.distances(*some)
     found = [metrics.pck(parts, at)[0] for at in sorted(limits)]
-    for narrow, wide in zip(found, found[1:], strict=False):
+    for narrow, wide in itertools.pairwise(found):
         assert (narrow <= wide).all()
 
 

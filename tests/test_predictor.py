@@ -235,7 +235,7 @@ def test_tiny_and_huge_pictures_give_a_finite_pose(shape):
 
 
 def test_files_and_other_arrays_are_taken_as_pictures(tmp_path):
-    image, joints, box = person()
+    image, _, box = person()
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
     for same in (tmp_path / "a.png", str(tmp_path / "a.png"), image / 255, image.astype(np.uint16) * 257):
         np.testing.assert_array_equal(predictor().predict(same, box).keypoints,
@@ -245,14 +245,14 @@ def test_files_and_other_arrays_are_taken_as_pictures(tmp_path):
 @pytest.mark.parametrize("box", [[1, 2, 0, 4], [1, 2, 3], "1234", [1, 2, 3, float("nan")], [0, 0, 1e300, 1], 5,
                                  [0, 0, 1e-9, 1e-9], [10 ** 400, 0, 1, 1]], ids=str)
 def test_boxes_that_are_none_are_refused(box):
-    with pytest.raises(InputError, match="box .*: expected "):
+    with pytest.raises(InputError, match=r"box .*: expected "):
         predictor().predict(np.zeros((9, 9, 3), np.uint8), box)
 
 
 def test_unknown_decoders_and_protocols_are_refused_with_the_nearest():
-    with pytest.raises(InputError, match="unknown decoder 'darc'; did you mean 'dark'?"):
+    with pytest.raises(InputError, match=r"unknown decoder 'darc'; did you mean 'dark'?"):
         predictor(decoder="darc")
-    with pytest.raises(InputError, match="unknown protocol 'papers'; did you mean 'paper'?"):
+    with pytest.raises(InputError, match=r"unknown protocol 'papers'; did you mean 'paper'?"):
         predictor(protocol="papers")
 
 
@@ -285,9 +285,9 @@ def test_models_are_found_by_file_and_by_folder(saved, tmp_path):
     assert replace(by_folder, run=None) == Predictor(None, LSP14, 64, 4, "dark", True, "default", 8)
     (tmp_path / "last.keras").write_bytes((folder / "best.keras").read_bytes())
     assert load(tmp_path).decoder == "argmax"
-    with pytest.raises(InputError, match="holds neither best.keras nor last.keras"):
+    with pytest.raises(InputError, match=r"holds neither best.keras nor last.keras"):
         load(tmp_path.parent)
-    with pytest.raises(InputError, match="no model 'mobile': .* give --model=FILE.keras"):
+    with pytest.raises(InputError, match=r"no model 'mobile': .* give --model=FILE.keras"):
         load("mobile")
-    with pytest.raises(InputError, match="none.keras: no such model file"):
+    with pytest.raises(InputError, match=r"none.keras: no such model file"):
         load(tmp_path / "none.keras")

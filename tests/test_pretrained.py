@@ -69,7 +69,7 @@ def test_saving_leaves_no_draft_and_writes_no_number_that_is_no_json(tmp_path):
     pretrained.save(minimal_model(), tmp_path / "m.keras", pretrained.Metadata(PAIR, 64, 4, {}, result))
     assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
     assert pretrained.load_metadata(tmp_path / "m.keras").result == {"pck": 0.5, "joints": [1.0, None], "best": None}
-    with pytest.raises(InputError, match="saved as .keras"):
+    with pytest.raises(InputError, match=r"saved as .keras"):
         pretrained.save(minimal_model(), tmp_path / "m.h5", METADATA)
 
 
@@ -120,7 +120,7 @@ def test_a_flipped_bit_is_refused_or_harmless(minimal_file, tmp_path, rng):
     data, path = minimal_file.read_bytes(), tmp_path / "flipped.keras"
     whole, metadata = pretrained.load(minimal_file)
     refused = 0
-    places = [*range(0, 40), *rng.integers(0, len(data), 60), *range(len(data) - 120, len(data), 3)]
+    places = [*range(40), *rng.integers(0, len(data), 60), *range(len(data) - 120, len(data), 3)]
     for place in places:
         flipped = bytearray(data)
         flipped[place] ^= 1 << int(rng.integers(8))

@@ -120,7 +120,7 @@ def test_without_boxes_they_go_in_order_if_there_are_as_many(tmp_path):
     path = write_lines(tmp_path / "found.jsonl", [line("a.jpg", 1), line("a.jpg", 2)])
     assert places(read_predictions(path, people)) == [1, 2]
     write_lines(path, [line("a.jpg", 1)])
-    with pytest.raises(InputError, match="has 1 lines for 'a.jpg', the data 2 people there; give each line its 'box'"):
+    with pytest.raises(InputError, match=r"has 1 lines for 'a.jpg', the data 2 people there; give each line its 'box'"):
         read_predictions(path, people)
 
 
@@ -205,5 +205,5 @@ def test_arrays_that_hold_no_numbers_are_refused(tmp_path):
 
 
 def test_an_unknown_suffix_names_the_nearest(tmp_path):
-    with pytest.raises(InputError, match="unknown suffix '.jsonlines'; did you mean '.jsonl'"):
+    with pytest.raises(InputError, match=r"unknown suffix '.jsonlines'; did you mean '.jsonl'"):
         read_predictions(tmp_path / "found.jsonlines", records(1))

@@ -151,7 +151,7 @@ def test_comparing_is_antisymmetric(rng):
 
 
 def test_other_people_or_measures_are_not_compared(small):
-    with pytest.raises(InputError, match="cannot compare PCK of 3 people .pair. with PCK of 1 .pair.; evaluate both"):
+    with pytest.raises(InputError, match=r"cannot compare PCK of 3 people .pair. with PCK of 1 .pair.; evaluate both"):
         compare(small, report([[0.1, 0.1]], codes=[[V, V]]))
 
 

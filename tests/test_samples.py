@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from posecascade.drawing import LEFT
 from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.records import Record
-from posecascade.samples import COLUMNS, LEFT, MIDDLE, RIGHT, joint_colours, overlaid, samples_sheet
-from posecascade.schema import LSP14, SCHEMAS
+from posecascade.samples import COLUMNS, overlaid, samples_sheet
+from posecascade.schema import LSP14
 
 
 class Canvas:
@@ -45,13 +46,6 @@ def test_sets_take_turns_and_unreadable_people_are_passed_over():
 def test_nobody_readable_gives_the_first_fault():
     with pytest.raises(InputError, match="image b: cannot be read"):
         make([[record("b", broken=True)]], 3)
-
-
-@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda s: s.name)
-def test_colours_follow_the_side(schema):
-    for name, colour in zip(schema.keypoints, joint_colours(schema), strict=True):
-        side = {"left": LEFT, "right": RIGHT}.get(name.split("_")[0], MIDDLE)
-        assert tuple(colour) == side
 
 
 def test_a_map_is_drawn_on_its_own_cells():

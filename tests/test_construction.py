@@ -1,0 +1,139 @@
+"""Settings that do not fit together are told before anything is built; what is built is what the recipe names."""
+
+import keras
+import numpy as np
+import pytest
+from small_runs import small
+
+from posecascade import pretrained
+from posecascade.construction import build, check, loss_of, optimizer_of, plan_of
+from posecascade.errors import InputError
+from posecascade.learner import set_trainable
+from posecascade.losses import CascadeLoss
+from posecascade.models import cascade
+from posecascade.schedule import Span
+from posecascade.schema import LSP14, MPII16
+
+
+@pytest.mark.parametrize(("changes", "problem"), [
+    ({"training": {"stages": []}}, "training.stages: no stage has a share above 0; give at least one"),
+    ({"training": {"stages": [{"share": 0}]}}, "training.stages: no stage has a share above 0; give at least one"),
+    ({"data": {"weights": [1, 2]}}, "data.weights: holds 2 shares for 1 data.sources; give one each, or none"),
+    ({"data": {"weights": [-1.0]}}, "data.weights: [-1.0]; give shares of 0 or more, one above 0"),
+    ({"data": {"weights": [0]}}, "data.weights: [0.0]; give shares of 0 or more, one above 0"),
+    ({"model": {"input_size": 100}}, "model.input_size: 100 px, expected a multiple of 32 for this network; try 96"),
+    ({"model": {"input_size": 96, "regressor": "hourglass"}},
+     "model.input_size: 96 px, expected a multiple of 64 for this network; try 128"),
+    ({"training": {"stages": [{}, {"input_size": 40}]}},
+     "training.stages[1].input_size: 40 px, expected a multiple of 32 for this network; try 32"),
+    ({"optimizer": {"ema": 1}}, "optimizer.ema and optimizer.momentum must be below 1"),
+    ({"optimizer": {"momentum": 1}}, "optimizer.ema and optimizer.momentum must be below 1"),
+    ({"optimizer": {"milestones": [0.5, 8]}},
+     "optimizer.milestones: [0.5, 8.0]; give parts of the run, between 0 and 1"),
+    ({"loss": {"detection_weight": 0, "regression_weight": 0}},
+     "loss: the weight of detector and regressor is 0, so training.stages[0] learns nothing; raise it"),
+    ({"loss": {"regression_weight": 0}, "training": {"stages": [{"train": "detector"}, {"train": "regressor"}]}},
+     "loss: the weight of regressor is 0, so training.stages[1] learns nothing; raise it"),
+    ({"loss": {"detection_weight": 0}, "model": {"pieces": "detector"}},
+     "loss: the weight of detector is 0, so training.stages[0] learns nothing; raise it"),
+    ({"model": {"pieces": "detector"}, "training": {"stages": [{"train": "detector"}, {"train": "regressor"}]}},
+     "training.stages[1].train: regressor, which model.pieces detector leaves out; let it train joint or build the "
+     "cascade"),
+    ({"training": {"stages": [{"freeze": 5}, {"freeze": 6}]}},
+     "training.stages[1].freeze: 6 blocks, but backbone 'tiny' has 5; give 0 to 5")])
+def test_settings_that_do_not_fit_together_are_told(changes, problem):
+    with pytest.raises(InputError) as error:
+        check(small(**changes))
+    assert str(error.value) == problem
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"model": {"pieces": "regressor"}, "loss": {"detection_weight": 0}},
+    {"loss": {"detection_weight": 0}}, {"model": {"input_size": 96, "regressor": "stack"}},
+    {"training": {"stages": [{"train": "detector", "freeze": 5}, {"train": "joint", "share": 0.001}]}}])
+def test_settings_that_fit_pass(changes):
+    check(small(**changes))
+
+
+def test_network_and_twin_are_alike_float32_in_weights_and_the_twin_in_arithmetic_too():
+    network, twin = build(small(training={"precision": "mixed_bfloat16"}), LSP14, print)
+    assert keras.config.dtype_policy().name == "float32"
+    assert {v.dtype for v in network.variables + twin.variables} == {"float32"}
+    kinds = [{layer.compute_dtype for layer in model.get_layer("regressor").layers} for model in (network, twin)]
+    assert kinds == [{"bfloat16", "float32"}, {"float32"}]
+    assert {tensor.dtype for tensor in network.output.values()} == {"float32"}
+    for mine, theirs in zip(network.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("pieces", ["cascade", "detector", "regressor"])
+def test_the_pieces_are_those_the_recipe_names(pieces):
+    network, _ = build(small(model={"pieces": pieces}), LSP14, print)
+    names = {"cascade": {"parts", "heatmaps"}, "detector": {"parts"}, "regressor": {"heatmaps"}}[pieces]
+    assert set(network.output) == names
+
+
+def test_a_start_from_another_schema_matches_joints_by_name_and_tells_what_it_did(tmp_path):
+    source = cascade(16, backbone="tiny", width=16)
+    pretrained.save(source, tmp_path / "mpii.keras", pretrained.Metadata(MPII16, 64, 4))
+    recipe, told = small(model={"start_from": str(tmp_path / "mpii.keras")}), []
+    network, twin = build(recipe, LSP14, told.append)
+    weighted = sum(bool(layer.weights) for stage in ("detector", "regressor") for layer in source.get_layer(stage).layers)
+    assert told == [f"started from {tmp_path / 'mpii.keras'}: {weighted} layers copied, 0 in part, 0 new"]
+    order = [MPII16.index(name) for name in LSP14.keypoints]
+    theirs = source.get_layer("regressor").get_layer("maps").get_weights()
+    for model in (network, twin):
+        kernel, bias = model.get_layer("regressor").get_layer("maps").get_weights()
+        np.testing.assert_array_equal(kernel, theirs[0][..., order])
+        np.testing.assert_array_equal(bias, theirs[1][order])
+    build(small(model={"start_from": str(tmp_path / "mpii.keras")}), MPII16, told.append)
+    pretrained.save(twin, tmp_path / "lsp.keras", pretrained.Metadata(LSP14, 64, 4))
+    build(small(model={"start_from": str(tmp_path / "lsp.keras")}), MPII16, told.append)
+    assert told[-1].endswith(f"{weighted - 3} layers copied, 3 in part, 0 new; new joints: pelvis, thorax")
+
+
+def test_a_run_that_goes_on_does_not_need_the_files_it_began_with():
+    recipe = small(model={"start_from": "gone.keras", "weights": "gone.npz"})
+    build(recipe, LSP14, print, begin=False)
+    with pytest.raises(InputError, match=r"gone.npz"):
+        build(recipe, LSP14, print)
+    with pytest.raises(InputError, match=r"^gone.keras: no such model file"):
+        build(small(model={"start_from": "gone.keras"}), LSP14, print)
+
+
+def test_the_loss_of_a_stage_has_the_recipe_s_weights_and_parts_of_the_input_s_side():
+    recipe = small(loss={"detection_weight": 0.5, "regression_weight": 0.25, "foreground": 2.0, "disc_radius": 6.4,
+                         "sigma": 3.2, "occluded_parts": "reject"}, model={"stride": 1})
+    joint = CascadeLoss(0.5, 0.25, 2.0, 0.1, 0.05, 1, "reject")
+    assert loss_of(recipe, "joint") == joint
+    assert loss_of(recipe, "detector") == CascadeLoss(0.5, 0.0, 2.0, 0.1, 0.05, 1, "reject")
+    assert loss_of(recipe, "regressor") == CascadeLoss(0.0, 0.25, 2.0, 0.1, 0.05, 1, "reject")
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
+def test_the_optimiser_has_the_recipe_s_settings_and_a_slot_for_what_trains(name):
+    settings = {"name": name, "learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.125, "clip_norm": 2.0, "ema": 0.75,
+                "backbone_rate": 0.5}
+    recipe = small(optimizer=settings)
+    network, _ = build(recipe, LSP14, print)
+    set_trainable(network, "regressor", 0, "tiny")
+    optimizer = optimizer_of(recipe, network)
+    assert type(optimizer).__name__.lower() == name
+    assert (float(optimizer.learning_rate), optimizer.weight_decay, optimizer.global_clipnorm) == (0.25, 0.125, 2.0)
+    assert getattr(optimizer, "momentum", 0.5) == 0.5 and optimizer.ema_momentum == 0.75
+    assert len(optimizer.averages()) == len(network.trainable_variables) and optimizer.rates == {}
+    set_trainable(network, "joint", 0, "tiny")
+    rates = optimizer_of(recipe, network).rates
+    assert set(rates.values()) == {0.5} and all("detector" in path or "stem" in path or "block" in path for path in rates)
+
+
+def test_no_clipping_and_no_average_where_the_recipe_has_none():
+    recipe = small(optimizer={"clip_norm": 0, "ema": 0})
+    network, _ = build(recipe, LSP14, print)
+    optimizer = optimizer_of(recipe, network)
+    assert optimizer.global_clipnorm is None and optimizer.averages() == []
+
+
+def test_the_plan_is_the_stages_over_the_steps():
+    recipe = small(training={"stages": [{"train": "detector", "input_size": 96, "share": 3}, {"train": "joint"}]})
+    assert plan_of(recipe, 8) == [Span(0, 6, 0, 96, "detector", 0, 1.0), Span(6, 8, 6, 64, "joint", 0, 1.0)]

@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all, hashes, JSON, and the nearest names of errors."""
+
+import json
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from posecascade.files import nearest, sha256, whole, write_json
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
+    path = tmp_path / "new" / "deeper" / "weights.keras"
+    with whole(path) as draft:
+        assert draft.parent == path.parent
+        assert draft.suffix == ".keras"
+        draft.write_text("content")
+        assert not path.exists()
+    assert path.read_text() == "content"
+    assert names(path.parent) == ["weights.keras"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(failure), whole(path) as draft:
+        draft.write_text("half of the n")
+        raise failure
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_process_that_dies_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    program = ("import os, sys\nfrom posecascade.files import whole\n"
+               "with whole(sys.argv[1]) as draft:\n    draft.write_text('half')\n    os._exit(7)")
+    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 7
+    assert path.read_text() == "old"
+
+
+def test_two_drafts_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "a.txt"
+    with whole(path) as first:
+        first.write_text("first")
+        with whole(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_the_draft_may_be_replaced_by_its_writer(tmp_path):
+    """As Keras and NumPy do, which write beside and rename."""
+    with whole(tmp_path / "a.txt") as draft:
+        (tmp_path / "beside").write_text("content")
+        (tmp_path / "beside").replace(draft)
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "content"
+
+
+def test_json_comes_back_and_nan_is_none(tmp_path):
+    value = {"a": [1, 2.5, None], "b": {"é": True}}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text("utf-8")
+    assert json.loads(text) == value
+    assert text.endswith("}\n")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == value
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_the_hash_is_sha_256_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_nearest_name_is_offered_or_all_of_them():
+    assert nearest("resnet5", ["vgg16", "resnet50", "resnet152"]) == "did you mean 'resnet50'?"
+    assert nearest("zebra", {"b": 1, "a": 2}) == "choose from a, b"

@@ -1,0 +1,255 @@
+"""Both losses against NumPy in float64: stable far out, masked, in the paper's reduction, with the right gradients."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posecascade.codec import LEAST_RADIUS, LEAST_SIGMA
+from posecascade.losses import OCCLUDED_PARTS, CascadeLoss, cell_cross_entropy, masked_mean
+
+tf = pytest.importorskip("tensorflow")
+
+PAPER = CascadeLoss(1.0, 1.0, 0.0, disc_radius=0.2, sigma=0.15, stride=4)  # large enough not to be raised
+MODES = pytest.mark.parametrize("mode", OCCLUDED_PARTS)
+
+
+def with_(loss=PAPER, **changes):
+    return CascadeLoss(**(vars(loss) | changes))
+
+
+def people(rng, height=9, width=12, stride=4, joints=5, count=3, spread=4.0):
+    """Targets of joints of every kind, and outputs of random numbers."""
+    points = rng.uniform(-3, [width * stride + 3, height * stride + 3], (count, joints, 2))
+    weight = rng.integers(0, 2, (count, joints))
+    visible = weight * rng.integers(0, 2, (count, joints))
+    targets = np.concatenate([points, weight[..., None], visible[..., None]], -1).astype(np.float32)
+    outputs = {name: (spread * rng.normal(size=(count, height, width, joints))).astype(np.float32)
+               for name in ("parts", "heatmaps")}
+    return targets, outputs
+
+
+def by_hand(loss, targets, outputs):
+    """L1 and L2 joint by joint, float64, from the formulas in the module's docstring."""
+    targets, logits, maps = (np.asarray(v, np.float64) for v in (targets, outputs["parts"], outputs["heatmaps"]))
+    people, height, width, joints = logits.shape
+    x, y = (np.arange(side * loss.stride).reshape(side, -1).mean(1) for side in (width, height))
+    side = width * loss.stride
+    radius = max(loss.disc_radius * side, LEAST_RADIUS * loss.stride)
+    sigma = max(loss.sigma * side, LEAST_SIGMA * loss.stride)
+    sums, counts = [0.0, 0.0], [0, 0]
+    for b in range(people):
+        for k in range(joints):
+            px, py, weight, visible = targets[b, k]
+            away = np.hypot(x[None, :] - px, y[:, None] - py)
+            disc, gauss = (away <= radius).astype(float), np.exp(-0.5 * (away / sigma) ** 2)
+            if weight and not (loss.occluded_parts == "ignore" and not visible):
+                disc = disc * (visible if loss.occluded_parts == "reject" else 1)
+                z = logits[b, ..., k]
+                entropy = disc * np.logaddexp(0, -z) + (1 - disc) * np.logaddexp(0, z)
+                sums[0] += (entropy * (1 + loss.foreground * disc)).sum()
+                counts[0] += 1
+            if weight:
+                sums[1] += ((maps[b, ..., k] - gauss) ** 2 * (1 + loss.foreground * gauss)).sum()
+                counts[1] += 1
+    return [total / max(count, 1) for total, count in zip(sums, counts, strict=True)]
+
+
+@MODES
+@pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.parametrize("foreground", [0.0, 4.0])
+def test_both_losses_are_those_of_another_hand(mode, stride, foreground, rng):
+    loss = with_(foreground=foreground, stride=stride, occluded_parts=mode, detection_weight=0.3, regression_weight=2.0)
+    targets, outputs = people(rng, stride=stride)
+    found = {name: float(value) for name, value in loss(targets, outputs).items()}
+    detection, regression = by_hand(loss, targets, outputs)
+    # float32 sums of a hundred cells, and cells whose centre lies on a disc's rim by less than rounding: none here.
+    assert found["detection"] == pytest.approx(detection, rel=1e-5)
+    assert found["regression"] == pytest.approx(regression, rel=1e-5)
+    assert found["loss"] == pytest.approx(0.3 * detection + 2 * regression, rel=1e-5)
+    assert list(found) == ["loss", "detection", "regression"]
+
+
+@given(z=st.floats(-1e4, 1e4, width=32), p=st.sampled_from([0.0, 1.0]) | st.floats(0, 1, width=32))
+@settings(deadline=None)
+def test_the_cross_entropy_is_exact_and_its_gradient_sigmoid_minus_target(z, p):
+    logit = tf.constant([z])
+    with tf.GradientTape() as tape:
+        tape.watch(logit)
+        value = cell_cross_entropy(np.float32([p]), logit)
+    wide = np.float64(z)
+    wanted = p * np.logaddexp(0, -wide) + (1 - p) * np.logaddexp(0, wide)
+    np.testing.assert_allclose(value, [wanted], rtol=1e-5, atol=1e-6 * max(1, abs(z)))
+    np.testing.assert_allclose(tape.gradient(value, logit), [0.5 * (1 + np.tanh(wide / 2)) - p], atol=1e-6)
+
+
+def test_the_gradient_at_exactly_zero_pulls_the_background_down_too():
+    """Layers that begin at zero give such logits everywhere."""
+    logits = tf.zeros(2)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = cell_cross_entropy(np.float32([0, 1]), logits)
+    np.testing.assert_allclose(tape.gradient(value, logits), [0.5, -0.5])
+
+
+def gradients(loss, targets, outputs):
+    tensors = {name: tf.constant(value) for name, value in outputs.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        found = loss(targets, tensors)
+    return {name: float(v) for name, v in found.items()}, tape.gradient(found["loss"], tensors)
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4, -88.8, 88.8, 0.0])
+def test_extreme_outputs_give_finite_losses_and_gradients(logit, rng):
+    targets, outputs = people(rng)
+    outputs = {"parts": np.full_like(outputs["parts"], logit), "heatmaps": np.full_like(outputs["heatmaps"], logit)}
+    found, slopes = gradients(with_(foreground=4.0), targets, outputs)
+    assert np.isfinite(list(found.values())).all()
+    for slope in slopes.values():
+        assert np.isfinite(slope).all()
+        assert np.abs(slope).max() > 0
+
+
+def test_gradients_are_those_of_the_formulas(rng):
+    loss = with_(detection_weight=0.3, regression_weight=2.0)
+    targets, outputs = people(rng)
+    _, slopes = gradients(loss, targets, outputs)
+    step = 1e-4
+    for name in outputs:
+        for place in [tuple(rng.integers(0, side) for side in outputs[name].shape) for _ in range(12)]:
+            values = []
+            for sign in (-1, 1):
+                moved = {n: v.astype(np.float64) for n, v in outputs.items()}
+                moved[name][place] += sign * step
+                detection, regression = by_hand(loss, targets, moved)
+                values.append(0.3 * detection + 2 * regression)
+            # The difference quotient is off by step^2 of the third derivative, float32 by 1e-6 of the values.
+            assert float(slopes[name][place]) == pytest.approx((values[1] - values[0]) / (2 * step), rel=1e-3, abs=1e-5)
+
+
+@MODES
+def test_unlabelled_joints_take_no_part_wherever_they_are_said_to_be(mode, rng):
+    targets, outputs = people(rng)
+    loss = with_(occluded_parts=mode)
+    found, slopes = gradients(loss, targets, outputs)
+    absent = targets[..., 2] == 0
+    assert absent.any()
+    elsewhere = targets.copy()
+    elsewhere[absent, :2] = rng.uniform(-1e4, 1e4, (absent.sum(), 2))
+    changed = {name: np.where(absent[:, None, None, :], 100, value).astype(np.float32)
+               for name, value in outputs.items()}
+    assert gradients(loss, elsewhere, changed)[0] == pytest.approx(found)
+    for slope in slopes.values():
+        assert not slope.numpy().transpose(0, 3, 1, 2)[absent].any()
+
+
+@MODES
+def test_a_batch_without_a_label_gives_zero_and_not_nan(mode, rng):
+    targets, outputs = people(rng)
+    found, slopes = gradients(with_(occluded_parts=mode), np.zeros_like(targets), outputs)
+    assert list(found.values()) == [0, 0, 0]
+    assert not any(slope.numpy().any() for slope in slopes.values())
+
+
+def discs_of(loss, targets, shape):
+    """Cells that the detector's targets mark, per labelled joint: at logit 0 each such cell adds log 2."""
+    plain, marked = (float(with_(loss, foreground=f)(targets, {"parts": np.zeros(shape, np.float32)})["detection"])
+                     for f in (0.0, 1.0))
+    return (marked - plain) / np.log(2)
+
+
+def test_occluded_parts_are_detected_ignored_or_rejected(rng):
+    """One joint seen and one occluded, both in the middle; the regressor learns both in every mode."""
+    targets = np.array([[[24, 24, 1, 1], [24, 24, 1, 0]]], np.float32)
+    shape = (1, 12, 12, 2)
+    cells = discs_of(with_(occluded_parts="detect"), targets, shape)
+    assert cells > 5
+    assert discs_of(with_(occluded_parts="ignore"), targets, shape) == pytest.approx(cells, rel=1e-4)
+    assert discs_of(with_(occluded_parts="reject"), targets, shape) == pytest.approx(cells / 2, rel=1e-4)
+    outputs = {"parts": rng.normal(size=shape).astype(np.float32), "heatmaps": np.zeros(shape, np.float32)}
+    found = {mode: {name: float(v) for name, v in with_(occluded_parts=mode)(targets, outputs).items()}
+             for mode in OCCLUDED_PARTS}
+    assert len({values["regression"] for values in found.values()}) == 1
+    # Ignored: what the detector says of the occluded joint is free.
+    free = outputs["parts"].copy()
+    free[..., 1] += 5
+    ignoring = with_(occluded_parts="ignore")
+    assert float(ignoring(targets, {"parts": free})["detection"]) == pytest.approx(found["ignore"]["detection"])
+    # Rejected: the more it says "nothing here", the better.
+    rejecting = with_(occluded_parts="reject")
+    sure = {"parts": np.stack([outputs["parts"][..., 0], np.full(shape[:3], -20, np.float32)], -1)}
+    alone = float(ignoring(targets, sure)["detection"])
+    assert float(rejecting(targets, sure)["detection"]) == pytest.approx(alone / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_radii_grow_with_the_input_s_side(factor):
+    """Later stages train at larger crops: the disc keeps its part of the picture, so its cells grow by the square."""
+    loss, cells = with_(disc_radius=0.3, sigma=0.1), []
+    for side in (96, 96 * factor):
+        targets = np.array([[[side / 2, side / 2, 1, 1]]], np.float32)
+        shape = (1, side // 4, side // 4, 1)
+        cells.append(discs_of(loss, targets, shape))
+        # Likewise the Gaussian: its squared sum is pi sigma^2 (in cells), which an all-zero map costs.
+        cost = float(loss(targets, {"heatmaps": np.zeros(shape, np.float32)})["regression"])
+        assert cost == pytest.approx(np.pi * (0.1 * side / 4) ** 2, rel=0.01)
+    rim = 2 * np.pi * 0.3 * 96 / 4  # cells of which half may fall on either side, in the smaller map
+    for count, side in zip(cells, (96, 96 * factor), strict=True):
+        assert count == pytest.approx(np.pi * (0.3 * side / 4) ** 2, abs=rim / 2 * side / 96)
+
+
+def test_right_outputs_cost_nothing_and_a_zero_map_costs_the_same_at_every_map_size(rng):
+    """The sum over cells, not their mean: doubling the map's empty surroundings does not make zero look better."""
+    targets = np.array([[[40, 40, 1, 1]]], np.float32)
+    loss = CascadeLoss(1.0, 1.0, 0.0, disc_radius=1e-9, sigma=1e-9, stride=4)  # both at their least, in cells
+    small, large = (float(loss(targets, {"heatmaps": np.zeros((1, side, side, 1), np.float32)})["loss"])
+                    for side in (20, 40))
+    assert small == pytest.approx(large, rel=1e-5)
+    assert small == pytest.approx(np.pi * LEAST_SIGMA ** 2, rel=0.01)
+    cells = np.arange(20) * 4 + 1.5
+    gauss = np.exp(-0.5 * ((cells - 40) / (LEAST_SIGMA * 4)) ** 2)
+    disc = np.hypot(*np.meshgrid(cells - 40, cells - 40)) <= LEAST_RADIUS * 4
+    outputs = {"heatmaps": np.float32(np.outer(gauss, gauss))[None, ..., None],
+               "parts": np.float32(np.where(disc, 1e4, -1e4))[None, ..., None]}
+    assert float(loss(targets, outputs)["loss"]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["parts", "heatmaps"])
+def test_a_piece_alone_has_its_own_loss_alone(name, rng):
+    targets, outputs = people(rng)
+    whole = with_()(targets, outputs)
+    kind = {"parts": "detection", "heatmaps": "regression"}[name]
+    found = with_(detection_weight=0.5, regression_weight=0.5)(targets, {name: outputs[name]})
+    assert set(found) == {"loss", kind}
+    assert float(found[kind]) == float(whole[kind])
+    assert float(found["loss"]) == 0.5 * float(found[kind])
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_outputs_are_summed_in_float32(half, rng):
+    targets, outputs = people(rng, height=48, width=48)
+    rounded = {name: tf.cast(value, half) for name, value in outputs.items()}
+    wide = {name: tf.cast(value, "float32") for name, value in rounded.items()}
+    for name, value in PAPER(targets, rounded).items():
+        assert value.dtype == "float32"
+        assert float(value) == float(PAPER(targets, wide)[name])
+
+
+def test_it_runs_in_a_graph_whose_sizes_are_open(rng):
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None, None, None))])
+    def graph(targets, maps):
+        return with_()(targets, {"parts": maps, "heatmaps": maps})
+
+    for height, width in ((9, 12), (6, 8)):
+        targets, outputs = people(rng, height, width)
+        wanted = with_()(targets, {"parts": outputs["parts"], "heatmaps": outputs["parts"]})
+        for name, value in graph(targets, outputs["parts"]).items():
+            assert float(value) == pytest.approx(float(wanted[name]), rel=1e-5)
+
+
+def test_the_masked_mean_is_over_labelled_joints():
+    cells = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3)
+    weight = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
+    sums = cells.sum((1, 2))
+    assert float(masked_mean(cells, weight)) == (sums[0, 0] + sums[0, 2] + sums[1, 2]) / 3

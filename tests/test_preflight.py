@@ -1,0 +1,133 @@
+"""The estimate counts what is there, and data that would make a run worthless are told before it begins."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from small_runs import cut, write_people
+
+from posecascade import datasets, preflight
+from posecascade.batches import Batch
+from posecascade.errors import InputError
+from posecascade.models import cascade
+from posecascade.schema import MPII16
+
+MODELS = {
+    "light": {"width": 16}, "paper": {"detector": "deconv", "regressor": "hourglass", "stride": 1},
+    "detector": {"pieces": "detector", "width": 8}, "regressor": {"pieces": "regressor", "width": 8}}
+
+
+def values_in(model, inputs):
+    """Values in the outputs of the model's own layers, by running them on real numbers; and the model's outputs."""
+    own = [layer for layer in model.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))]
+    found = keras.Model(model.input, {"all": [layer.output for layer in own], "out": model.output})(inputs)
+    return sum(int(np.prod(value.shape)) for value in keras.tree.flatten(found["all"])), found["out"]
+
+
+def all_values(network, size):
+    image = keras.ops.zeros((1, size, size, 3))
+    total, _ = values_in(network, image)
+    found = {"image": image}
+    for layer in (layer for layer in network.layers if isinstance(layer, keras.Model)):
+        names = layer.input if isinstance(layer.input, dict) else None
+        count, outputs = values_in(layer, {name: found[name] for name in names} if names else image)
+        total += count
+        found |= outputs if isinstance(outputs, dict) else {"features": outputs}
+    return total
+
+
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("name", MODELS)
+def test_map_cells_are_the_values_that_a_forward_pass_makes(name, size):
+    network = cascade(3, backbone="tiny", **MODELS[name])
+    assert preflight.map_cells(network, size) == all_values(network, size)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_estimate_counts_parameters_as_keras_does_and_memory_by_its_formula(name):
+    network = cascade(3, backbone="tiny", **MODELS[name])
+    found = preflight.estimate(network, 4, 64, 3)
+    pieces = {layer.name for layer in network.layers} & {"detector", "regressor"}
+    assert found.parameters == {piece: network.get_layer(piece).count_params() for piece in pieces} | {
+        "total": network.count_params()}
+    trainable = sum(value.size for value in map(keras.ops.convert_to_numpy, network.trainable_variables))
+    # Weights and statistics, then gradient and 3 slots for each trained one; two maps per value of a batch of 4.
+    expected = 4 * (network.count_params() + 4 * trainable) + 4 * 2 * 4 * all_values(network, 64)
+    assert found.memory == expected
+    network.trainable = False
+    assert preflight.estimate(network, 4, 64, 3).memory == expected - 4 * 4 * trainable
+
+
+def test_the_estimate_is_one_line():
+    counts = {"detector": 41854, "regressor": 5150, "total": 47004}
+    assert preflight.Estimate(counts, 3 * 2 ** 29).text() == \
+        "parameters 47,004 (detector 41,854, regressor 5,150); about 1.5 GiB to train"
+    assert preflight.Estimate({"total": 7}, 0).text() == "parameters 7; about 0.0 GiB to train"
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Forty people with pictures on disk."""
+    return datasets.read(f"coco:{write_people(tmp_path, 40)}", "all")
+
+
+def test_good_pictures_have_no_fault(people):
+    assert preflight.check_pictures(people) == []
+
+
+def test_few_unreadable_pictures_are_told_and_many_are_an_error(people, tmp_path):
+    for number in (5, 20):  # 2 of 40 are the limit of one in twenty
+        cut(tmp_path / f"{number:04}.jpg")
+    early = "the JPEG data end too early; copy the file again"
+    assert preflight.check_pictures(people) == [f"image {tmp_path / '0005.jpg'}: {early}",
+                                                f"image {tmp_path / '0020.jpg'}: {early}"]
+    (tmp_path / "0007.jpg").unlink()
+    with pytest.raises(InputError) as error:
+        preflight.check_pictures(people)
+    assert str(error.value) == (
+        f"image {tmp_path / '0005.jpg'}: {early} "
+        "(3 of 40 pictures opened cannot be read; run posecascade-data check)")
+
+
+def test_only_so_many_pictures_are_opened_from_all_over_the_data(people, monkeypatch):
+    opened = []
+    monkeypatch.setattr(type(people[0].image), "read", lambda self, shrink=1: opened.append(self.path.name))
+    assert preflight.check_pictures(people * 50) == []
+    assert len(opened) == preflight.LOOKED_AT
+    assert {opened[0], opened[-1]} == {"0000.jpg", "0039.jpg"}
+    assert len(set(opened)) > 20
+
+
+def test_people_without_pictures_cannot_be_trained_on(people):
+    with pytest.raises(InputError) as error:
+        preflight.check_pictures([*people, replace(people[3], image=None)])
+    assert str(error.value) == f"{people[3].origin}: has no picture, so there is nothing to train on; add the images"
+
+
+def batch_with(weights):
+    targets = np.zeros((len(weights), 2, 4), np.float32)
+    targets[..., 2] = np.array(weights)[:, None]
+    return Batch(np.zeros((len(weights), 8, 8, 3), np.uint8), targets, ())
+
+
+def test_targets_that_are_all_zero_are_an_error(people):
+    with pytest.raises(InputError) as error:
+        preflight.check_targets(batch_with([0, 0, 0]), people)
+    assert str(error.value) == (
+        f"{people[0].origin}: all targets are zero, its own and those of 2 others looked at: no labelled joint lies in "
+        "its crop; look at posecascade-data show, the boxes and the axis order of the keypoints")
+    assert preflight.check_targets(batch_with([0, 0, 1]), people) == ()
+
+
+def test_joints_that_nobody_has_labelled_are_named():
+    record = datasets.read("synthetic:1", "train")[0]
+    visibility, keypoints = np.full(MPII16.size, 2), np.ones((MPII16.size, 2))
+    missing = [MPII16.index("pelvis"), MPII16.index("thorax")]
+    visibility[missing] = 0
+    one = replace(record, keypoints=keypoints, visibility=visibility)
+    assert preflight.check_targets(batch_with([1]), [one]) == ("pelvis", "thorax")
+    visibility = np.zeros(MPII16.size)
+    visibility[missing[0]] = 1
+    other = replace(record, keypoints=keypoints, visibility=visibility)
+    assert preflight.check_targets(batch_with([1]), [one, other]) == ("thorax",)

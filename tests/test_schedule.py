@@ -1,0 +1,87 @@
+"""Stages laid over steps leave no gap, and the learning rate of every step is its law's."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from posecascade.schedule import SCHEDULES, TRAINS, Span, Stage, learning_rate, spans
+
+STAGES = st.lists(st.builds(Stage, train=st.sampled_from(TRAINS), share=st.floats(0, 10), freeze=st.integers(0, 2),
+                            input_size=st.sampled_from([0, 64, 96])), min_size=1, max_size=6)
+STEPS = st.integers(1, 500)
+WHOLE = Span(0, 100, 0, 64, "joint", 0, 1.0)
+
+
+def rate(step, steps=100, span=WHOLE, **options):
+    return learning_rate(step, steps, span, **{"rate": 0.4, "schedule": "constant", "warmup_steps": 0} | options)
+
+
+@given(STAGES, STEPS)
+def test_spans_cover_the_run_without_gaps_each_as_long_as_its_share_to_a_step(stages, steps):
+    total = sum(stage.share for stage in stages)
+    assume(total > 1e-6)
+    found = spans(stages, steps, 128)
+    assert found[0].start == 0 and found[-1].end == steps
+    assert all(one.end == other.start for one, other in pairwise(found))
+    assert all(span.start < span.end for span in found)
+    # Each end is rounded to the nearest step, so a length is wrong by one step at most; so is a stage left out.
+    for train, freeze, size in {(s.train, s.freeze, s.input_size or 128) for s in stages}:
+        like = [s for s in stages if (s.train, s.freeze, s.input_size or 128) == (train, freeze, size)]
+        length = sum(s.end - s.start for s in found if (s.train, s.freeze, s.size) == (train, freeze, size))
+        assert abs(length - steps * sum(s.share for s in like) / total) <= len(like) + 1e-6
+
+
+@given(STAGES, STEPS)
+def test_an_optimiser_is_fresh_just_where_other_weights_begin_to_train(stages, steps):
+    assume(sum(stage.share for stage in stages) > 1e-6)
+    found = spans(stages, steps, 128)
+    assert found[0].fresh == 0
+    for one, other in pairwise(found):
+        same = (one.train, one.freeze) == (other.train, other.freeze)
+        assert other.fresh == (one.fresh if same else other.start)
+
+
+def test_a_stage_too_short_for_a_step_is_left_out_and_does_not_part_its_neighbours():
+    stages = [Stage(share=1), Stage("detector", share=0.01), Stage(share=1, input_size=64, rate=0.5)]
+    assert spans(stages, 10, 96) == [Span(0, 5, 0, 96, "joint", 0, 1.0), Span(5, 10, 0, 64, "joint", 0, 0.5)]
+
+
+def test_constant_stays():
+    assert {rate(step) for step in range(100)} == {0.4}
+
+
+@given(st.integers(1, 1000), st.floats(1e-6, 10))
+def test_cosine_falls_from_the_rate_towards_zero_by_half_at_the_middle(half, highest):
+    rates = [rate(step, 2 * half, rate=highest, schedule="cosine") for step in range(2 * half)]
+    assert rates[0] == highest
+    assert rates[half] == pytest.approx(highest / 2)
+    assert all(one > other > 0 for one, other in pairwise(rates))
+    # Point symmetry about the middle, and a last step whose distance to zero is the first one's to the highest.
+    assert all(rates[half + i] + rates[half - i] == pytest.approx(highest) for i in range(half))
+
+
+@given(st.lists(st.floats(0.01, 0.99), max_size=4), st.floats(0.01, 1), st.integers(1, 300))
+def test_step_multiplies_by_drop_at_each_milestone(milestones, drop, steps):
+    for step in range(steps):
+        passed = len([m for m in milestones if step / steps >= m])
+        assert rate(step, steps, schedule="step", milestones=milestones, drop=drop) == \
+            pytest.approx(0.4 * math.prod([drop] * passed))
+
+
+@given(st.sampled_from(SCHEDULES), st.integers(1, 60), st.integers(0, 40))
+def test_warm_up_rises_linearly_to_the_schedule_after_every_fresh_start(schedule, warm, begin):
+    span = Span(begin, 100, begin, 64, "joint", 0, 1.0)
+    options = {"schedule": schedule, "milestones": (0.3,)}
+    for step in range(begin, 100):
+        plain = rate(step, span=span, **options)
+        assert rate(step, span=span, warmup_steps=warm, **options) == \
+            pytest.approx(plain * min(1, (step - begin + 1) / warm))
+
+
+def test_a_stage_s_own_rate_multiplies_and_a_stage_that_goes_on_does_not_warm_up_again():
+    span = Span(50, 100, 0, 64, "joint", 0, 0.25)
+    assert rate(50, span=span, warmup_steps=20) == pytest.approx(0.1)
+    assert rate(50, span=Span(50, 100, 50, 64, "joint", 0, 0.25), warmup_steps=20) == pytest.approx(0.1 / 20)
