@@ -1,0 +1,139 @@
+"""Speed of the input pipeline, of the trainer and of evaluation, each beside the bare thing it feeds.
+
+  python benchmarks/speed.py --data=lspet:DIR
+
+Prints a table: samples/s that one core decodes, warps, varies and turns into targets; images/s of `training.train`
+beside `train_on_batch` of the same compiled model on a batch already in memory; images/s of `evaluation.evaluate`
+beside `predict_on_batch`. What is compared is timed in turns, so that a busy machine slows both alike.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from posecascade import datasets, evaluation, training
+from posecascade.augment import Augmentation
+from posecascade.batches import make_batch
+from posecascade.construction import build, loss_of, optimizer_of
+from posecascade.learner import Learner
+from posecascade.predictor import Predictor
+from posecascade.recipe import Recipe, recipe_from
+from posecascade.records import checked_conversion
+from posecascade.schema import LSP14
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("data", "synthetic:512", "TYPE:ROOT of pictures to read", flag_values=FLAGS)
+flags.DEFINE_integer("size", 192, "side of the crops in pixels", flag_values=FLAGS)
+flags.DEFINE_integer("rounds", 5, "turns that each is timed", flag_values=FLAGS)
+
+BATCH = 32
+STEPS = 12  # of the trainer in a turn
+
+
+def samples_per_second(records, size, rounds) -> float:
+    """Of one thread, from files to images and targets; the median of the turns."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    rates = []
+    for turn in range(rounds):
+        chosen = np.random.default_rng(turn).permutation(len(records))[:8 * BATCH]
+        began = time.process_time()
+        for start in range(0, len(chosen), BATCH):
+            make_batch(records, chosen[start:start + BATCH], size, Augmentation(), (0, turn, start))
+        rates.append(len(chosen) / (time.process_time() - began))
+    return statistics.median(rates)
+
+
+def recipe_of(size: int) -> Recipe:
+    """The light cascade, from random weights."""
+    return recipe_from({"model": {"input_size": size}, "training": {"epochs": 1, "batch_size": BATCH}}, "speed")
+
+
+def trainer_and_bare(records, spec, size, rounds) -> tuple[float, float]:
+    """images/s of the trainer's steps, and of `train_on_batch` with nothing round it."""
+    recipe = recipe_of(size)
+    network, _ = build(recipe, LSP14, print)
+    learner = Learner(network, loss_of(recipe, "joint"))
+    learner.compile(optimizer_of(recipe, network), jit_compile=False)
+    batch = make_batch(records, range(BATCH), size, Augmentation(), (0,))
+    trained, bare = [], []
+    for turn in range(rounds + 1):  # the first turn traces the graphs and is not counted
+        trained.append(_trainer_turn(recipe, spec))
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            learner.train_on_batch(batch.images, batch.targets)
+        bare.append(STEPS * BATCH / (time.perf_counter() - began))
+        print(f"turn {turn}: trainer {trained[-1]:.1f}, bare {bare[-1]:.1f} images/s", file=sys.stderr)
+    return statistics.median(trained[1:]), statistics.median(bare[1:])
+
+
+def _trainer_turn(recipe, spec) -> float:
+    """images/s of `training.train` between its third and its last step."""
+    times = []
+
+    class Clock(Exception):
+        """Enough steps were seen."""
+
+    original = training.Learner.step
+
+    def step(self, images, targets):
+        found = original(self, images, targets)
+        times.append(time.perf_counter())
+        if len(times) == STEPS + 3:
+            raise Clock
+        return found
+
+    training.Learner.step = step
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            training.train(recipe, Path(folder), (spec,), tell=lambda line: None)
+    except Clock:
+        pass
+    finally:
+        training.Learner.step = original
+    return STEPS * BATCH / (times[-1] - times[2])
+
+
+def evaluation_and_bare(records, size, rounds) -> tuple[float, float]:
+    """images/s of `evaluation.evaluate`, and of `predict_on_batch` on a batch already cropped."""
+    _, twin = build(recipe_of(size), LSP14, print)
+    predict = Predictor(twin.predict_on_batch, LSP14, size, 4)
+    people = records[:16 * BATCH]
+    crops = np.stack([r.image.read()[:1, :1].repeat(size, 0).repeat(size, 1) for r in people[:BATCH]])
+    whole, bare = [], []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        evaluation.evaluate(predict, people, metric="pck", batch_size=BATCH)
+        whole.append(len(people) / (time.perf_counter() - began))
+        began = time.perf_counter()
+        for _ in range(len(people) // BATCH):
+            twin.predict_on_batch(crops)
+        bare.append(len(people) // BATCH * BATCH / (time.perf_counter() - began))
+    return statistics.median(whole[1:]), statistics.median(bare[1:])
+
+
+def main(argv) -> None:
+    """Measure and print."""
+    spec, size, rounds = FLAGS.data, FLAGS.size, FLAGS.rounds
+    records = checked_conversion(datasets.read(spec, "train"), LSP14)
+    records = [replace(r, schema=LSP14) for r in records]
+    rate = samples_per_second(records, size, rounds)
+    trained, bare = trainer_and_bare(records, spec, size, rounds)
+    evaluated, predicted = evaluation_and_bare(records, size, rounds)
+    print(f"{spec}, {size} px, batches of {BATCH}, light cascade, median of {rounds} turns")
+    print(f"{'what':34}{'images/s':>10}{'bare':>10}{'share':>8}{'target':>9}")
+    print(f"{'samples, one core':34}{rate:10.0f}{'':>10}{'':>8}{'700':>9}")
+    print(f"{'trainer / train_on_batch':34}{trained:10.1f}{bare:10.1f}{trained / bare:8.1%}{'95 %':>9}")
+    print(f"{'evaluate / predict_on_batch':34}{evaluated:10.1f}{predicted:10.1f}{evaluated / predicted:8.1%}{'90 %':>9}")
+
+
+if __name__ == "__main__":
+    FLAGS(sys.argv)
+    main(sys.argv)
