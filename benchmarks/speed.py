@@ -131,7 +131,8 @@ def main(argv) -> None:
     print(f"{'what':34}{'images/s':>10}{'bare':>10}{'share':>8}{'target':>9}")
     print(f"{'samples, one core':34}{rate:10.0f}{'':>10}{'':>8}{'700':>9}")
     print(f"{'trainer / train_on_batch':34}{trained:10.1f}{bare:10.1f}{trained / bare:8.1%}{'95 %':>9}")
-    print(f"{'evaluate / predict_on_batch':34}{evaluated:10.1f}{predicted:10.1f}{evaluated / predicted:8.1%}{'90 %':>9}")
+    print(f"{'evaluate / predict_on_batch':34}{evaluated:10.1f}{predicted:10.1f}{evaluated / predicted:8.1%}"
+          f"{'90 %':>9}")
 
 
 if __name__ == "__main__":

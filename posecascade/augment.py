@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecascade.datasets.scenery import paste_occluder
 from posecascade.errors import InputError
 from posecascade.geometry import Affine, Box, crop_transform, inside, shrink_transform
 from posecascade.images import shrink_for, warp
 from posecascade.records import Record, Sample, Visibility
+from posecascade.rendering.scenery import paste_occluder
 from posecascade.schema import Schema
 
 HALF_BODY_LEAST = 3  # labelled joints that a half must have to be cropped to

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the names of the nearest valid choices for errors."""
+"""Files that appear whole or not at all, YAML without surprises, and nearest valid names for errors."""
 
 import contextlib
 import difflib
@@ -8,6 +8,10 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import yaml
+
+from posecascade.errors import InputError
 
 
 @contextlib.contextmanager
@@ -42,6 +46,31 @@ def sha256(path: Path | str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
             hashlib.sha256(file.read()).hexdigest()
+
+
+def read_yaml(path: Path, what: str) -> object:
+    """The value in a YAML file of plain data.
+
+    Raises InputError, beginning with `what` it is ("recipe"), where the file cannot be read, is no YAML, or gives a key
+    twice, of which YAML would silently take the last.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _SingleKeys)
+    except OSError as error:
+        raise InputError(f"{what} {path}: cannot be read ({error.strerror}); check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} {path}: is no YAML ({' '.join(str(error).split())})") from None
+
+
+class _SingleKeys(yaml.SafeLoader):
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.YAMLError(f"key {key.value!r} is given twice, the second time in line "
+                                     f"{key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

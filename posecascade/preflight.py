@@ -102,8 +102,8 @@ def _fault(record):
 def check_targets(batch: Batch, records: Sequence[Record]) -> tuple[str, ...]:
     """Names of joints that nobody has labelled: their maps will stay empty.
 
-    Raises InputError where the batch, of people from all over the records, teaches nothing: every joint unlabelled or
-    outside its crop.
+    Raises InputError where the batch, of people from all over the records and not varied, teaches nothing: every joint
+    unlabelled or outside its crop.
     """
     if not batch.targets[..., 2].any():
         raise InputError(f"{records[0].origin}: all targets are zero, its own and those of {len(batch.targets) - 1} "

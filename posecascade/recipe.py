@@ -12,7 +12,7 @@ import yaml
 from posecascade.augment import Augmentation
 from posecascade.codec import DECODERS
 from posecascade.errors import InputError
-from posecascade.files import nearest, whole
+from posecascade.files import nearest, read_yaml, whole
 from posecascade.losses import OCCLUDED_PARTS
 from posecascade.models import BACKBONES, DETECTORS, REGRESSORS
 from posecascade.schedule import SCHEDULES, Stage
@@ -147,11 +147,7 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise InputError(f"unknown recipe {name_or_file!r}; {nearest(name_or_file, recipe_names())} "
                          "(or give a .yaml file)")
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path}: is no YAML ({' '.join(str(error).split())})") from None
-    recipe = recipe_from(value, f"recipe {path}")
+    recipe = recipe_from(read_yaml(path, "recipe") or {}, f"recipe {path}")
     for override in overrides:
         recipe = _overridden(recipe, override)
     return recipe

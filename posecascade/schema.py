@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import nearest, read_yaml
 
 
 @dataclass(frozen=True)
@@ -189,9 +188,4 @@ def find_schema(name_or_file: str) -> Schema:
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"unknown schema {name_or_file!r}; {nearest(name_or_file, SCHEMAS)} "
                          "(or give a .yaml file)")
-    try:
-        return schema_from(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise InputError(f"schema {path}: cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"schema {path}: is no YAML ({' '.join(str(error).split())})") from None
+    return schema_from(read_yaml(path, "schema"), str(path))

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from posecascade import checkpoints, files, journal, outcome, predictor, preflight, pretrained
+from posecascade.augment import NONE
 from posecascade.batches import Batch, batches, make_batch, steps_per_epoch
 from posecascade.checkpoints import Progress
 from posecascade.construction import build, check, loss_of, optimizer_of, plan_of
@@ -151,8 +152,8 @@ def _preflight(recipe: Recipe, people: People, network: keras.Model, tell) -> No
     for kept, source in zip(people.validation, people.sources, strict=True):
         check_measurable(evenly(kept.records, recipe.training.validation_people), kept.metric, source)
     some = evenly(range(len(everybody)), preflight.LOOKED_AT)
-    first = make_batch(everybody, some, recipe.model.input_size, recipe.augmentation, (recipe.training.seed,))
-    empty = preflight.check_targets(first, everybody)
+    plain = make_batch(everybody, some, recipe.model.input_size, NONE, (recipe.training.seed,))
+    empty = preflight.check_targets(plain, everybody)
     if empty:
         tell(f"warning: nobody has {', '.join(empty)} labelled; these maps will stay empty")
 

@@ -1,5 +1,6 @@
 """A run of seconds for the trainer's tests: its recipe, its people, and the commands that train in another process."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 
 from posecascade.recipe import Recipe, recipe_from
-from posecascade.schema import COCO17, LSP14
+from posecascade.schema import COCO17
 
 COMMAND = Path(sys.executable).with_name("posecascade-train")
 PEOPLE, BATCH, EPOCH_STEPS = 16, 4, 4
@@ -23,14 +24,100 @@ SMALL = {
     "optimizer": {"learning_rate": 0.003, "backbone_rate": 0.5, "warmup_steps": 2, "ema": 0.9},
     "training": {"epochs": 2, "batch_size": BATCH, "save_every": 3, "validation_people": 8},
 }
-# What makes TensorFlow's sums come out in one order.
+# What makes sums come out in one order.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1",
-              "TF_ENABLE_ONEDNN_OPTS": "0", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+              "TF_ENABLE_ONEDNN_OPTS": "0",
+              # The compiler's haste: JAX compiles a step in a third of the time.
+              "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"}
 
 
 def small(**changes) -> Recipe:
     """The small recipe with other values by section."""
     return recipe_from({name: SMALL.get(name, {}) | changes.get(name, {}) for name in {*SMALL, *changes}}, "test")
+
+
+def stub_cascade(keypoints: int, **options):
+    """A cascade in small, with batch norms in both stages and its backbone's names, whose steps compile in a second."""
+    import keras
+    from keras import layers
+
+    image, maps = keras.Input((None, None, 3), name="image"), keras.Input((None, None, keypoints), name="parts")
+    x = layers.Rescaling(1 / 255, name="rescale")(image)
+    for name in ("stem", "block_00"):
+        x = layers.BatchNormalization(name=f"{name}_bn")(layers.Conv2D(4, 3, 2, "same", name=f"{name}_conv")(x))
+    detector = keras.Model(image, {"parts": layers.Conv2D(keypoints, 1, name="parts", dtype="float32")(x)},
+                           name="detector")
+    y = layers.BatchNormalization(name="wide_bn")(layers.Conv2D(4, 3, padding="same", name="wide")(maps))
+    regressor = keras.Model({"parts": maps}, {"heatmaps": layers.Conv2D(keypoints, 1, name="maps", dtype="float32")(y)},
+                            name="regressor")
+    whole = keras.Input((None, None, 3), name="image")
+    parts = detector(whole)["parts"]
+    read = layers.Activation("sigmoid", name="part_maps", dtype="float32")(parts)
+    return keras.Model(whole, {"parts": parts, **regressor({"parts": read})}, name="cascade")
+
+
+class NoTensorFlow:
+    """In `sys.meta_path`: TensorFlow as if it were not installed."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def quickstart(folder: str) -> None:
+    """The command on the quickstart recipe, in small, on a backend other than TensorFlow; and what its model says."""
+    from posecascade.cli import app, train
+
+    sys.meta_path.insert(0, NoTensorFlow())
+    words = ["--recipe=quickstart", "--data=synthetic:12", f"--model_dir={folder}", "--set=training.epochs=1",
+             "--set=training.batch_size=4", "--set=training.validation_people=8", "--set=model.input_size=64",
+             "--set=optimizer.warmup_steps=0", "--set=optimizer.ema=0"]
+    try:
+        app.run(train.main, train.FLAGS, "", ["posecascade-train", *words])
+    except SystemExit as left:
+        assert left.code == 0, left.code
+    from posecascade import pretrained
+
+    images = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    model, _ = pretrained.load(Path(folder) / "best.keras")
+    np.savez(Path(folder) / "maps.npz", images=images, **model.predict_on_batch(images))
+    assert "tensorflow" not in sys.modules
+
+
+class Killed(Exception):
+    """Raised instead of a step."""
+
+
+def whole_and_interrupted(folder: str) -> None:
+    """A run of three stages in one go, into FOLDER/whole, and again with three interruptions, into FOLDER/parts.
+
+    The last saves before these are at a stage's end, within a stage, and within one that goes on with the optimiser
+    of the one before.
+    """
+    if os.environ["KERAS_BACKEND"] != "tensorflow":
+        sys.meta_path.insert(0, NoTensorFlow())
+    from posecascade import checkpoints, construction, training
+    from posecascade.learner import Learner
+
+    construction.cascade, training.SCALARS_EVERY = stub_cascade, 1
+    stages = [{"train": "detector", "share": 5}, {"train": "regressor", "share": 4},
+              {"train": "regressor", "share": 3, "input_size": 32}]
+    recipe = small(training={"epochs": 3, "stages": stages, "save_every": 5, "evaluate_every": 3})
+    training.train(recipe, Path(folder) / "whole")
+    real = Learner.step
+    for last, saved in ((5, 5), (8, 8), (11, 10), (12, 12)):
+        header = checkpoints.read_header(Path(folder) / "parts")
+        left = iter(range(last - (header[0].step if header else 0)))
+
+        def step(learner, images, targets, left=left):
+            if next(left, None) is None:
+                raise Killed
+            return real(learner, images, targets)
+
+        Learner.step = step
+        with contextlib.suppress(Killed):
+            training.train(recipe, Path(folder) / "parts")
+        assert checkpoints.read_header(Path(folder) / "parts")[0].step == saved
 
 
 def environment(**more) -> dict[str, str]:
@@ -40,8 +127,15 @@ def environment(**more) -> dict[str, str]:
 
 def finished(command, **more) -> subprocess.CompletedProcess:
     """The command's end, with its output as text."""
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False,
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, check=False,
                           env=environment(**more))
+
+
+def called(function: str, folder: Path, cache: Path, backend: str) -> subprocess.CompletedProcess:
+    """The end of a process that calls a function of this module with FOLDER, and compiles for JAX once per cache."""
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import small_runs; small_runs.{function}(sys.argv[2])"
+    return finished([sys.executable, "-c", code, Path(__file__).parent, folder], KERAS_BACKEND=backend,
+                    JAX_COMPILATION_CACHE_DIR=str(cache), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
 
 
 def weights_of(path: Path) -> dict[str, np.ndarray]:
@@ -57,6 +151,12 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def state_arrays(path: Path, piece: str) -> list[np.ndarray]:
+    """Those of the "network" or the "optimizer" in a state.npz."""
+    with np.load(path) as archive:
+        return [archive[f"{piece}/{i}"] for i in range(sum(name.startswith(f"{piece}/") for name in archive.files))]
+
+
 def assert_same_weights(one: Path, other: Path) -> None:
     """Bit for bit."""
     mine, theirs = weights_of(one), weights_of(other)
@@ -65,7 +165,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(value, theirs[name], name)
 
 
-def write_people(folder: Path, count: int, keypoints: int = COCO17.size, **changes) -> Path:
+def write_people(folder: Path, count: int, joints: int = COCO17.size, **changes) -> Path:
     """A data set of type coco: `count` pictures of 48 x 64 px with one person each; its .json file."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(count)
@@ -73,7 +173,7 @@ def write_people(folder: Path, count: int, keypoints: int = COCO17.size, **chang
     for number in range(count):
         name = f"{number:04}.jpg"
         cv2.imwrite(str(folder / name), rng.integers(0, 255, (64, 48, 3), np.uint8))
-        points = np.column_stack([rng.uniform(5, 43, keypoints), rng.uniform(5, 59, keypoints), np.full(keypoints, 2)])
+        points = np.column_stack([rng.uniform(5, 43, joints), rng.uniform(5, 59, joints), np.full(joints, 2)])
         images.append({"id": number, "file_name": name})
         annotations.append({"image_id": number, "id": number, "keypoints": points.ravel().tolist()} | changes)
     path = folder / "people.json"
@@ -85,6 +185,3 @@ def cut(path: Path) -> None:
     """Leave a third of the file."""
     data = path.read_bytes()
     path.write_bytes(data[:len(data) // 3])
-
-
-LSP_JOINTS = LSP14.size

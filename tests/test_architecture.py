@@ -23,15 +23,20 @@ PACKAGE = Path(posecascade.__file__).parent
 
 # A module imports only from the rows above its own. Its name here lacks "posecascade."; the package itself is that.
 HOUSE = """
-    errors  files  metrics  schedule  smoothing
+    errors  metrics  schedule  smoothing
+    files
     schema  geometry  journal  checkpoints
     images  records  poses_io  drawing  video
 
-    datasets.painting  datasets.bodies  datasets.sources
-    datasets.scenery  datasets.wardrobe  datasets.lsp  datasets.coco  datasets.mpii_release
-    datasets.figures  datasets.mpii
-    datasets.looks
-    datasets.synthetic
+    rendering
+    rendering.painting  rendering.bodies
+    rendering.scenery  rendering.wardrobe
+    rendering.figures
+    rendering.looks
+
+    datasets.sources
+    datasets.lsp  datasets.coco  datasets.mpii_release  datasets.synthetic
+    datasets.mpii
     datasets
     inspection  published
 
@@ -70,13 +75,15 @@ ONLY = {
     "training": "cli.train",
     "datasets": "people cli.data cli.evaluate cli.train",
     "datasets.sources": "datasets.* published",
-    "datasets.scenery": "datasets.synthetic augment",  # the occluders that augmentation pastes
+    "rendering": "datasets.synthetic",
+    "rendering.scenery": "rendering.* datasets.synthetic augment",  # the occluders that augmentation pastes
     "ops": "codec losses optimizers",
 }
 # Families that know little of the house: all that their modules import from outside the family.
 CLOSED = {
     "models": "errors files",  # no records, no readers, no recipes
-    "datasets": "errors files schema geometry images records",  # no networks, no targets
+    "rendering": "schema",  # pictures and joints, no files
+    "datasets": "errors files schema geometry images records rendering.*",  # no networks, no targets
 }
 # Other people's packages: the name on PyPI, and the modules that use it. NumPy is everybody's.
 OUTSIDE = {
@@ -84,11 +91,11 @@ OUTSIDE = {
     "tensorflow": ("tensorflow", ""),  # nobody: the package runs on JAX and PyTorch as well
     "keras": ("keras", "ops optimizers models.* learner pretrained preflight checkpoints construction provenance "
                        "training cli.app"),
-    "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples datasets.painting "
-                                      "datasets.scenery datasets.figures datasets.looks datasets.synthetic cli.data"),
+    "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "
+                                      "datasets.synthetic cli.data"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release published"),
     "h5py": ("h5py", "datasets.mpii published"),
-    "yaml": ("PyYAML", "schema recipe"),
+    "yaml": ("PyYAML", "files recipe"),
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "outcome cli.evaluate"),
     "tensorboard": ("tensorboard", "journal"),

@@ -1,4 +1,4 @@
-"""Augmentation: dots where the transform says, flips whole in every schema, chance from the generator alone."""
+"""Augmentation: dots where the transform says, limits and shares, occluders, chance from the generator alone."""
 
 import dataclasses
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_people import SIZE, Picture, person, sample_of
 
 from posecascade import augment, images
 from posecascade.augment import (
@@ -22,45 +23,15 @@ from posecascade.augment import (
     random_transform,
     target,
 )
-from posecascade.codec import confidence_maps, part_discs
 from posecascade.errors import InputError
 from posecascade.geometry import Box, crop_transform, inside
-from posecascade.records import Record, Sample, Visibility, converted
+from posecascade.records import Record, Sample, Visibility
 from posecascade.schema import LSP14, SCHEMAS
 
 EVERY = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda schema: schema.name)
-SIZE = 96
 MEASURED = 0.1  # crop pixels: centroid of a spot of 8 bits, shrunk and warped
 PLACED = Augmentation(colour=0, occluder=0)  # geometry alone
 UNLABELLED, OCCLUDED, VISIBLE = Visibility
-
-
-class Picture:
-    """A picture in memory."""
-
-    name = "picture"
-
-    def __init__(self, image):
-        self.image = image
-
-    def read(self, shrink=1):
-        return images.shrunk(self.image, shrink)
-
-
-def person(schema=LSP14, image=None, seed=0, visibility=None, box=None):
-    """Somebody in the middle of a picture of noise, labelled everywhere."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 256, (200, 240, 3), np.uint8) if image is None else image
-    points = rng.uniform(70, 150, (schema.size, 2))
-    return Record(Picture(image), f"person {seed}", schema, box or Box(60, 60, 100, 100), points,
-                  np.full(schema.size, 2) if visibility is None else visibility)
-
-
-def sample_of(schema, rng, size=SIZE):
-    """A sample of any labels, as a crop gives it."""
-    visibility = rng.integers(0, 3, schema.size).astype(np.int8)
-    points = np.where(visibility[:, None] > 0, rng.uniform(0, size - 1, (schema.size, 2)), np.nan)
-    return Sample(rng.integers(0, 256, (size, size, 3), np.uint8), points, visibility, schema)
 
 
 def spots(height, width, places, sigma):
@@ -191,58 +162,6 @@ def test_half_a_body_with_few_joints_is_the_whole():
     for codes in (feet, two):
         record = person(visibility=codes)
         assert {half_body_box(record, np.random.default_rng(seed)) for seed in range(9)} == {record.box}
-
-
-# --- flips ----------------------------------------------------------------------------------------------------------
-
-
-@EVERY
-def test_a_flip_moves_pixels_coordinates_visibility_and_channels_together(schema, rng):
-    sample = sample_of(schema, rng)
-    mirror = flipped(sample)
-    np.testing.assert_array_equal(mirror.image, sample.image[:, ::-1])
-    for name, twin in zip(schema.keypoints, np.array(schema.keypoints)[schema.flip_order], strict=True):
-        mine, theirs = schema.index(name), schema.index(twin)
-        np.testing.assert_array_equal(mirror.keypoints[mine], [SIZE - 1 - sample.keypoints[theirs, 0],
-                                                               sample.keypoints[theirs, 1]])
-        assert mirror.visibility[mine] == sample.visibility[theirs]
-    # What the loss makes of it is the mirrored map in the twin's channel, for labelled joints.
-    for make in (lambda points: part_discs(points, 24, 24, stride=4, radius=8),
-                 lambda points: confidence_maps(points, 24, 24, stride=4, sigma=6)):
-        plain, swapped = (np.asarray(make(target(s)[None, :, :2]))[0] * target(s)[:, 2] for s in (sample, mirror))
-        np.testing.assert_allclose(swapped, plain[:, ::-1][..., schema.flip_order], atol=1e-5)
-
-
-@EVERY
-def test_a_flip_twice_is_nothing(schema, rng):
-    sample = sample_of(schema, rng)
-    again = flipped(flipped(sample))
-    np.testing.assert_array_equal(again.image, sample.image)
-    np.testing.assert_allclose(again.keypoints, sample.keypoints, atol=1e-12)
-    np.testing.assert_array_equal(again.visibility, sample.visibility)
-
-
-@EVERY
-def test_a_crop_that_flips_is_the_crop_flipped(schema, rng):
-    record = person(schema, visibility=rng.integers(0, 3, schema.size))
-    plain = load_sample(record, SIZE)
-    mirror = load_sample(record, SIZE, rng, dataclasses.replace(NONE, flip=1))
-    wanted = flipped(plain)
-    np.testing.assert_allclose(mirror.keypoints, wanted.keypoints, atol=1e-9)
-    np.testing.assert_array_equal(mirror.visibility, wanted.visibility)
-    assert np.abs(mirror.image.astype(int) - wanted.image).max() <= 1  # bilinear weights round the other way
-
-
-@pytest.mark.parametrize("other", SCHEMAS.values(), ids=lambda schema: schema.name)
-@EVERY
-def test_it_does_not_matter_whether_a_person_is_flipped_or_converted_first(schema, other, rng):
-    record = person(schema, visibility=rng.integers(0, 3, schema.size))
-    how = dataclasses.replace(NONE, flip=1)
-    first = load_sample(converted(record, other), SIZE, rng, how)
-    mirror = load_sample(record, SIZE, rng, how)
-    back = converted(Record(None, "a", schema, record.box, mirror.keypoints, mirror.visibility), other)
-    np.testing.assert_array_equal(first.keypoints, back.keypoints)
-    np.testing.assert_array_equal(first.visibility, back.visibility)
 
 
 # --- colours and occluders ------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from posecascade.files import nearest, sha256, whole, write_json
+from posecascade.errors import InputError
+from posecascade.files import nearest, read_yaml, sha256, whole, write_json
 
 
 def names(folder):
@@ -86,3 +87,26 @@ def test_the_hash_is_sha_256_of_the_bytes(tmp_path):
 def test_the_nearest_name_is_offered_or_all_of_them():
     assert nearest("resnet5", ["vgg16", "resnet50", "resnet152"]) == "did you mean 'resnet50'?"
     assert nearest("zebra", {"b": 1, "a": 2}) == "choose from a, b"
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a: 1\nb:\n  c: 2\n  c: 3\n", "is no YAML (key 'c' is given twice, the second time in line 4)"),
+    ("a: [1", "is no YAML (while parsing a flow sequence"),
+])
+def test_yaml_with_a_key_given_twice_is_refused(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_yaml(path, "recipe")
+    assert str(error.value).startswith(f"recipe {path}: {message}")
+
+
+def test_yaml_is_read_as_data(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: [1, 2.5]\nb: {c: x}\n")
+    assert read_yaml(path, "recipe") == {"a": [1, 2.5], "b": {"c": "x"}}
+    path.write_text("a: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(InputError, match="is no YAML"):
+        read_yaml(path, "recipe")
+    with pytest.raises(InputError, match=r"recipe .*: cannot be read \(Is a directory\); check the path"):
+        read_yaml(tmp_path, "recipe")

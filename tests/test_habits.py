@@ -3,7 +3,6 @@
 import ast
 import re
 import subprocess
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,15 @@ MODULES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in sorted(
 ELSEWHERE = {path.relative_to(REPOSITORY).as_posix(): path for folder in ("tests", "benchmarks")
              for path in sorted((REPOSITORY / folder).rglob("*.py"))}
 
-# A broad `except` is allowed here, so often, for this reason.
-BROAD = {
-    ("posecascade/cli/app.py", "BaseException"): (1, "shows what the backend said before it failed; raises it again"),
-    ("posecascade/models/backbone.py", "Exception"): (1, "keras.utils.get_file raises the bare class: no download"),
+# Breaches that have a reason; each entry allows one.
+EXCEPTED = {
+    ("posecascade/cli/app.py", "except BaseException"): "shows what the backend said before it failed; raises again",
+    ("posecascade/models/backbone.py", "except Exception"): "keras.utils.get_file raises the bare class: no download",
+    ("posecascade/training.py", "import random"): "Keras takes the seeds of its initialisers from this generator",
 }
 
 
-# Each law takes a file's text and gives what breaks it.
+# Each law takes a file's text and gives what breaks it, as "line N: WHAT".
 
 
 def _nodes(source, *kinds):
@@ -35,14 +35,14 @@ def _nodes(source, *kinds):
 
 def is_short(source):
     """Fewer than LINES lines."""
-    return [f"{count} lines"] if (count := len(source.splitlines())) >= LINES else []
+    return [f"line {count}: goes on"] if (count := len(source.splitlines())) >= LINES else []
 
 
 def begins_with_a_sentence(source):
     """The first line says the one purpose, and ends there."""
     first, *rest = (ast.get_docstring(ast.parse(source), clean=False) or "no docstring").splitlines()
     whole = first.endswith(".") and not re.search(r"[.!?] [A-Z]", first) and not (rest and rest[0].strip())
-    return [] if whole else [first]
+    return [] if whole else [f"line 1: {first}"]
 
 
 def documents_what_is_public(source):
@@ -76,40 +76,61 @@ def leaves_chance_to_arguments(source):
     names += [node for node in _nodes(source, ast.Import, ast.ImportFrom)
               if {"random", "numpy.random"} & {getattr(node, "module", None), *(alias.name for alias in node.names)}]
     names += [node for node in _nodes(source, ast.Call)
-              if ast.unparse(node.func).endswith("default_rng") and not node.args]
+              if re.search(r"(^|\.)(default_rng\(\)|set_random_seed\()", ast.unparse(node))]
     return [f"line {node.lineno}: {ast.unparse(node)}" for node in names]
 
 
-def broad_handlers(source):
-    """The classes of all `except` that take more than they name."""
-    found = []
-    for node in _nodes(source, ast.ExceptHandler):
-        types = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-        found += [name for kind in types if (name := ast.unparse(kind) if kind else "") in
-                  ("", "Exception", "BaseException")]
-    return found
+def catches_what_it_names(source):
+    """No `except` that takes whatever comes."""
+    types = [(node.lineno, kind) for node in _nodes(source, ast.ExceptHandler)
+             for kind in (node.type.elts if isinstance(node.type, ast.Tuple) else [node.type])]
+    return [f"line {line}: except {name}" for line, kind in types
+            if (name := ast.unparse(kind) if kind else "anything") in ("anything", "Exception", "BaseException")]
 
 
 EVERYWHERE = (is_short, begins_with_a_sentence)
-INSIDE = (*EVERYWHERE, documents_what_is_public, asserts_nothing, calls_no_text, leaves_chance_to_arguments)
+INSIDE = (*EVERYWHERE, documents_what_is_public, asserts_nothing, calls_no_text, leaves_chance_to_arguments,
+          catches_what_it_names)
+
+
+def _what(breach):
+    return breach.partition(": ")[2]
+
+
+def _unexcused(name, breaches):
+    """The breaches without those that EXCEPTED lists for the file, one for each entry."""
+    excused = [breach for path, breach in EXCEPTED if path == name]
+    left = []
+    for breach in breaches:
+        if _what(breach) in excused:
+            excused.remove(_what(breach))
+        else:
+            left.append(breach)
+    return left
 
 
 @pytest.mark.parametrize("law", INSIDE, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_keeps_the_law(name, law):
-    assert law(MODULES[name].read_text(encoding="utf-8")) == []
+    assert _unexcused(name, law(MODULES[name].read_text(encoding="utf-8"))) == []
 
 
 @pytest.mark.parametrize("law", EVERYWHERE, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_a_test_or_benchmark_keeps_the_law(name, law):
-    assert law(ELSEWHERE[name].read_text(encoding="utf-8")) == []
+    assert _unexcused(name, law(ELSEWHERE[name].read_text(encoding="utf-8"))) == []
 
 
-def test_a_broad_except_stands_only_where_the_table_gives_a_reason():
-    assert Counter((name, kind) for name, path in MODULES.items()
-                   for kind in broad_handlers(path.read_text(encoding="utf-8"))) == \
-        {place: times for place, (times, _) in BROAD.items()}
+@pytest.mark.parametrize(("name", "breach"), EXCEPTED)
+def test_an_exception_is_still_needed(name, breach):
+    assert breach in [_what(found) for law in INSIDE for found in law(MODULES[name].read_text(encoding="utf-8"))]
+
+
+def test_an_exception_excuses_one_breach_in_one_file():
+    [name, breach] = next(iter(EXCEPTED))
+    assert _unexcused(name, [f"line 7: {breach}"]) == []
+    assert _unexcused(name, [f"line 7: {breach}", f"line 9: {breach}"]) == [f"line 9: {breach}"]
+    assert _unexcused("posecascade/codec.py", [f"line 7: {breach}"]) == [f"line 7: {breach}"]
 
 
 @pytest.mark.parametrize(("law", "breach"), [
@@ -128,9 +149,10 @@ def test_a_broad_except_stands_only_where_the_table_gives_a_reason():
     (leaves_chance_to_arguments, "from numpy.random import rand"),
     (leaves_chance_to_arguments, "import random"),
     (leaves_chance_to_arguments, "np.random.default_rng()"),
-    (broad_handlers, "try: f()\nexcept: pass"),
-    (broad_handlers, "try: f()\nexcept (OSError, Exception): pass"),
-    (broad_handlers, "try: f()\nexcept BaseException as error: raise"),
+    (leaves_chance_to_arguments, "keras.utils.set_random_seed(1)"),
+    (catches_what_it_names, "try: f()\nexcept: pass"),
+    (catches_what_it_names, "try: f()\nexcept (OSError, Exception): pass"),
+    (catches_what_it_names, "try: f()\nexcept BaseException as error: raise"),
 ])
 def test_a_law_finds_its_breach_and_passes_a_clean_file(law, breach):
     clean = '"""Adds, e.g. to x, by lot."""\nimport numpy as np\n\ndef add(x, rng):\n    """The sum."""\n' \

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from small_runs import stub_cascade
 
 from posecascade import codec, datasets
 from posecascade.augment import NONE
@@ -19,18 +19,7 @@ LOSS = CascadeLoss(0.3, 0.7, 1.0, 0.1, 0.05, 4)
 
 
 def stub():
-    """A cascade in small, with batch norms in both stages, whose steps compile in a second."""
-    image, maps = keras.Input((None, None, 3), name="image"), keras.Input((None, None, 2), name="parts")
-    x = image
-    for name in ("stem", "block_00"):
-        x = layers.BatchNormalization(name=f"{name}_bn")(layers.Conv2D(4, 3, 2, "same", name=f"{name}_conv")(x))
-    detector = keras.Model(image, {"parts": layers.Conv2D(2, 1, name="parts", dtype="float32")(x)}, name="detector")
-    y = layers.BatchNormalization(name="wide_bn")(layers.Conv2D(4, 3, padding="same", name="wide")(maps))
-    regressor = keras.Model({"parts": maps}, {"heatmaps": layers.Conv2D(2, 1, name="maps", dtype="float32")(y)},
-                            name="regressor")
-    whole = keras.Input((None, None, 3), name="image")
-    parts = detector(whole)["parts"]
-    return keras.Model(whole, {"parts": parts, **regressor({"parts": layers.Activation("sigmoid")(parts)})})
+    return stub_cascade(2)
 
 
 def optimizer_for(network, name="sgd", rate=0.01, ema=0.0):

@@ -31,7 +31,7 @@ def test_all_sources_come_in_the_model_s_schema_with_splits_apart_and_names_of_t
 
 def test_a_schema_of_the_user_s_own_is_that_of_the_coco_style_files(tmp_path):
     (tmp_path / "hands.yaml").write_text(yaml.safe_dump(SCHEMA))
-    source = f"coco:{write_people(tmp_path, 20, keypoints=2)}"
+    source = f"coco:{write_people(tmp_path, 20, joints=2)}"
     people = read_people([source], str(tmp_path / "hands.yaml"))
     assert people.schema.keypoints == ("left_hand", "right_hand")
     assert [len(people.train[0]), people.validation[0].metric] == [19, "pck"]
@@ -55,7 +55,7 @@ def test_people_who_share_no_joint_or_cannot_be_measured_are_told_before_the_run
     assert str(error.value) == ("no person has a labelled joint of schema 'hands' (data: 2 people, schema 'mpii16'); "
                                 "choose another --data or schema")
     (tmp_path / "bare.yaml").write_text(yaml.safe_dump({key: SCHEMA[key] for key in ("name", "keypoints")}))
-    source = f"coco:{write_people(tmp_path, 20, keypoints=2)}"
+    source = f"coco:{write_people(tmp_path, 20, joints=2)}"
     with pytest.raises(InputError) as error:
         read_people([source], str(tmp_path / "bare.yaml"))
     assert str(error.value) == (

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from posecascade.datasets import painting, scenery
-from posecascade.datasets.scenery import backdrop, paste_occluder, random_thing
+from posecascade.rendering import painting, scenery
+from posecascade.rendering.scenery import backdrop, paste_occluder, random_thing
 
 KINDS = tuple(scenery._KINDS)
 # The farthest that a shape reaches from its centre in parts of `size`: a pole's half length and cap, 0.9 + 0.13.

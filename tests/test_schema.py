@@ -38,7 +38,9 @@ def schemas(draw):
     limbs = tuple(draw(st.lists(couple, max_size=3))) if len(names) > 1 else ()
     segments = [draw(st.none() | couple) if len(names) > 1 else None for _ in range(2)]
     sigmas = draw(st.none() | st.lists(st.floats(0.001, 1), min_size=len(names), max_size=len(names)).map(tuple))
-    return Schema(draw(st.text(max_size=9)), tuple(names), pairs, limbs, *segments, sigmas)
+    # No control characters: YAML cannot hold them as they are.
+    name = draw(st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=9))
+    return Schema(name, tuple(names), pairs, limbs, *segments, sigmas)
 
 
 @EVERY

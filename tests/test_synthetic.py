@@ -9,14 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from posecascade.datasets import FIRST_PIXEL, bodies, figures, looks, painting, read, scenery, synthetic
-from posecascade.datasets.bodies import LIMITS, POINTS, Build, Camera, Pose
-from posecascade.datasets.scenery import Thing
-from posecascade.datasets.wardrobe import Outfit
+from posecascade.datasets import FIRST_PIXEL, read, synthetic
 from posecascade.errors import InputError
 from posecascade.geometry import inside
 from posecascade.images import shrunk
 from posecascade.records import Visibility
+from posecascade.rendering import bodies, figures, looks, painting, scenery
+from posecascade.rendering.bodies import LIMITS, POINTS, Build, Camera, Pose
+from posecascade.rendering.scenery import Thing
+from posecascade.rendering.wardrobe import Outfit
 from posecascade.schema import MPII16
 
 SEED, PEOPLE = 3, range(60)
@@ -294,6 +295,5 @@ def test_visible_joints_lie_on_the_painted_body(scenes):
 def test_people_are_mostly_visible_and_sometimes_not(scenes):
     codes = np.stack([synthetic.visibility_of(scene) for scene in scenes])
     assert .6 < (codes == Visibility.VISIBLE).mean() < .9
-    assert (codes == Visibility.OCCLUDED).mean() > .1
-    assert (codes == Visibility.UNLABELLED).any()
+    assert (codes == Visibility.OCCLUDED).mean() > .1 and (codes == Visibility.UNLABELLED).any()
     assert ((codes > 0).sum(axis=1) >= 8).all()

@@ -1,4 +1,4 @@
-"""posecascade-data check|show --data=TYPE:ROOT [--data=...] [--output=DIR_OR_FILE]
+"""posecascade-data check|show --data=TYPE:ROOT [--data=...] [--output=DIR_OR_FILE]: inspect annotated people.
 
 check: pictures that are missing or corrupt, joints outside, doubles, left and right, order of joints; prints a table
        for each data set, and writes JSON to --output (a .json file, or check.json in a folder).

@@ -1,4 +1,4 @@
-"""posecascade-train --recipe=NAME_OR_FILE --model_dir=DIR [--data=TYPE:ROOT ...] [--set=KEY=VALUE ...]: train a cascade.
+"""posecascade-train --recipe=NAME_OR_FILE --model_dir=DIR [--data=TYPE:ROOT ...] [--set=KEY=VALUE ...]: train.
 
   posecascade-train --recipe=quickstart --model_dir=runs/quickstart
   posecascade-train --recipe=lspet_mobile --data=lspet:DIR --set=model.weights=FILE.npz --model_dir=runs/lspet

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecascade.datasets import bodies, figures, looks, painting, scenery
-from posecascade.datasets.bodies import JOINTS, Camera
-from posecascade.datasets.figures import Figure
-from posecascade.datasets.scenery import Thing
 from posecascade.datasets.sources import checked_split
-from posecascade.datasets.wardrobe import random_outfit
 from posecascade.errors import InputError
 from posecascade.geometry import Box, inside
 from posecascade.images import shrunk
 from posecascade.records import Record, Visibility
+from posecascade.rendering import bodies, figures, looks, painting, scenery
+from posecascade.rendering.bodies import JOINTS, Camera
+from posecascade.rendering.figures import Figure
+from posecascade.rendering.scenery import Thing
+from posecascade.rendering.wardrobe import random_outfit
 from posecascade.schema import MPII16, Schema
 
 SIZE = 256  # longer side of the pictures in pixels

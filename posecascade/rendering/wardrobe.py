@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from posecascade.datasets.bodies import FRAMES, POINTS
-from posecascade.datasets.painting import pick
+from posecascade.rendering.bodies import FRAMES, POINTS
+from posecascade.rendering.painting import pick
 
 MATERIALS = ("skin", "top", "bottom", "shoes", "hair", "hat", "bag", "accent", "face")
 SKULL = np.array([.050, .066, .058])  # half axes of the ellipsoid that carries the face

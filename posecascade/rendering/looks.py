@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecascade.datasets import painting
-from posecascade.datasets.figures import Figure, surfaces_of
-from posecascade.datasets.painting import Light, Material
-from posecascade.datasets.wardrobe import MATERIALS, SKULL
+from posecascade.rendering import painting
+from posecascade.rendering.figures import Figure, surfaces_of
+from posecascade.rendering.painting import Light, Material
+from posecascade.rendering.wardrobe import MATERIALS, SKULL
 
 _SKINS = np.array([(246, 214, 190), (233, 190, 160), (217, 164, 128), (190, 134, 96), (141, 92, 62), (92, 60, 44)])
 _HAIRS = np.array([(28, 22, 20), (58, 40, 28), (104, 70, 42), (176, 134, 78), (222, 190, 130), (130, 128, 126),

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecascade.datasets import painting
-from posecascade.datasets.bodies import FRAMES, JOINTS, POINTS, Camera, Skeleton
-from posecascade.datasets.painting import Light, Surfaces
-from posecascade.datasets.wardrobe import MATERIALS, POWERS, Outfit, tables_of
+from posecascade.rendering import painting
+from posecascade.rendering.bodies import FRAMES, JOINTS, POINTS, Camera, Skeleton
+from posecascade.rendering.painting import Light, Surfaces
+from posecascade.rendering.wardrobe import MATERIALS, POWERS, Outfit, tables_of
 
 # Which parts a joint belongs to; any other part in front of it hides it.
 _OF_SIDE = {"shoulder": ("upper_arm", "sleeve"), "elbow": ("upper_arm", "forearm", "sleeve", "cuff"),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecascade.datasets import painting
-from posecascade.datasets.painting import Light, Material, Surfaces
+from posecascade.rendering import painting
+from posecascade.rendering.painting import Light, Material, Surfaces
 
 # How often which object; a "limb" looks like an arm of somebody else.
 _KINDS = {"box": .2, "ball": .12, "blob": .17, "pole": .14, "limb": .13, "plant": .09, "railing": .06, "board": .09}

@@ -1,0 +1,242 @@
+"""posecascade-train as a user meets it: one command, killed and started again; one line where it fails."""
+
+import contextlib
+import csv
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from small_runs import (
+    COMMAND,
+    SMALL,
+    assert_same_weights,
+    cut,
+    environment,
+    finished,
+    state_arrays,
+    stub_cascade,
+    write_people,
+)
+
+import posecascade
+from posecascade import checkpoints, construction, datasets, pretrained
+from posecascade.cli import app, train
+from posecascade.learner import Learner
+
+BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
+EPOCH_STEPS, STEPS = 12, 24
+STAGES = [{"train": "detector", "share": 1}, {"train": "joint", "share": 5}]  # 4 and 20 steps
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """The command on a recipe of two epochs; its folder comes last."""
+    recipe = {name: dict(values) for name, values in SMALL.items()}
+    recipe["data"]["sources"] = [f"synthetic:{4 * EPOCH_STEPS}"]
+    recipe["training"] |= {"save_every": 5, "stages": STAGES}
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return [COMMAND, f"--recipe={path}", "--set=training.workers=1"]
+
+
+@pytest.fixture(scope="module")
+def whole(words, tmp_path_factory):
+    """A run in one go, standard error being a terminal: (folder, standard output, what was drawn)."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    ours, theirs = pty.openpty()
+    with open(folder.parent / "out.txt", "w+") as out:
+        process = subprocess.Popen([*words, f"--model_dir={folder}"], stdout=out, stderr=theirs, env=environment())
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            while chunk := os.read(ours, 4096):
+                drawn += chunk
+        os.close(ours)
+        assert process.wait(timeout=300) == DONE, drawn
+        out.seek(0)
+        return folder, out.read(), drawn.decode()
+
+
+@pytest.fixture(scope="module")
+def killed(words, tmp_path_factory):
+    """A run killed within its first epoch and started again: (folder, step it went on from, second standard output)."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    process = subprocess.Popen([*words, f"--model_dir={folder}"], stdout=subprocess.DEVNULL, env=environment())
+    while process.poll() is None and checkpoints.read_header(folder) is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    step = checkpoints.read_header(folder)[0].step
+    ended = finished([*words, f"--model_dir={folder}", "--set=training.save_every=4"])
+    assert (ended.returncode, ended.stderr) == (DONE, ""), ended.stderr
+    return folder, step, ended.stdout
+
+
+def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happened(whole, killed):
+    """Bit for bit: weights, averages, the optimiser and its schedule, the log, the results."""
+    one, (other, step, told) = whole[0], killed
+    assert 0 < step < EPOCH_STEPS and f"going on after step {step} of {STEPS}\n" in told
+    for name in ("best.keras", "last.keras"):
+        assert_same_weights(one / name, other / name)
+    for piece in ("network", "optimizer"):
+        for mine, theirs in zip(*(state_arrays(f / "state.npz", piece) for f in (one, other)), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    for name in ("log.csv", "metrics.json"):
+        assert (one / name).read_text() == (other / name).read_text()
+    assert not list(other.glob(".*"))
+
+
+def test_it_tells_what_it_takes_how_it_goes_and_what_came_out(whole):
+    folder, told, drawn = whole
+    lines = told.splitlines()
+    assert lines[:2] == ["parameters 47,004 (detector 41,854, regressor 5,150); about 0.0 GiB to train",
+                         "48 people to train on, 64 to measure on"]
+    assert [line.split("  loss")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[-1] == (f"{folder}: best.keras is the best of 2 epochs; metrics.json, curve.png, predictions.jpg and "
+                         "log.csv tell how it did")
+    bars = [line for line in drawn.split("\r\x1b[K") if line.strip()]
+    assert bars and all(line.startswith("[") and "] step " in line and len(line) < 80 for line in bars)
+    assert any("/24  epoch 0." in line and " left  " in line for line in bars)
+    with open(folder / "log.csv", newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert [row["step"] for row in rows] == [str(EPOCH_STEPS), str(STEPS)]
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_its_models_load_in_a_fresh_process_without_the_package(whole, tmp_path):
+    folder = whole[0]
+    images = np.random.default_rng(5).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    np.save(tmp_path / "images.npy", images)
+    code = ("import sys; sys.modules['posecascade'] = None\nimport keras, numpy\nimages = numpy.load('images.npy')\n"
+            f"for name in ('best', 'last'):\n    model = keras.saving.load_model(f'{folder}/{{name}}.keras')\n"
+            "    numpy.savez(f'{name}.npz', **model.predict_on_batch(images))")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+    for name in ("best", "last"):
+        model, metadata = pretrained.load(folder / f"{name}.keras")
+        assert metadata.schema.name == "lsp14" and {v.dtype for v in model.variables} == {"float32"}
+        with np.load(tmp_path / f"{name}.npz") as theirs:
+            for stage, maps in model.predict_on_batch(images).items():
+                # The same weights, by a process with other threads: float32's rounding of some hundred terms.
+                np.testing.assert_allclose(maps, theirs[stage], atol=1e-4)
+    record = datasets.read("synthetic:1", "test")[0]
+    pose = posecascade.load(folder).predict(record.image.read(), record.box)
+    assert pose.keypoints.shape == (14, 2)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The command in this process, on a stub of a network whose steps learn nothing: (exit code, stderr lines)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(construction, "cascade", stub_cascade)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    real = Learner.step
+
+    def command(*given, step=lambda *_: {"loss": 1.0}):
+        train.FLAGS.unparse_flags()
+        monkeypatch.setattr(Learner, "step", step or real)
+        errors = io.StringIO()
+        with pytest.raises(SystemExit) as left, contextlib.redirect_stderr(errors), \
+                contextlib.redirect_stdout(io.StringIO()):
+            app.run(train.main, train.FLAGS, train.__doc__, ["posecascade-train", "--model_dir=run", *map(str, given)])
+        return left.value.code, errors.getvalue().splitlines()
+
+    return command
+
+
+def damaged(folder):
+    """Data sets that cannot be trained on, by name of their folder."""
+    for name, count, changes in (("five", 3, {"keypoints": [1, 2, 2] * 5}), ("nobody", 3, {"keypoints": [0] * 51}),
+                                 ("elsewhere", 30, {"bbox": [900, 900, 9, 9]}), ("cut", 30, {}), ("missing", 30, {})):
+        write_people(folder / name, count, **changes)
+    for path in (folder / "cut").glob("*.jpg"):
+        cut(path)
+    for path in (folder / "missing").glob("*.jpg"):
+        path.unlink()
+    (folder / "lspet").mkdir()
+    (folder / "lspet" / "joints.mat").write_bytes(b"MATLAB 5.0 MAT-file, cut short")
+    (folder / "text.keras").write_text("no zip")
+    (folder / "broken.yaml").write_text("training: [")
+
+
+SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
+
+
+@pytest.mark.parametrize(("given", "problem"), [
+    (["--recipe="], "--recipe is missing; pass --recipe=..., quickstart, or a .yaml file"),
+    ([QUICK, "--model_dir="], "--model_dir is missing; pass --model_dir=..., a folder for the run"),
+    ([QUICK, "extra"], "unexpected argument 'extra'; every option begins with --"),
+    ([QUICK, "--modeldir=x"], "Unknown command line flag 'modeldir'. Did you mean: model_dir ?"),
+    (["--recipe=quikstart"], "unknown recipe 'quikstart'; did you mean 'quickstart'? (or give a .yaml file)"),
+    (["--recipe=broken.yaml"], "recipe broken.yaml: is no YAML ("),
+    ([QUICK, "--set=training.epoch=3"], "--set=training.epoch=3: unknown key 'training.epoch'; did you mean "
+                                        "'training.epochs'?"),
+    ([QUICK, "--set=training.stages=[{freeze: 9}]"],
+     "training.stages[0].freeze: 9 blocks, but backbone 'tiny' has 5; give 0 to 5"),
+    ([QUICK, "--data=lspet:/nowhere"], "lspet: '/nowhere' does not exist; give "),
+    ([QUICK, "--data=lspet:lspet"], "lspet/joints.mat: is no whole MATLAB file ("),
+    ([QUICK, "--data=coco:five"], "five/people.json, annotations[0]: 'keypoints' holds 15 numbers, schema 'coco17' needs "
+                                  "51 (x, y, v for 17 joints); pass --schema=FILE.yaml (training: data.schema) or mend "
+                                  "the file"),
+    ([QUICK, "--data=coco:nobody"], "--data=coco:nobody: split 'train' holds nobody with a labelled joint; choose another "
+                                    "split"),
+    ([SMALL_RECIPE, "--data=coco:elsewhere"],
+     "elsewhere/people.json, annotations[0]: all targets are zero, its own and those of 28 others looked at: no labelled "
+     "joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),
+    ([SMALL_RECIPE, "--data=coco:cut"], "image cut/0000.jpg: the JPEG data end too early; copy the file again (29 of 29 "
+                                        "pictures opened cannot be read; run posecascade-data check)"),
+    ([SMALL_RECIPE, "--data=coco:missing"],
+     "image missing/0000.jpg: cannot be read (No such file or directory); check the path (29 of 29 pictures opened cannot "
+     "be read; run posecascade-data check)"),
+    ([SMALL_RECIPE, "--set=model.start_from=text.keras"],
+     "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
+    ([SMALL_RECIPE, "--model_dir=small.yaml/run"],
+     "--model_dir=small.yaml/run: cannot be written (Not a directory); free or choose another")], ids=str)
+def test_what_a_user_can_mend_is_one_line_and_nothing_is_written(run, given, problem, tmp_path):
+    damaged(tmp_path)
+    code, errors = run(*given)
+    assert (code, len(errors)) == (BAD_INPUT, 1)
+    assert errors[0].startswith(f"posecascade-train: error: {problem}")
+    assert problem.endswith(("(", "give ")) or errors[0] == f"posecascade-train: error: {problem}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rate_beyond_all_measure_is_told_and_the_last_good_checkpoint_stays(run, tmp_path):
+    given = ["--recipe=small.yaml", "--set=training.epochs=1"]
+    assert run(*given) == (DONE, [])
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in ("best.keras", "last.keras", "state.npz")}
+    wild = ["--recipe=small.yaml", "--set=optimizer.name=sgd", "--set=optimizer.learning_rate=1e30",
+            "--set=optimizer.clip_norm=0", "--set=training.save_every=1", "--model_dir=wild"]
+    code, [error] = run(*wild, step=None)
+    assert code == BAD_INPUT
+    assert (error.startswith("posecascade-train: error: step ") and error.endswith(
+        "; likely culprit: optimizer.learning_rate 1e+30 is high for sgd; try 0.1; wild/state.npz holds the last good "
+        "step")) or "nothing had been saved yet" in error
+    code, [error] = run(*wild[:-1])  # the other run's folder
+    assert code == BAD_INPUT and error.startswith("posecascade-train: error: run: holds a run that differs (optimizer.")
+    assert before == {name: (tmp_path / "run" / name).read_bytes() for name in before}
+
+
+def test_an_empty_box_gives_way_to_the_joints(run, tmp_path):
+    write_people(tmp_path / "data", 20, bbox=[3, 3, 0, 0])
+    assert run("--recipe=small.yaml", "--data=coco:data", "--set=data.schema=coco17") == (DONE, [])
+
+
+def test_interrupted_it_says_so_and_goes_on_later(run, tmp_path):
+    count = iter(range(100))
+
+    def step(*_):
+        if next(count) == 5:
+            raise KeyboardInterrupt
+        return {"loss": 1.0}
+
+    assert run("--recipe=small.yaml", step=step) == (INTERRUPTED, ["posecascade-train: interrupted"])
+    assert checkpoints.read_header(tmp_path / "run")[0].step == 4
+    assert run("--recipe=small.yaml") == (DONE, [])
+    assert checkpoints.read_header(tmp_path / "run")[0].step == 8

@@ -1,0 +1,33 @@
+"""The command trains on JAX and on torch with TensorFlow out of reach, and TensorFlow then reads the model."""
+
+import csv
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from small_runs import called
+
+from posecascade import pretrained
+
+BOUND = 1e-4  # of maps between about -4 and 1, through some twenty float32 layers
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_model_trained_on_another_backend_says_the_same_on_tensorflow(backend, tmp_path):
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"needs {backend}, which is not installed")
+    ended = called("quickstart", tmp_path / "run", tmp_path / "cache", backend)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+    assert "epoch 1/1  loss " in ended.stdout
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["backend"] == backend
+    with open(tmp_path / "run" / "log.csv", newline="") as text:
+        [row] = csv.DictReader(text)
+    assert (row["step"], row["trained"]) == ("3", "joint") and 0 < float(row["loss"]) < 1000
+    model, _ = pretrained.load(tmp_path / "run" / "best.keras")
+    with np.load(tmp_path / "run" / "maps.npz") as theirs:
+        ours = model.predict_on_batch(theirs["images"])
+        assert set(ours) == {"parts", "heatmaps"}
+        for name, maps in ours.items():
+            np.testing.assert_allclose(maps, theirs[name], rtol=0, atol=BOUND)
+            assert np.ptp(theirs[name]) > 100 * BOUND  # maps of one value would agree whatever the backend
