@@ -118,11 +118,10 @@ def soft_argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     patch *= counted[..., 1, :, None] & counted[..., 0, None, :]
     place = np.zeros(cells.shape)
     for _ in range(12):
-        window_x = np.exp(-0.5 * ((reach - place[..., :1]) / SOFT_WINDOW) ** 2)
-        window_y = np.exp(-0.5 * ((reach - place[..., 1:]) / SOFT_WINDOW) ** 2)
-        weight = patch * window_y[..., :, None] * window_x[..., None, :]
-        total = np.maximum(weight.sum((-1, -2)), 1e-12)
-        mean = np.stack([(weight.sum(-2) * reach).sum(-1), (weight.sum(-1) * reach).sum(-1)], -1) / total[..., None]
+        window_x, window_y = (np.exp(-0.5 * ((reach - place[..., axis, None]) / SOFT_WINDOW) ** 2) for axis in (0, 1))
+        across = patch @ np.stack([window_x, window_x * reach], -1)
+        (total, x), (y, _) = np.moveaxis(np.stack([window_y, window_y * reach], -2) @ across, (-2, -1), (0, 1))
+        mean = np.stack([x, y], -1) / np.maximum(total, 1e-12)[..., None]
         place = np.clip(mean, -1.5, 1.5)
     return cells_to_pixels(cells + place, stride), scores
 

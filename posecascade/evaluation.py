@@ -30,6 +30,7 @@ METRICS = ("pck", "pckh", "oks")
 UNREADABLE_LIMIT = 0.01  # more unreadable pictures than this share are an error
 PAPER_LSP_SCALE = 0.89   # paper.md "Test time": LSP is cropped 200 px x 0.89 round the middle of the picture
 _BATCHES_AHEAD = 1       # read while one is predicted; more would only hold more pictures in memory
+_AT_ONCE = 2             # batches predicted: the joints of one are found while the network works on the next
 _MISSED = 1e6            # px: where COCO's evaluation is told that an unpredicted joint lies
 
 
@@ -66,6 +67,8 @@ def predicted(predict: Predict, records: Sequence[Record], *, batch_size: int = 
               box_of: BoxOf = annotated_box) -> Predictions:
     """What the model says of every record, in the records' schema, pictures being read ahead by threads.
 
+    `predict` is called from two threads at a time.
+
     Unreadable pictures are skipped and named. Raises InputError where they are more than UNREADABLE_LIMIT, where a
     record has no picture, and where model and data share no joint.
     """
@@ -75,15 +78,27 @@ def predicted(predict: Predict, records: Sequence[Record], *, batch_size: int = 
                              "add the images or give --predictions")
     poses: list[Pose | None] = []
     skipped: list[str] = []
-    for people, images in _read_ahead(records, batch_size):
-        good = [(r, image) for r, image in zip(people, images, strict=True) if not isinstance(image, InputError)]
-        failed = [image for image in images if isinstance(image, InputError)]
-        skipped += [r.image_name for r, image in zip(people, images, strict=True) if isinstance(image, InputError)]
-        if len(skipped) > UNREADABLE_LIMIT * len(records):
-            raise InputError(f"{failed[-1]} ({len(skipped)} of {len(records)} pictures unreadable so far, at most "
-                             f"{UNREADABLE_LIMIT:.0%} are skipped)")
-        answers = iter(predict([image for _, image in good], [box_of(r, image) for r, image in good]) if good else ())
-        poses += [None if isinstance(image, InputError) else next(answers) for image in images]
+    waiting: deque[tuple[list[np.ndarray | InputError], Future]] = deque()
+
+    def collect():
+        images, answers = waiting.popleft()
+        found = iter(answers.result())
+        poses.extend(None if isinstance(image, InputError) else next(found) for image in images)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for people, images in _read_ahead(records, batch_size):
+            good = [(r, image) for r, image in zip(people, images, strict=True) if not isinstance(image, InputError)]
+            failed = [image for image in images if isinstance(image, InputError)]
+            skipped += [r.image_name for r, image in zip(people, images, strict=True) if isinstance(image, InputError)]
+            if len(skipped) > UNREADABLE_LIMIT * len(records):
+                raise InputError(f"{failed[-1]} ({len(skipped)} of {len(records)} pictures unreadable so far, at most "
+                                 f"{UNREADABLE_LIMIT:.0%} are skipped)")
+            boxes = [box_of(r, image) for r, image in good]
+            waiting.append((images, pool.submit(predict, [image for _, image in good], boxes)))
+            if len(waiting) == _AT_ONCE:
+                collect()
+        while waiting:
+            collect()
     return _collected(poses, records[0].schema, tuple(skipped))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ LEAST_SIDE = 0.05    # of the picture's longer side: no new crop is smaller
 ROUNDS = 2           # crops after the first look at the whole picture
 WORSE = 0.8          # of the mean score before: a new crop with less is dropped; a peak between cells loses some
 SETTLED = 0.9        # intersection over union of two boxes that count as the same
+_RUNNING = Lock()    # a Keras model serves one thread at a time; cropping and decoding need not wait for each other
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,13 @@ class Predictor:
         size = min(1 << (people - 1).bit_length(), max(self.batch_size, people))
         batch = np.zeros((size, *crops.shape[1:]), np.float32)
         batch[:people] = crops
-        outputs = {name: np.asarray(maps, np.float32)[:people] for name, maps in self.run(batch).items()}
+        with _RUNNING:
+            outputs = {name: np.asarray(maps, np.float32)[:people] for name, maps in self.run(batch).items()}
         if "parts" in outputs:
             outputs["parts"] = 0.5 * (1 + np.tanh(0.5 * outputs["parts"]))  # the sigmoid, without overflow
         # A diverged model must not make NaN of a result that goes to a file.
-        return {name: np.nan_to_num(outputs[name], nan=0.0, posinf=1.0, neginf=0.0)
-                for name in ("parts", "heatmaps") if name in outputs}
+        return {name: maps if np.isfinite(maps).all() else np.nan_to_num(maps, nan=0.0, posinf=1.0, neginf=0.0)
+                for name in ("parts", "heatmaps") if (maps := outputs.get(name)) is not None}
 
     def _poses(self, maps, transforms, boxes):
         decoded = {name: self._decoded(values) for name, values in maps.items()}
