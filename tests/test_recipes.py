@@ -1,0 +1,83 @@
+"""Every recipe that comes with the package loads, says how it is run, and trains: two steps, in small."""
+
+import dataclasses
+import re
+import shlex
+
+import keras
+import numpy as np
+import pytest
+from small_runs import state_arrays
+
+from posecascade import pretrained, training
+from posecascade.cli import train as command
+from posecascade.construction import build, check
+from posecascade.models import BACKBONES, detector, hourglass, resnet
+from posecascade.recipe import Recipe, load_recipe, recipe_names
+from posecascade.schema import find_schema
+from posecascade.training import train
+
+RECIPES = recipe_names()
+SIDE = 64  # px: the smallest that every regressor takes
+
+
+@pytest.fixture(autouse=True)
+def _few_blocks(monkeypatch):
+    """The deepest networks with few blocks and channels, and no compiler, which takes longer than two steps."""
+    monkeypatch.setattr(keras.Model, "run_eagerly", property(lambda self: True, lambda self, value: None))
+    monkeypatch.setitem(BACKBONES, "resnet50", resnet._backbone((1, 1, 1, 1)))
+    monkeypatch.setitem(BACKBONES, "resnet152", resnet._backbone((1, 1, 2, 1)))
+    monkeypatch.setattr(detector, "FC_CHANNELS", 32)
+    monkeypatch.setattr(hourglass, "INNER", 16)
+    monkeypatch.setattr(hourglass, "OUTER", 32)
+    monkeypatch.setattr(hourglass, "DEPTH", 2)
+
+
+def in_small(recipe: Recipe) -> Recipe:
+    """The recipe at SIDE px, from nothing, for two steps of two people; what is in pixels shrinks along."""
+    scale = SIDE / recipe.model.input_size
+    sized = {"disc_radius": recipe.loss.disc_radius * scale, "sigma": recipe.loss.sigma * scale}
+    stages = tuple(dataclasses.replace(stage, input_size=stage.input_size and SIDE) for stage in recipe.training.stages)
+    return dataclasses.replace(
+        recipe, model=dataclasses.replace(recipe.model, input_size=SIDE, weights="none"),
+        loss=dataclasses.replace(recipe.loss, **sized), data=dataclasses.replace(recipe.data, weights=()),
+        training=dataclasses.replace(recipe.training, epochs=1, batch_size=2, stages=stages, validation_people=2))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_loads_fits_together_and_says_by_which_command_it_is_run(name):
+    check(load_recipe(name))
+    comment = [line[1:].strip() for line in RECIPES[name].read_text().splitlines() if line.startswith("#")]
+    assert len(comment[0]) > 20, "the first line says what it is"
+    text = " ".join(comment).replace("\\ ", "")
+    found = re.search(r"posecascade-train( --\S+)+", text)
+    assert found, "the comment at the top names the command"
+    command.FLAGS.unparse_flags()
+    assert command.FLAGS(shlex.split(found[0]))[1:] == []
+    assert command.FLAGS.recipe == name and command.FLAGS.model_dir.startswith("runs/")
+    recipe = load_recipe(name, command.FLAGS.set)
+    assert command.FLAGS.data or recipe.data.sources
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_trains_two_steps_in_small(name, tmp_path, monkeypatch):
+    recipe, told, begun = in_small(load_recipe(name)), [], []
+
+    def built(*arguments, **options):
+        network, twin = build(*arguments, **options)
+        begun.extend([network.output, network.get_weights()])
+        return network, twin
+
+    monkeypatch.setattr(training, "build", built)
+    monkeypatch.setattr(training, "_validated", lambda *_: {})
+    monkeypatch.setattr(training, "_finish", lambda *_: {})
+    train(recipe, tmp_path, ["synthetic:4"], tell=told.append)
+    [epoch] = [line for line in told if line.startswith("epoch 1/1  loss ")]
+    metadata = pretrained.load_metadata(tmp_path / "last.keras")
+    assert metadata.schema == find_schema(recipe.data.schema)
+    assert metadata.result["step"] == 2 and 0 < metadata.result["loss"] < np.inf, epoch
+    outputs, before = begun
+    assert {name: maps.shape[-1] for name, maps in outputs.items()} == dict.fromkeys(
+        ("parts", "heatmaps"), metadata.schema.size)
+    after = state_arrays(tmp_path / "state.npz", "network")
+    assert np.mean([not np.array_equal(one, other) for one, other in zip(before, after, strict=True)]) > 0.5
