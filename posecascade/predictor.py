@@ -67,7 +67,7 @@ class Predictor:
     """A model ready for pictures; call it, or `predict` where boxes are unknown.
 
     Attributes:
-        run: (B, S, S, 3) float32 RGB in 0..255 -> "parts" (logits) and "heatmaps" (confidence), each
+        run: (B, S, S, 3) uint8 RGB -> "parts" (logits) and "heatmaps" (confidence), each
             (B, S / stride, S / stride, K), as far as the model has them; any artefact of it will do.
         schema: names the K channels.
         input_size: S.
@@ -155,8 +155,7 @@ class Predictor:
         """The model's outputs, the detector's as probabilities; batches are filled up, so that few sizes occur."""
         people = len(crops)
         size = min(1 << (people - 1).bit_length(), max(self.batch_size, people))
-        batch = np.zeros((size, *crops.shape[1:]), np.float32)
-        batch[:people] = crops
+        batch = np.concatenate([crops, np.zeros((size - people, *crops.shape[1:]), crops.dtype)])
         with _RUNNING:
             outputs = {name: np.asarray(maps, np.float32)[:people] for name, maps in self.run(batch).items()}
         if "parts" in outputs:

@@ -14,7 +14,7 @@ from posecascade.records import Record
 LOOKED_AT = 64         # pictures that are opened
 FAULTY_LIMIT = 0.05    # of them: more that cannot be read are an error before the run, whatever comes during it
 FLOAT = 4              # bytes
-MAPS_KEPT = 2.0        # maps kept for the gradient over outputs of layers: gradients of maps come beside the maps
+MAPS_KEPT = 1.0        # maps in memory over outputs of layers: 0.8 to 0.9 by the process's growth with the batch
 GIB = 2 ** 30
 
 
@@ -24,7 +24,8 @@ class Estimate:
 
     Attributes:
         parameters: by piece ("detector", "regressor") and in all ("total").
-        memory: bytes: weights, their gradients, optimiser and averages, and the maps kept for the gradient.
+        memory: bytes: weights, their gradients, optimiser and averages, and the maps kept for the gradient; what the
+            libraries themselves take, about 1 GiB, comes beside it.
     """
 
     parameters: dict[str, int]

@@ -112,6 +112,19 @@ def test_a_step_tells_the_losses_of_the_weights_before_it(rng):
     assert learner.step(images, targets)["loss"] < found["loss"]
 
 
+def test_the_step_is_compiled_once(rng, monkeypatch):
+    """The loss's Python runs only while a step is traced, so a trainer that traced each step would be seen."""
+    traced, real = [], CascadeLoss.detection
+    monkeypatch.setattr(CascadeLoss, "detection", lambda self, *arguments: traced.append(1) or real(self, *arguments))
+    learner, optimizer = prepared(stub())
+    after = []
+    for rate in (0.1, 0.01, 0.001, 0.0001):
+        optimizer.learning_rate = rate
+        learner.step(*batch(rng))
+        after.append(len(traced))
+    assert after == [after[0]] * 4
+
+
 def test_a_piece_alone_has_its_loss_alone(rng):
     network = stub()
     alone = keras.Model(network.input, {"parts": network.output["parts"]})

@@ -37,7 +37,7 @@ class Spots:
         self.stride, self.peak, self.off, self.batches = stride, peak, off, []
 
     def __call__(self, batch):
-        assert batch.dtype == np.float32 and batch.shape[1:] == (SIZE, SIZE, 3)
+        assert batch.dtype == np.uint8 and batch.shape[1:] == (SIZE, SIZE, 3)
         self.batches.append(len(batch))
         points = np.stack([self.joints(image) for image in batch]).astype(np.float32)
         cells = SIZE // self.stride
@@ -56,7 +56,7 @@ class Spots:
 
 def spots(channel):
     """Centroids of what is brighter than the border's grey."""
-    bright = np.maximum(channel - 140, 0)
+    bright = np.maximum(channel.astype(float) - 140, 0)
     number, labels = cv2.connectedComponents((bright > 0).astype(np.uint8))
     return [np.array(scipy.ndimage.center_of_mass(bright, labels, i))[::-1] for i in range(1, number)]
 

@@ -52,8 +52,8 @@ def test_the_estimate_counts_parameters_as_keras_does_and_memory_by_its_formula(
     assert found.parameters == {piece: network.get_layer(piece).count_params() for piece in pieces} | {
         "total": network.count_params()}
     trainable = sum(value.size for value in map(keras.ops.convert_to_numpy, network.trainable_variables))
-    # Weights and statistics, then gradient and 3 slots for each trained one; two maps per value of a batch of 4.
-    expected = 4 * (network.count_params() + 4 * trainable) + 4 * 2 * 4 * all_values(network, 64)
+    # Weights and statistics, then gradient and 3 slots for each trained one; the values of a batch of 4.
+    expected = 4 * (network.count_params() + 4 * trainable) + 4 * 4 * all_values(network, 64)
     assert found.memory == expected
     network.trainable = False
     assert preflight.estimate(network, 4, 64, 3).memory == expected - 4 * 4 * trainable

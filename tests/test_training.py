@@ -69,11 +69,12 @@ def log_of(folder):
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory):
     """A real run, detector for 5 steps and regressor for 7, and the state after every save: (folder, recipe, told)."""
-    folder, told = tmp_path_factory.mktemp("staged"), []
+    folder, told, flushed = tmp_path_factory.mktemp("staged"), [], []
     recipe = small(training={"epochs": 3, "stages": STAGES, "save_every": 1}, optimizer={"ema": 0.6})
     real = checkpoints.save_state
 
     def kept(place, network, optimizer, progress, identity):
+        flushed.append(next((place / "tensorboard").iterdir()).read_bytes().count(b"train/loss"))
         real(place, network, optimizer, progress, identity)
         shutil.copy(place / checkpoints.STATE, folder / f"state_{progress.step}.npz")
 
@@ -81,6 +82,7 @@ def staged(tmp_path_factory):
         patch.setattr(checkpoints, "save_state", kept)
         patch.setattr(training, "SCALARS_EVERY", 1)
         reports = train(recipe, folder / "run", tell=told.append)
+    assert flushed == list(range(1, 13))  # what a state is beyond must be on disk: it is not written again
     return folder, recipe, told, reports
 
 

@@ -1,12 +1,15 @@
 """What goes wrong during a run is told in one line with its place and likely cause, and what was good stays on disk."""
 
+import json
+
 import numpy as np
 import pytest
 from small_runs import EPOCH_STEPS, cut, small, state_arrays, stub_cascade, write_people
 
-from posecascade import checkpoints, construction, pretrained
+from posecascade import checkpoints, construction, pretrained, training
 from posecascade.errors import InputError
 from posecascade.learner import Learner
+from posecascade.schema import COCO17
 from posecascade.training import train
 
 LOSSES = {"loss": 3.0, "detection": 20.0, "regression": 5.0}
@@ -92,6 +95,59 @@ def test_a_picture_cut_short_is_skipped_told_once_and_counted_and_more_than_one_
     assert message.startswith(f"image {tmp_path / 'data'}/000")
     assert message.endswith(f".jpg: {fault} (3 of 227 pictures unreadable so far, at most 1% are skipped; run "
                             "posecascade-data check)")
+
+
+def test_people_kept_for_measuring_are_looked_at_before_the_run_too(tmp_path, telling):
+    path = write_people(tmp_path / "data", 40)  # the last two are kept
+    recipe = small(data={"schema": "coco17"}, training={"validation_people": 1})
+    content = json.loads(path.read_text())
+    content["annotations"][38]["keypoints"][3 * COCO17.index("right_hip") + 2] = 0
+    path.write_text(json.dumps(content))
+    assert refusal(recipe, tmp_path / "run", [f"coco:{path}"]) == (
+        f"coco:{path}: nobody of 1 people has a torso size to measure PCK by; name two joints as 'torso' in the "
+        "schema, or label them")
+    cut(tmp_path / "data" / "0039.jpg")
+    assert refusal(recipe, tmp_path / "run", [f"coco:{path}"]) == (
+        f"image {tmp_path / 'data' / '0039.jpg'}: the JPEG data end too early; copy the file again (1 of 2 pictures "
+        "opened cannot be read; run posecascade-data check)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_joints_that_nobody_has_labelled_are_told(tmp_path, telling, monkeypatch):
+    telling(LOSSES)
+    monkeypatch.setattr(training, "_finish", lambda *_: {})
+    path, told = write_people(tmp_path / "data", 20), []
+    train(small(training={"epochs": 1}), tmp_path / "run", [f"coco:{path}"], tell=told.append)
+    assert "warning: nobody has neck, head_top labelled; these maps will stay empty" in told
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(precision, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_finish", lambda *_: {})
+    recipe = small(training={"precision": precision, "epochs": 1, "save_every": 2})
+    real, count = Learner.step, iter(range(100))
+
+    def step(learner, images, targets):
+        if next(count) == 2:
+            raise InputError("stop")
+        return real(learner, images, targets)
+
+    monkeypatch.setattr(Learner, "step", step)
+    assert refusal(recipe, tmp_path) == "stop"
+    if precision == "mixed_float16":
+        # Good steps since the scale changed, and the scale, which was too high at first: others, to be found again.
+        with np.load(tmp_path / "state.npz") as archive:
+            content = dict(archive)
+        assert content["optimizer/3"] < 2 ** 15
+        np.savez(tmp_path / "state.npz", **content | {"optimizer/2": np.int32(7), "optimizer/3": np.float32(8)})
+    train(recipe, tmp_path, tell=lambda line: None)
+    assert checkpoints.read_header(tmp_path)[0].step == EPOCH_STEPS
+    last = state_arrays(tmp_path / "state.npz", "optimizer")
+    if precision == "mixed_float16":
+        assert [float(value) for value in last[2:4]] == [7 + 2, 8]
+    model, _ = pretrained.load(tmp_path / "last.keras")
+    assert {v.dtype for v in model.variables} == {"float32"}
+    assert {layer.compute_dtype for layer in model.get_layer("detector").layers} == {"float32"}
 
 
 def test_a_file_in_the_folder_s_place_is_told(tmp_path):
