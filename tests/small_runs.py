@@ -45,6 +45,7 @@ def stub_cascade(keypoints: int, **options):
     x = layers.Rescaling(1 / 255, name="rescale")(image)
     for name in ("stem", "block_00"):
         x = layers.BatchNormalization(name=f"{name}_bn")(layers.Conv2D(4, 3, 2, "same", name=f"{name}_conv")(x))
+    x = layers.UpSampling2D(interpolation="bilinear", name="up")(layers.AveragePooling2D(2, name="down")(x))
     detector = keras.Model(image, {"parts": layers.Conv2D(keypoints, 1, name="parts", dtype="float32")(x)},
                            name="detector")
     y = layers.BatchNormalization(name="wide_bn")(layers.Conv2D(4, 3, padding="same", name="wide")(maps))

@@ -12,7 +12,7 @@ import yaml
 from small_runs import EPOCH_STEPS, small, state_arrays, stub_cascade, weights_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from posecascade import checkpoints, construction, models, outcome, pretrained, training
+from posecascade import checkpoints, construction, outcome, pretrained, training
 from posecascade.drawing import TILE_GAP
 from posecascade.errors import InputError
 from posecascade.learner import Learner
@@ -258,9 +258,8 @@ def test_drafts_that_a_killed_process_left_are_removed(tmp_path, steps, brief):
     assert len(steps) == EPOCH_STEPS
 
 
-def test_pictures_may_grow_while_the_same_weights_train_on(tmp_path, monkeypatch):
+def test_pictures_may_grow_while_the_same_weights_train_on(tmp_path, brief):
     """A layer that up-samples must know its sides: TensorFlow would trace a second size without them."""
-    monkeypatch.setattr(construction, "cascade", models.cascade)
     stages = [{"share": 1, "input_size": 32}, {"share": 1}]
     train(small(training={"stages": stages, "validation_people": 2}), tmp_path, tell=quiet)
     assert [row["size"] for row in log_of(tmp_path)] == ["32", "64"]
