@@ -6,6 +6,7 @@ schema, sizes, recipe and result.
 
 import json
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -93,6 +94,11 @@ def load(path: Path | str) -> tuple[keras.Model, Metadata]:
     try:
         model = keras.saving.load_model(path, compile=False)
     except (*_DAMAGED, TypeError, AttributeError) as error:
+        saved_by = _keras_of(path)
+        if _release(saved_by) > _release(keras.__version__):  # Keras reads files of older versions alone
+            raise InputError(f"{path}: was saved by Keras {saved_by}, which Keras {keras.__version__} cannot read; "
+                             f"pip install 'keras>={saved_by}' (from 3.13 on it needs Python 3.11), or train with the "
+                             "version that will read it") from None
         raise InputError(f"{path}: Keras {keras.__version__} cannot read the model ({_first_line(error)}); "
                          "give a file saved by posecascade") from None
     for name, shape in _output_shapes(model).items():
@@ -100,6 +106,19 @@ def load(path: Path | str) -> tuple[keras.Model, Metadata]:
             raise InputError(f"{path}: output {name!r} has {shape[-1]} channels, its schema {metadata.schema.name!r} "
                              f"has {metadata.schema.size} joints; the file was altered, get it again")
     return model, metadata
+
+
+def _keras_of(path):
+    """The version that the file says it was saved by, "0" where it says none."""
+    with zipfile.ZipFile(path) as archive:
+        try:
+            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+        except (KeyError, TypeError, ValueError):
+            return "0"
+
+
+def _release(version):
+    return [int(part) for part in re.findall(r"\d+", version)[:2]]
 
 
 def load_metadata(path: Path | str) -> Metadata:

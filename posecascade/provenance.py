@@ -18,8 +18,9 @@ PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "numpy", "open
 
 
 def identity_of(recipe: Recipe, people: People) -> dict:
-    """What must be the same for a run to go on: recipe, people, backend."""
-    return {"recipe": recipe.as_dict(), "data": people.fingerprint(), "backend": keras.backend.backend()}
+    """What must be the same for a run to go on: recipe, people, joints, backend."""
+    return {"recipe": recipe.as_dict(), "data": people.fingerprint(), "schema": people.schema.as_dict(),
+            "backend": keras.backend.backend()}
 
 
 def check_same(found: Mapping, wanted: Mapping, folder: Path) -> None:
@@ -28,6 +29,8 @@ def check_same(found: Mapping, wanted: Mapping, folder: Path) -> None:
     changes = differences(one, other)
     if found["data"] != wanted["data"]:
         changes.append("data: other people, labels or order than it was begun with")
+    if found.get("schema", wanted["schema"]) != wanted["schema"]:  # a run of before 2026-11-25 did not say
+        changes.append(f"schema: {wanted['schema']['name']} has other joints, pairs or segments now")
     if found["backend"] != wanted["backend"]:
         changes.append(f"backend: {found['backend']} -> {wanted['backend']}")
     if changes:

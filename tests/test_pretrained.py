@@ -73,6 +73,20 @@ def test_saving_leaves_no_draft_and_writes_no_number_that_is_no_json(tmp_path):
         pretrained.save(minimal_model(), tmp_path / "m.h5", METADATA)
 
 
+def test_a_file_of_a_newer_keras_says_which(tmp_path):
+    """Keras 3.12, the last for Python 3.10, does not know all settings that 3.15 writes."""
+    path = tmp_path / "newer.keras"
+    with zipfile.ZipFile(saved(tmp_path)) as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            data = source.read(name)
+            if name == "metadata.json":
+                data = data.replace(keras.__version__.encode(), b"99.1.0")
+            archive.writestr(name, data.replace(b'"padding"', b'"novelty"') if name == "config.json" else data)
+    assert message_of(path) == (
+        f"{path}: was saved by Keras 99.1.0, which Keras {keras.__version__} cannot read; pip install 'keras>=99.1.0' "
+        "(from 3.13 on it needs Python 3.11), or train with the version that will read it")
+
+
 def test_missing_and_foreign_files_are_named(tmp_path):
     assert "no such model file" in message_of(tmp_path / "none.keras")
     (tmp_path / "text.keras").write_text("no zip")
