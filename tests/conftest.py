@@ -26,3 +26,15 @@ def shared_data():
 def rng():
     """A seeded generator, the same in every test."""
     return np.random.default_rng(20160917)
+
+
+@pytest.fixture(scope="module")
+def stub_networks():
+    """The trainer builds a cascade whose steps compile in a second."""
+    from small_runs import stub_cascade
+
+    from posecascade import construction
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(construction, "cascade", stub_cascade)
+        yield

@@ -43,6 +43,8 @@ def test_what_differs_is_named_with_both_values(people, tmp_path):
     assert refusal(one, one | {"data": "else"}, tmp_path) == \
         "data: other people, labels or order than it was begun with"
     assert refusal(one, one | {"backend": "jax"}, tmp_path) == f"backend: {keras.backend.backend()} -> jax"
+    joints = one["schema"] | {"torso": ["left_shoulder", "left_hip"]}
+    assert refusal(one, one | {"schema": joints}, tmp_path) == "schema: lsp14 has other joints, pairs or segments now"
     stages = identity_of(small(training={"stages": [{"train": "detector"}]}), people)
     assert refusal(one, stages, tmp_path).startswith("training.stages: [{'train': 'joint', ")
 

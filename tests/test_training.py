@@ -21,14 +21,8 @@ from posecascade.schedule import learning_rate
 from posecascade.schema import LSP14, MPII16
 from posecascade.training import train
 
+pytestmark = pytest.mark.usefixtures("stub_networks")
 STAGES = [{"train": "detector", "share": 5, "input_size": 32}, {"train": "regressor", "share": 7, "rate": 0.5}]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _stub():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(construction, "cascade", stub_cascade)
-        yield
 
 
 @pytest.fixture

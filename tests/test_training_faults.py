@@ -4,22 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from small_runs import EPOCH_STEPS, cut, small, state_arrays, stub_cascade, write_people
+from small_runs import EPOCH_STEPS, cut, small, state_arrays, write_people
 
-from posecascade import checkpoints, construction, pretrained, training
+from posecascade import checkpoints, pretrained, training
 from posecascade.errors import InputError
 from posecascade.learner import Learner
 from posecascade.schema import COCO17
 from posecascade.training import train
 
+pytestmark = pytest.mark.usefixtures("stub_networks")
 LOSSES = {"loss": 3.0, "detection": 20.0, "regression": 5.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _stub():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(construction, "cascade", stub_cascade)
-        yield
 
 
 @pytest.fixture
