@@ -18,7 +18,7 @@ SHARES = ("flip", "rotated", "colour", "half_body", "occluder")  # knobs that go
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far samples are varied; the defaults are those of the light recipes (design notes on training).
+    """How far samples are varied; the defaults are those of the light recipes (BUILD_NOTES, "First trials").
 
     Attributes:
         flip: share of samples mirrored.

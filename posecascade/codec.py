@@ -10,7 +10,7 @@ from posecascade import ops
 
 LEAST_RADIUS = 1.6  # cells: a smaller disc can fall between cells and leave a target without a single 1
 LEAST_SIGMA = 1.3   # cells: below, the three samples round a peak do not fix its place to 0.05 cells
-SOFT_WINDOW = 2.0   # cells: sigma of the window in `soft_argmax`, design notes on training
+SOFT_WINDOW = 2.0   # cells: sigma of the window in `soft_argmax`, BUILD_NOTES, "First trials"
 DARK_SIGMA = 1.0    # cells: smoothing before the Newton step of DARK, which needs a map smooth across three cells
 
 
@@ -33,7 +33,7 @@ def _offsets(keypoints_BK2, height, width, stride):
 
 
 def part_discs(keypoints, height: int, width: int, *, stride: int, radius: float):
-    """The detector's targets: 1 within `radius` of the part, else 0 (paper.md, "Losses": L1).
+    """The detector's targets: 1 within `radius` of the part, else 0 (docs/paper.md, "Losses": L1).
 
     Args:
         keypoints: (B, K, 2) float32, input pixels, finite (give absent joints any number and weight 0).
@@ -47,7 +47,7 @@ def part_discs(keypoints, height: int, width: int, *, stride: int, radius: float
 
 
 def confidence_maps(keypoints, height: int, width: int, *, stride: int, sigma: float):
-    """The regressor's targets: a Gaussian of peak 1 round each part (paper.md, "Losses": L2).
+    """The regressor's targets: a Gaussian of peak 1 round each part (docs/paper.md, "Losses": L2).
 
     Arguments and result as `part_discs`; `sigma` in input pixels, raised to LEAST_SIGMA cells.
     The decoders invert it: `dark` within 0.05 cells for joints two cells inside the map, `soft_argmax` for joints six

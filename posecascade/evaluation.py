@@ -28,7 +28,7 @@ BoxOf = Callable[[Record, np.ndarray], Box]
 
 METRICS = ("pck", "pckh", "oks")
 UNREADABLE_LIMIT = 0.01  # more unreadable pictures than this share are an error
-PAPER_LSP_SCALE = 0.89   # paper.md "Test time": LSP is cropped 200 px x 0.89 round the middle of the picture
+PAPER_LSP_SCALE = 0.89   # docs/paper.md "Test time": LSP is cropped 200 px x 0.89 round the middle of the picture
 _BATCHES_AHEAD = 1       # read while one is predicted; more would only hold more pictures in memory
 _AT_ONCE = 2             # batches predicted: the joints of one are found while the network works on the next
 _MISSED = 1e6            # px: where COCO's evaluation is told that an unpredicted joint lies

@@ -56,7 +56,7 @@ class Box:
     def from_center_scale(center: tuple[float, float], scale: float, unit: float = 200.0) -> "Box":
         """MPII's way: a person of `unit * scale` pixels round `center`, as the box whose crop is that square.
 
-        The crop of the result (side `unit * scale`) is the paper's, paper.md "Test time".
+        The crop of the result (side `unit * scale`) is the paper's, docs/paper.md "Test time".
         """
         size = unit * scale / CROP_PADDING
         return Box(center[0] - size / 2, center[1] - size / 2, size, size)

@@ -2,8 +2,8 @@
 
 With N the labelled joints of the batch (weight 1), p the targets of `codec`, i running over the cells of a map:
 
-    L1 = 1/N sum_n sum_i  c_i (softplus(z_i) - p_i z_i)          z: part logits         (paper.md "Losses", detection)
-    L2 = 1/N sum_n sum_i  c_i (m_i - M_i)^2                      m, M: maps, targets    (paper.md "Losses", regression)
+    L1 = 1/N sum_n sum_i  c_i (softplus(z_i) - p_i z_i)          z: part logits      (docs/paper.md "Losses")
+    L2 = 1/N sum_n sum_i  c_i (m_i - M_i)^2                      m, M: maps, targets (docs/paper.md "Losses")
     loss = detection_weight * L1 + regression_weight * L2        c_i = 1 + foreground * target_i (0: the paper's form)
 
 The sum over cells, not their mean, is the paper's reduction; a mean makes an all-zero map look perfect and leaves

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 CONFIDENCE = 95.0  # per cent; of every bootstrap interval
-AREA_STEP = 0.01   # paper.md "Evaluation": the curve's area is a trapezoid in steps of 0.01
+AREA_STEP = 0.01   # docs/paper.md "Evaluation": the curve's area is a trapezoid in steps of 0.01
 _CHUNK = 2_000_000  # resampled people held in memory at once
 
 

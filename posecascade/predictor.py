@@ -37,8 +37,8 @@ class Pose:
     Attributes:
         keypoints: (K, 2) float64, pixels of the picture given.
         scores: (K,) in 0..1: the joint's peak in the map of the last stage.
-        visibility: (K,) in 0..1: the detector's map at the joint's final place (paper.md, "Idea"); the scores where
-            the model has no detector.
+        visibility: (K,) in 0..1: the detector's map at the joint's final place (docs/paper.md, "Idea"); the scores
+            where the model has no detector.
         schema: names the joints.
         box: the person as it was cropped.
         stages: the joints that each stage gives alone, (K, 2) each, by the name of its output; the last is the result.
@@ -75,7 +75,7 @@ class Predictor:
         decoder: one of `codec.DECODERS`; the paper's protocol takes "argmax".
         flip_test: average with the mirrored picture's maps.
         protocol: one of PROTOCOLS. "paper": always flip-averaged, negatives clamped to 0, maps brought to full
-            resolution bilinearly, argmax (paper.md, "Test time").
+            resolution bilinearly, argmax (docs/paper.md, "Test time").
         batch_size: people that go through the model at once, at most.
     """
 

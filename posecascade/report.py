@@ -42,7 +42,7 @@ class Measure:
 
 
 MEASURES = {
-    "pck": Measure("PCK", "torso", 0.2, (0.05, 0.1), 0.2),  # paper.md "Evaluation": LSP
+    "pck": Measure("PCK", "torso", 0.2, (0.05, 0.1), 0.2),  # docs/paper.md "Evaluation": LSP
     # The official MPII evaluation leaves pelvis and thorax out of the mean.
     "pckh": Measure("PCKh", "head", 0.5, (0.1,), 0.5, ("pelvis", "thorax")),
 }

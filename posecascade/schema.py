@@ -100,7 +100,7 @@ _ARMS_AND_LEGS = tuple((f"{side}_{a}", f"{side}_{b}") for side in ("right", "lef
 _LEGS = ("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle")
 _ARMS = ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist")
 _LIMB_PAIRS = _sides("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-_TORSO = ("left_shoulder", "right_hip")  # LSP's reference distance, paper.md "Evaluation"
+_TORSO = ("left_shoulder", "right_hip")  # LSP's reference distance, docs/paper.md "Evaluation"
 
 # MPII calls `neck` "upper neck"; the same name as LSP's, because the paper's release maps one on the other.
 MPII16 = Schema(

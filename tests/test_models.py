@@ -141,7 +141,10 @@ def test_regressor_reads_what_it_is_told_to(small):
 
 
 def test_part_logits_start_rare_and_confidence_maps_near_zero(images):
-    """training.md: bias -3, last weights N(0, 0.01); 96 inputs of at most 6 spread the sum by less than 0.6 each."""
+    """As in BUILD_NOTES, "First trials": bias -3, last weights N(0, 0.01).
+
+    96 inputs of at most 6 spread the sum by less than 0.6 each.
+    """
     outputs = as_numpy(cascade(K, backbone="tiny")(images))
     assert np.abs(outputs["parts"] + 3).max() < 1.5
     assert np.abs(outputs["heatmaps"]).max() < 1.5
@@ -184,7 +187,7 @@ def test_wrong_names_and_numbers_say_what_is_expected(build, message):
     assert message in str(error.value)
 
 
-# ---- the paper's networks (paper.md "Networks"), by hand ----
+# ---- the paper's networks (docs/paper.md "Networks"), by hand ----
 
 def test_released_resnet_detector(backbones):
     """58,317,856 parameters: convolutions with their biases, and batch norm's scale and shift without its statistics.

@@ -14,7 +14,7 @@ PIECES = ("cascade", "detector", "regressor")
 
 def cascade(keypoints: int, *, pieces: str = "cascade", backbone: str = "efficientnet_lite0", detector: str = "topdown",
             regressor: str = "light", stride: int = 4, width: int = 96, reads_image: bool = True) -> keras.Model:
-    """One model from the image to the maps of both stages, gradients flowing through both (paper.md "Idea").
+    """One model from the image to the maps of both stages, gradients flowing through both (docs/paper.md "Idea").
 
     Plain Keras layers throughout: what it saves loads where this package is not installed.
 

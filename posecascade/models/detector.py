@@ -9,7 +9,8 @@ from posecascade.models.backbone import separable
 from posecascade.models.backbones import find_backbone
 
 STRIDES = (1, 4)
-RARE = -3.0  # initial bias of the part logits: sigmoid(-3) = 0.05, about a disc's share of the map (training.md)
+# Initial bias of the part logits: sigmoid(-3) = 0.05, about a disc's share of the map (BUILD_NOTES, "First trials").
+RARE = -3.0
 FC_CHANNELS = 4096  # VGG-16's two fully connected layers, as convolutions
 
 
@@ -36,7 +37,7 @@ def fcn(taps, keypoints, stride, width):
     """The paper's VGG head, FCN-8s: scores of the coarsest tap (by 7x7, 1x1) and of the next two, up-sampled, added.
 
     On VGG-16: fc6, fc7 and scores at strides 32, 16 (pool4) and 8 (pool3). `width` is not used. Up-sampling is
-    bilinear and fixed (paper.md "Networks", VGG).
+    bilinear and fixed (docs/paper.md "Networks", VGG).
     """
     coarse, middle, fine = sorted(taps, reverse=True)[:3]
     x = layers.Conv2D(FC_CHANNELS, 7, padding="same", activation="relu", name="fc6")(taps[coarse])

@@ -45,7 +45,7 @@ def light(inputs, keypoints, stride, width):
 
 
 def stack(inputs, keypoints, stride, width):
-    """The paper's VGG regressor: large kernels at a quarter of the input size (paper.md "Networks", VGG).
+    """The paper's VGG regressor: large kernels at a quarter of the input size (docs/paper.md "Networks", VGG).
 
     The image is averaged over cells of 4 x 4 px, and so are part maps at stride 1. At output stride 4 the last
     layer, the transposed convolution 8x8 to full resolution, falls away. `width` is not used.

@@ -2,9 +2,9 @@
 
 Built by hand, not taken from `keras.applications`, because the two differ: the released network has its strides on the
 3x3 convolution (as torchvision's) and its fourth stage at stride 1 without dilation, and reads RGB in [0, 1]
-(paper.md "Networks"). Kernels have the same shapes, so Keras' ImageNet weights fit one to one and are a good start,
-though no exact one: the strided blocks were trained sampling one convolution earlier, and the last stage at half the
-resolution. Training the detector closes that; with `stride_on="1x1"` and `last_stride=2` the original comes back.
+(docs/paper.md "Networks"). Kernels have the same shapes, so Keras' ImageNet weights fit one to one and are a good
+start, though no exact one: the strided blocks were trained sampling one convolution earlier, and the last stage at half
+the resolution. Training the detector closes that; with `stride_on="1x1"` and `last_stride=2` the original comes back.
 Convolutions have biases before their batch norms: the released parameter count includes them, and Keras' have them.
 """
 
