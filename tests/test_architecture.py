@@ -92,7 +92,7 @@ OUTSIDE = {
     "keras": ("keras", "ops optimizers models.* learner pretrained preflight checkpoints construction provenance "
                        "training cli.app"),
     "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "
-                                      "datasets.synthetic cli.data"),
+                                      "datasets.synthetic"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release published"),
     "h5py": ("h5py", "datasets.mpii published"),
     "yaml": ("PyYAML", "files recipe"),

@@ -8,12 +8,12 @@ show:  a sheet of people as annotated and as augmented, with the targets made fr
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from absl import flags
 
 from posecascade import datasets, files
 from posecascade.cli import app
+from posecascade.drawing import write_image
 from posecascade.errors import InputError
 from posecascade.inspection import inspect
 from posecascade.records import Record
@@ -74,8 +74,7 @@ def show() -> None:
     image, origins = samples_sheet(
         list(sets.values()), _COUNT.value, np.random.default_rng(_SEED.value), size=size, stride=model.stride,
         disc_radius=loss.disc_radius * size / model.input_size, sigma=loss.sigma * size / model.input_size)
-    with files.whole(path) as draft:
-        cv2.imwrite(str(draft), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    write_image(path, image)
     for row, origin in enumerate(origins, 1):
         print(f"row {row}: {origin}")
     print(f"wrote {path}: annotated, augmented, part discs, Gaussians (left blue, right orange)")
