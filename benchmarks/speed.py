@@ -22,7 +22,7 @@ from posecascade.augment import Augmentation
 from posecascade.batches import make_batch
 from posecascade.construction import build, loss_of, optimizer_of
 from posecascade.learner import Learner
-from posecascade.predictor import Predictor
+from posecascade.predictor import Predictor, run_of
 from posecascade.recipe import Recipe, recipe_from
 from posecascade.records import checked_conversion
 from posecascade.schema import LSP14
@@ -104,7 +104,7 @@ def _trainer_turn(recipe, spec) -> float:
 def evaluation_and_bare(records, size, rounds) -> tuple[float, float]:
     """images/s of `evaluation.evaluate`, and of `predict_on_batch` on a batch already cropped."""
     _, twin = build(recipe_of(size), LSP14, print)
-    predict = Predictor(twin.predict_on_batch, LSP14, size, 4)
+    predict = Predictor(run_of(twin.predict_on_batch), LSP14, size, 4)
     people = records[:16 * BATCH]
     crops = np.stack([r.image.read()[:1, :1].repeat(size, 0).repeat(size, 1) for r in people[:BATCH]])
     whole, bare = [], []

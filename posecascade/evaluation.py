@@ -99,7 +99,7 @@ def predicted(predict: Predict, records: Sequence[Record], *, batch_size: int = 
                 collect()
         while waiting:
             collect()
-    return _collected(poses, records[0].schema, tuple(skipped))
+    return collected(poses, records[0].schema, tuple(skipped))
 
 
 def score(predictions: Predictions, records: Sequence[Record], *, metric: str, draws: int = 1000,
@@ -214,7 +214,11 @@ def _reference(record: Record, measure: Measure) -> float:
     return np.nan if length is None else length
 
 
-def _collected(poses: "list[Pose | None]", schema: Schema, skipped: tuple[str, ...]) -> Predictions:
+def collected(poses: "list[Pose | None]", schema: Schema, skipped: tuple[str, ...] = ()) -> Predictions:
+    """Poses, one per record and None where a picture could not be read, in the records' schema.
+
+    Raises InputError where the poses' schema and that one share no joint.
+    """
     model = next(pose for pose in poses if pose is not None)
     order = schema.order_from(model.schema)
     known = order >= 0

@@ -61,15 +61,18 @@ class People:
 
 
 def read_people(sources: Sequence[str], schema_name: str) -> People:
-    """The "train" and "val" people of every TYPE:ROOT.
-
-    A schema from the user's own YAML file is also that of their COCO-style files. Raises InputError where nothing is
-    given, a source cannot be read, shares no joint with the schema, or has nobody who can be measured.
-    """
+    """`people_of` the schema with that name or in that YAML file, which then is that of COCO-style files too."""
     if not sources:
         raise InputError("no data set is given; add --data=TYPE:ROOT, as in --data=lspet:/data/lspet")
-    schema = find_schema(schema_name)
-    own = schema if schema_name.endswith((".yaml", ".yml")) else None
+    return people_of(sources, find_schema(schema_name), own=schema_name.endswith((".yaml", ".yml")))
+
+
+def people_of(sources: Sequence[str], schema: Schema, *, own: bool = False) -> People:
+    """The "train" and "val" people of every TYPE:ROOT in the schema, which, `own`, COCO-style files have already.
+
+    Raises InputError where a source cannot be read, shares no joint with the schema, or has nobody who can be measured.
+    """
+    own = schema if own else None
     train, validation = [], []
     for source in sources:
         kind = datasets.parse(source)[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from posecascade import codec, pretrained
 from posecascade.errors import InputError
+from posecascade.export import runtime
 from posecascade.files import nearest
 from posecascade.geometry import Affine, Box, crop_transform
 from posecascade.images import ImageFile, crop, from_array
@@ -27,6 +28,7 @@ LEAST_SIDE = 0.05    # of the picture's longer side: no new crop is smaller
 ROUNDS = 2           # crops after the first look at the whole picture
 WORSE = 0.8          # of the mean score before: a new crop with less is dropped; a peak between cells loses some
 SETTLED = 0.9        # intersection over union of two boxes that count as the same
+OUTPUTS = ("parts", "heatmaps", "keypoints", "scores", "visibility")  # what a run may give
 _RUNNING = Lock()    # a Keras model serves one thread at a time; cropping and decoding need not wait for each other
 
 
@@ -67,8 +69,9 @@ class Predictor:
     """A model ready for pictures; call it, or `predict` where boxes are unknown.
 
     Attributes:
-        run: (B, S, S, 3) uint8 RGB -> "parts" (logits) and "heatmaps" (confidence), each
-            (B, S / stride, S / stride, K), as far as the model has them; any artefact of it will do.
+        run: (B, S, S, 3) uint8 RGB -> "parts" and "heatmaps", confidences, each (B, S / stride, S / stride, K), as far
+            as the model has them; or, of an artefact that decodes by itself, "keypoints" (B, K, 2) in pixels of the
+            crop, "scores" and "visibility" (B, K). `run_of` makes one of a network.
         schema: names the K channels.
         input_size: S.
         stride: input pixels per cell.
@@ -99,7 +102,7 @@ class Predictor:
         for start in range(0, len(images), self.batch_size):
             some = slice(start, start + self.batch_size)
             crops, transforms = self.crops(images[some], boxes[some])
-            poses += self._poses(self.maps(crops), transforms, boxes[some])
+            poses += self._poses(*self._joints(crops), transforms, boxes[some])
         return poses
 
     def crops(self, images: Sequence[np.ndarray], boxes: Sequence[Box]) -> tuple[np.ndarray, list[Affine]]:
@@ -109,7 +112,7 @@ class Predictor:
                          for image, transform in zip(images, transforms, strict=True)]), transforms
 
     def maps(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """The model's maps of crops (B, S, S, 3), flip-averaged where asked: "parts" in 0..1, "heatmaps" finite."""
+        """The model's outputs for crops (B, S, S, 3), flip-averaged where asked: "parts" in 0..1, "heatmaps" finite."""
         found = self._run(crops)
         if self.flip_test or self.protocol == "paper":
             # Cell u has its centre at s u + (s - 1) / 2, which x -> S - 1 - x sends to the centre of cell W - 1 - u:
@@ -152,29 +155,33 @@ class Predictor:
         return poses
 
     def _run(self, crops):
-        """The model's outputs, the detector's as probabilities; batches are filled up, so that few sizes occur."""
+        """The model's outputs, finite; batches are filled up, so that few sizes occur."""
         people = len(crops)
         size = min(1 << (people - 1).bit_length(), max(self.batch_size, people))
         batch = np.concatenate([crops, np.zeros((size - people, *crops.shape[1:]), crops.dtype)])
         with _RUNNING:
-            outputs = {name: np.asarray(maps, np.float32)[:people] for name, maps in self.run(batch).items()}
-        if "parts" in outputs:
-            outputs["parts"] = 0.5 * (1 + np.tanh(0.5 * outputs["parts"]))  # the sigmoid, without overflow
+            outputs = {name: np.asarray(values, np.float32)[:people] for name, values in self.run(batch).items()}
         # A diverged model must not make NaN of a result that goes to a file.
-        return {name: maps if np.isfinite(maps).all() else np.nan_to_num(maps, nan=0.0, posinf=1.0, neginf=0.0)
-                for name in ("parts", "heatmaps") if (maps := outputs.get(name)) is not None}
+        return {name: values if np.isfinite(values).all() else np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
+                for name in OUTPUTS if (values := outputs.get(name)) is not None}
 
-    def _poses(self, maps, transforms, boxes):
-        decoded = {name: self._decoded(values) for name, values in maps.items()}
-        last = list(maps)[-1]
-        places, peaks = decoded[last]
+    def _joints(self, crops):
+        """Joints in the crops' pixels, by stage; scores and visibility."""
+        found = self.maps(crops)
+        if "keypoints" in found:
+            return {"keypoints": found["keypoints"]}, found["scores"], found["visibility"]
+        decoded = {name: self._decoded(values) for name, values in found.items()}
+        places, peaks = list(decoded.values())[-1]
         scores = np.clip(peaks, 0, 1)
-        visibility = np.clip(codec.value_at(maps["parts"], places, self.stride), 0, 1) if "parts" in maps else scores
+        visibility = np.clip(codec.value_at(found["parts"], places, self.stride), 0, 1) if "parts" in found else scores
+        return {name: points for name, (points, _) in decoded.items()}, scores, visibility
+
+    def _poses(self, stages, scores, visibility, transforms, boxes):
         poses = []
         for i, (transform, box) in enumerate(zip(transforms, boxes, strict=True)):
             back = transform.inverse()
-            stages = {name: back(points[i]) for name, (points, _) in decoded.items()}
-            poses.append(Pose(stages[last], scores[i], visibility[i], self.schema, box, stages))
+            placed = {name: back(points[i]) for name, points in stages.items()}
+            poses.append(Pose(list(placed.values())[-1], scores[i], visibility[i], self.schema, box, placed))
         return poses
 
     def _decoded(self, maps):
@@ -217,26 +224,45 @@ def overlap(a: Box, b: Box) -> float:
     return both / (a.w * a.h + b.w * b.h - both)
 
 
+def run_of(network: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Run:
+    """The `Predictor.run` of a network (its `predict_on_batch`) whose "parts" are logits."""
+    def run(crops):
+        outputs = network(crops)
+        if "parts" in outputs:
+            half = 0.5 * np.asarray(outputs["parts"], np.float32)
+            outputs = outputs | {"parts": 0.5 * (1 + np.tanh(half))}  # the sigmoid, without overflow
+        return outputs
+
+    return run
+
+
 def load(path_or_name: str | Path, *, flip_test: bool = False, decoder: str | None = None, protocol: str = "default",
          batch_size: int = 32) -> Predictor:
-    """The predictor of a `.keras` file or of a run's folder (its best checkpoint, else its last).
+    """The predictor of a `.keras` file, of a run's folder (its best checkpoint, else its last), or of an export.
 
-    `decoder` None takes the one the model was measured with. Raises InputError for anything else, and as
-    `pretrained.load`.
+    An export is a bundle's folder, its newest version in the folder above, or one of its `.tflite` files. `decoder`
+    None takes the one the model was measured with. Raises InputError for anything else, as `pretrained.load`, and
+    where an artefact that decodes by itself is asked for another decoder, flips or protocol.
     """
-    model, metadata = pretrained.load(_model_file(path_or_name))
-    return Predictor(model.predict_on_batch, metadata.schema, metadata.input_size, metadata.stride,
-                     decoder or metadata.decoder, flip_test, protocol, batch_size)
-
-
-def _model_file(path_or_name) -> Path:
     path = Path(path_or_name)
+    if runtime.is_artefact(path):
+        run, metadata = runtime.load(path, maps=flip_test or protocol != "default" or decoder is not None)
+    else:
+        model, metadata = pretrained.load(model_file(path))
+        run = run_of(model.predict_on_batch)
+    return Predictor(run, metadata.schema, metadata.input_size, metadata.stride, decoder or metadata.decoder,
+                     flip_test, protocol, batch_size)
+
+
+def model_file(path: Path) -> Path:
+    """A `.keras` file itself, or of a run's folder its best or last; InputError where there is none."""
     if path.is_dir():
         found = [path / name for name in CHECKPOINTS if (path / name).is_file()]
         if not found:
-            raise InputError(f"{path}: holds neither {' nor '.join(CHECKPOINTS)}; give a run's folder or a .keras file")
+            raise InputError(f"{path}: holds neither {' nor '.join(CHECKPOINTS)} nor an export; give a run's folder, "
+                             "a .keras file, or what posecascade-export wrote")
         return found[0]
     if path.suffix == ".keras" or path.exists():
         return path
-    raise InputError(f"no model {str(path_or_name)!r}: neither a file nor a folder of that name exists, and this "
-                     "version has no named models; give --model=FILE.keras or the folder of a training run")
+    raise InputError(f"no model {str(path)!r}: neither a file nor a folder of that name exists, and this version has "
+                     "no named models; give a .keras file, the folder of a training run, or an export")

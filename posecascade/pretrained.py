@@ -74,14 +74,18 @@ def save(model: keras.Model, path: Path | str, metadata: Metadata) -> None:
     """
     if Path(path).suffix != ".keras":
         raise InputError(f"{path}: a model is saved as .keras; give a name with that ending")
-    value = {"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
-             "stride": metadata.stride, "decoder": metadata.decoder, "recipe": metadata.recipe,
-             "result": metadata.result}
-    text = json.dumps(_plain(value), indent=2, allow_nan=False)
+    text = json.dumps(metadata_dict(metadata), indent=2, allow_nan=False)
     with files.whole(path) as draft:
         model.save(draft)
         with zipfile.ZipFile(draft, "a") as archive:
             archive.writestr(MEMBER, text)
+
+
+def metadata_dict(metadata: Metadata) -> dict:
+    """The metadata as JSON has them; `metadata_from` reads them back."""
+    return _plain({"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
+                   "stride": metadata.stride, "decoder": metadata.decoder, "recipe": metadata.recipe,
+                   "result": metadata.result})
 
 
 def load(path: Path | str) -> tuple[keras.Model, Metadata]:
@@ -138,14 +142,15 @@ def load_metadata(path: Path | str) -> Metadata:
     if MEMBER not in names:
         raise InputError(f"{path}: has no {MEMBER}, so its joints are unknown; give a model saved by posecascade")
     try:
-        return _metadata_from(json.loads(text), f"{path}: {MEMBER}")
+        return metadata_from(json.loads(text), f"{path}: {MEMBER}")
     except ValueError as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: {MEMBER} is no JSON ({_first_line(error)}); get the file again") from None
 
 
-def _metadata_from(value, origin):
+def metadata_from(value: object, origin: str) -> Metadata:
+    """What `metadata_dict` gave; other keys are passed over. Raises InputError, which `origin` begins."""
     def wrong(key, expected):
         raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
 

@@ -13,8 +13,10 @@ from posecascade.people import People
 from posecascade.recipe import Recipe, differences, recipe_from
 
 # Settings that change no weight: a run may go on with others.
-FREE = {"training": ("workers", "save_every", "evaluate_every", "validation_people"), "data": ("sources",)}
-PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless")
+FREE = {"training": ("workers", "save_every", "evaluate_every", "validation_people"), "data": ("sources",),
+        "export": ("float_distance", "quantised_loss", "people", "calibration", "batch_sizes")}
+PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy",
+            "opencv-python-headless")
 
 
 def identity_of(recipe: Recipe, people: People) -> dict:
@@ -43,17 +45,21 @@ def _without_free(recipe):
             for section, knobs in recipe.items()}
 
 
-def manifest(recipe: Recipe, people: People, identity: Mapping) -> dict:
-    """Resolved recipe, fingerprint and size of the data, versions and seed."""
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Of Python and of those of PACKAGES that are installed."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    versions.setdefault("posecascade", posecascade.__version__)
+    return {"posecascade": posecascade.__version__} | found
+
+
+def manifest(recipe: Recipe, people: People, identity: Mapping) -> dict:
+    """Resolved recipe, fingerprint and size of the data, versions and seed."""
     return {"recipe": recipe.as_dict(), "seed": recipe.training.seed, "backend": identity["backend"],
             "data": {"fingerprint": identity["data"], "sources": list(people.sources),
                      "people": {source: {"train": len(train), "validation": len(kept.records)} for source, train, kept
                                 in zip(people.sources, people.train, people.validation, strict=True)}},
-            "schema": people.schema.as_dict(), "versions": versions, "platform": platform.platform()}
+            "schema": people.schema.as_dict(), "versions": versions(), "platform": platform.platform()}

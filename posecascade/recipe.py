@@ -109,6 +109,22 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Export:
+    """What an export must keep, or it is refused; measured on `people` kept for validation.
+
+    `float_distance` is the 99th percentile of how far a joint of a float artefact may lie from the model's, in pixels
+    of the crop; `quantised_loss` how many points of PCK an artefact with int8 weights may lose. int8 activations are
+    calibrated on `calibration` augmented crops. Warm-up requests are written for `batch_sizes`.
+    """
+
+    float_distance: float = _at_least(0, 0.1)
+    quantised_loss: float = _at_least(0, 1.0)
+    people: int = _at_least(1, 500)
+    calibration: int = _at_least(1, 200)
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One result's settings; a recipe file holds what differs from these defaults."""
 
@@ -118,6 +134,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
+    export: Export = Export()
 
     def as_dict(self) -> dict:
         """Plain nested dicts, lists, numbers and strings; `recipe_from` reads them back."""
@@ -147,7 +164,11 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise InputError(f"unknown recipe {name_or_file!r}; {nearest(name_or_file, recipe_names())} "
                          "(or give a .yaml file)")
-    recipe = recipe_from(read_yaml(path, "recipe") or {}, f"recipe {path}")
+    return overridden(recipe_from(read_yaml(path, "recipe") or {}, f"recipe {path}"), overrides)
+
+
+def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with other values, each "KEY=VALUE" with a dotted key; InputError as `load_recipe`."""
     for override in overrides:
         recipe = _overridden(recipe, override)
     return recipe

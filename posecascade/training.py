@@ -20,7 +20,7 @@ from posecascade.errors import InputError
 from posecascade.evaluation import UNREADABLE_LIMIT, check_measurable, evaluate
 from posecascade.learner import Learner, put_average, set_trainable
 from posecascade.people import People, read_people
-from posecascade.predictor import Predictor
+from posecascade.predictor import Predictor, run_of
 from posecascade.provenance import check_same, identity_of, manifest
 from posecascade.recipe import Recipe, write_recipe
 from posecascade.report import Report
@@ -73,8 +73,8 @@ def _run(recipe: Recipe, folder: Path, people: People, progress: Progress, ident
         checkpoints.load_state(folder, "network", network.variables)
         tell(f"going on after step {progress.step} of {steps}")
 
-    predict = Predictor(twin.predict_on_batch, people.schema, recipe.model.input_size, recipe.model.stride,
-                        recipe.model.decoder)
+    predict = Predictor(run_of(twin.predict_on_batch), people.schema, recipe.model.input_size,
+                        recipe.model.stride, recipe.model.decoder)
     bar = journal.Progressbar(steps, recipe.training.batch_size)
     stream = batches(people.train, batch_size=recipe.training.batch_size, sizes=[(s.end, s.size) for s in plan],
                      augmentation=recipe.augmentation, seed=recipe.training.seed, start=progress.step,

@@ -7,7 +7,7 @@ from small_runs import cut, write_people
 
 from posecascade import codec, datasets, outcome
 from posecascade.drawing import TILE_GAP
-from posecascade.predictor import Predictor
+from posecascade.predictor import Predictor, run_of
 from posecascade.schema import COCO17
 
 PEAKS = {"parts": 0.75, "heatmaps": 0.5}
@@ -21,7 +21,7 @@ def predictor(stages=("parts", "heatmaps")):
         probabilities = np.clip(PEAKS["parts"] * maps, 1e-6, 1)
         found = {"parts": np.log(probabilities / (1 - probabilities)), "heatmaps": PEAKS["heatmaps"] * maps}
         return {name: found[name] for name in stages}
-    return Predictor(run, COCO17, 64, 4)
+    return Predictor(run_of(run), COCO17, 64, 4)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from posecascade.errors import InputError
 from posecascade.geometry import Box, crop_transform
 from posecascade.images import warp
 from posecascade.models import cascade
-from posecascade.predictor import PROTOCOLS, Predictor, full_resolution, load
+from posecascade.predictor import PROTOCOLS, Predictor, full_resolution, load, run_of
 from posecascade.schema import LSP14, Schema
 
 TOY = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand", "right_hand"),),
@@ -72,7 +72,7 @@ def picture(height, width, joints, sigma):
 
 def predictor(run=None, **options):
     run = run or Spots()
-    return Predictor(run, TOY, SIZE, getattr(run, "stride", 4), **options)
+    return Predictor(run_of(run), TOY, SIZE, getattr(run, "stride", 4), **options)
 
 
 def person(height=300, width=400, middle=(200, 150), reach=60):

@@ -5,10 +5,11 @@ its own, so that two commands can live in one process), `main(arguments: list[st
 the flags, and `console()`, which is `app.run(main, FLAGS, __doc__)`.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
@@ -46,28 +47,38 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
 
 
 def load_backend() -> None:
-    """Import Keras and wake its backend without the lines that TensorFlow writes to standard error meanwhile.
-
-    They come from C++ before any setting is heard, and would stand before every message of ours. Where the import
-    fails, or TF_CPP_MIN_LOG_LEVEL=0 asks for them, they are shown.
-    """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+    """Import Keras and wake its backend, as `quietly` as may be."""
+    with quietly():
         import keras
 
+        keras.ops.zeros(1)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep from standard error what TensorFlow writes there meanwhile.
+
+    Its lines come from C++ before any setting is heard, and would stand before every message of ours. Where the block
+    fails otherwise than by an InputError, or TF_CPP_MIN_LOG_LEVEL=0 asks for them, they are shown.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
         return
     sys.stderr.flush()
     original = os.dup(2)
     with tempfile.TemporaryFile() as kept:
         os.dup2(kept.fileno(), 2)
         try:
-            import keras
-
-            keras.ops.zeros(1)
+            yield
+        except (InputError, KeyboardInterrupt):
+            raise
         except BaseException:
+            sys.stderr.flush()
             kept.seek(0)
             os.write(original, kept.read())
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(original, 2)
             os.close(original)
 

@@ -1,0 +1,162 @@
+"""Every exported artefact beside the model it was made from, on the same people: the proof that goes with an export."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from posecascade import evaluation
+from posecascade.geometry import Box, crop_transform
+from posecascade.predictor import Pose, Predictor
+from posecascade.records import Record
+
+BATCH = 32       # people measured at once
+MAP_PEOPLE = 32  # on whose maps the largest difference is looked for
+FLOATS = ("float32", "float16")  # precisions whose joints lie where the model's do; the others have int8 weights
+
+Predict = Callable[[list[np.ndarray], list[Box]], list[Pose]]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One thing to measure.
+
+    Attributes:
+        name: of its row: a file's, or "saved_model/SIGNATURE".
+        precision: "float32", "float16", "dynamic" or "int8".
+        predict: pictures and boxes in their pixels -> poses in the same pixels.
+        maps: crops (B, S, S, 3) uint8 -> maps by name; None where it gives joints alone.
+        facts: what is known of it besides (bytes, SHA-256, operators, latency), as JSON has it.
+        reference: poses of the same people by the model, where the usual ones in their boxes do not compare.
+    """
+
+    name: str
+    precision: str
+    predict: Predict
+    maps: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None
+    facts: Mapping = field(default_factory=dict)
+    reference: Predict | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured on an artefact.
+
+    Attributes:
+        distance: "p50", "p99" and "max" of how far a joint lies from the model's, in pixels of the crop.
+        worst_joint: the joint with the largest 99th percentile, and that.
+        score, model_score: PCK (or PCKh) in per cent, of the artefact and of the model.
+        map_difference: the largest difference of a map's cell; None where there are no maps.
+        facts: the artefact's.
+    """
+
+    name: str
+    precision: str
+    distance: dict[str, float]
+    worst_joint: dict[str, float | str]
+    score: float
+    model_score: float
+    map_difference: float | None
+    facts: Mapping
+
+    @property
+    def loss(self) -> float:
+        """Points of PCK that the artefact has less than the model."""
+        return self.model_score - self.score
+
+
+def measure(model: Predictor, artefacts: Sequence[Artefact], records: Sequence[Record], metric: str) -> list[Row]:
+    """A row for every artefact: both predict the same people, each by the road of its own.
+
+    Args:
+        model: what the artefacts were made from.
+        records: people with pictures, all of one schema.
+        metric: one of `evaluation.METRICS`; "oks" is measured by PCK.
+    """
+    poses: dict[str, list[Pose]] = {}
+    differences: dict[str, float] = {}
+    for start in range(0, len(records), BATCH):
+        people = records[start:start + BATCH]
+        images, boxes = [record.image.read() for record in people], [record.box for record in people]
+        poses.setdefault("", []).extend(model(images, boxes))
+        for artefact in artefacts:
+            poses.setdefault(artefact.name, []).extend(artefact.predict(images, boxes))
+            if artefact.reference:
+                poses.setdefault(artefact.name + "?", []).extend(artefact.reference(images, boxes))
+        if start == 0:
+            crops = model.crops(images[:MAP_PEOPLE], boxes[:MAP_PEOPLE])[0]
+            differences = _map_differences(model, artefacts, crops)
+    return [_row(artefact, poses[artefact.name], poses.get(artefact.name + "?", poses[""]), records, metric,
+                 model.input_size, differences.get(artefact.name)) for artefact in artefacts]
+
+
+def _map_differences(model, artefacts, crops):
+    expected, found = model.maps(crops), {}
+    for artefact in artefacts:
+        if artefact.maps:
+            maps = artefact.maps(crops)
+            found[artefact.name] = max(float(np.abs(maps[name] - expected[name]).max()) for name in expected)
+    return found
+
+
+def _row(artefact, poses, expected, records, metric, size, difference) -> Row:
+    away = np.linalg.norm(np.stack([pose.keypoints for pose in poses]) -
+                          np.stack([pose.keypoints for pose in expected]), axis=-1)
+    # In crops of the size the model sees, so that a person's size in the photograph does not matter.
+    away *= np.array([crop_transform(pose.box, size).zoom for pose in expected])[:, None]
+    worst = np.percentile(away, 99, axis=0)
+    at = int(worst.argmax())
+    return Row(artefact.name, artefact.precision,
+               {"p50": float(np.percentile(away, 50)), "p99": float(np.percentile(away, 99)), "max": float(away.max())},
+               {"name": poses[0].names[at], "p99": float(worst[at])},
+               _score(poses, records, metric), _score(expected, records, metric), difference, artefact.facts)
+
+
+def _score(poses, records, metric) -> float:
+    report = evaluation.score(evaluation.collected(poses, records[0].schema), records,
+                                      metric="pck" if metric == "oks" else metric, draws=1)
+    return report.total
+
+
+def refusals(rows: Sequence[Row], *, float_distance: float, quantised_loss: float) -> list[str]:
+    """What is wrong with the artefacts that are past a limit: those of float weights lie too far, others lose too much.
+
+    Args:
+        float_distance: pixels of the crop, for the 99th percentile of "float32" and "float16".
+        quantised_loss: points of PCK, for "dynamic" and "int8".
+    """
+    found = []
+    for row in rows:
+        if row.precision in FLOATS and not row.distance["p99"] < float_distance:
+            found.append(f"{row.name}: joints lie {row.distance['p99']:.3f} px of the crop from the model's (99th "
+                         f"percentile, worst {row.worst_joint['name']}), the limit is {float_distance:g}")
+        if row.precision not in FLOATS and not row.loss < quantised_loss:
+            found.append(f"{row.name}: loses {row.loss:.2f} points of PCK ({row.model_score:.2f} to {row.score:.2f}), "
+                         f"the limit is {quantised_loss:g}")
+    return found
+
+
+def as_dict(rows: Sequence[Row]) -> list[dict]:
+    """The rows as certificate.json holds them."""
+    return [{"name": row.name, "precision": row.precision, "distance_px_of_crop": row.distance,
+             "worst_joint": row.worst_joint, "score": row.score, "model_score": row.model_score, "loss": row.loss,
+             "largest_map_difference": row.map_difference, **row.facts} for row in rows]
+
+
+def table(rows: Sequence[Row], metric: str) -> str:
+    """The rows to read: distances in pixels of the crop, points lost, largest difference of a map, size, latency."""
+    heads = ("artefact", "p50 px", "p99 px", "max px", metric, "lost", "maps", "MB", "1 thread", "2 threads", "no GPU")
+    lines = [heads]
+    for row in rows:
+        latency = row.facts.get("latency_ms") or {}
+        blocking = row.facts.get("gpu_blocking")
+        away = row.distance
+        lines.append((row.name, f"{away['p50']:.4f}", f"{away['p99']:.3f}", f"{away['max']:.2f}",
+                      f"{row.score:.2f}", f"{row.loss:+.2f}",
+                      "-" if row.map_difference is None else f"{row.map_difference:.1e}",
+                      f"{row.facts.get('bytes', 0) / 1e6:.2f}",
+                      *(f"{latency[n]:.1f} ms" if n in latency else "-" for n in ("1", "2")),
+                      "-" if blocking is None else " ".join(blocking) or "none"))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads) - 1)]
+    aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:-1], widths[1:]), line[-1]] for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in aligned)

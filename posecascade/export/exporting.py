@@ -1,0 +1,139 @@
+"""A trained model to a bundle: SavedModel, TFLite files and their certificate, whole or not at all."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import posecascade
+from posecascade import files
+from posecascade.batches import make_batch
+from posecascade.errors import InputError
+from posecascade.export import artefacts, bundle, certificate, runtime, saved_model, sealed, tflite
+from posecascade.export.certificate import Row
+from posecascade.export.network import Network
+from posecascade.people import People, people_of
+from posecascade.predictor import Predictor, run_of
+from posecascade.pretrained import load, load_metadata, metadata_dict
+from posecascade.provenance import versions
+from posecascade.recipe import Recipe, overridden, recipe_from
+from posecascade.records import Record
+from posecascade.report import MEASURES, Measure
+
+TFLITE = "tflite"  # folder of the TFLite files
+CERTIFICATE, TABLE = "certificate.json", "certificate.txt"
+WARM_PICTURES = 8  # different ones among the warm-up requests
+DESCRIPTIONS = {
+    "heatmaps": "A crop of one person to the detector's part maps and the regressor's confidence maps; the centre of "
+                "cell u lies at stride * u + (stride - 1) / 2 pixels of the crop.",
+    "keypoints": "A crop of one person to joints in pixels of the crop, with scores and visibility.",
+}
+
+
+def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, license: str, manifest: Mapping | None,
+           tell: Callable[[str], None]) -> Path:
+    """Write OUTPUT/N, N the next version; that folder.
+
+    Args:
+        model_file: a `.keras` file.
+        people: whom int8 is calibrated on (train) and everything is measured on (validation).
+        recipe: its `export` section sets the limits; its augmentation makes the calibration's crops.
+        license: terms of the weights.
+        manifest: of the training run, where it is known.
+        tell: gets a line for each thing done, and the certificate's table.
+    Raises:
+        InputError: the model cannot be read, or an artefact is past a limit; then nothing is left.
+    """
+    model, metadata = load(model_file)
+    network = Network(model, metadata)
+    reference = Predictor(run_of(model.predict_on_batch), metadata.schema, metadata.input_size, metadata.stride,
+                          metadata.decoder)
+    crops = calibration(people, recipe, metadata.input_size)
+    card = {"model": metadata_dict(metadata), "license": license, "manifest": manifest,
+            "source": {"file": model_file.name, "sha256": files.sha256(model_file)}, "exported_by": versions()}
+    with bundle.new_version(output) as draft:
+        saved_model.write(draft, network, card, crops[:WARM_PICTURES], recipe.export.batch_sizes)
+        tell("SavedModel written")
+        models = write_tflite(draft / TFLITE, network, card, crops, tell)
+        records = chosen(people, recipe.export.people)
+        metric = people.validation[0].metric
+        tell(f"measuring on {len(records)} people")
+        found = [*artefacts.of_saved_model(draft, reference, crops[0]),
+                 *artefacts.of_tflite(draft / TFLITE, models, reference)]
+        rows = certificate.measure(reference, found, records, metric)
+        measure = MEASURES["pck" if metric == "oks" else metric]
+        table = certificate.table(rows, f"{measure.name}@{measure.at:g}")
+        tell(table)
+        limits = {"float_distance": recipe.export.float_distance, "quantised_loss": recipe.export.quantised_loss}
+        refused = certificate.refusals(rows, **limits)
+        if refused:
+            raise InputError(f"{len(refused)} artefacts are past a limit, so nothing is exported: {'; '.join(refused)} "
+                             "(other limits: --set=export.float_distance or --set=export.quantised_loss)")
+        _write_certificate(draft, rows, table, people, records, measure, limits)
+        bundle.write_sidecar(draft, card)
+    return bundle.newest(output)
+
+
+def prepared(model_file: Path, data: Sequence[str], overrides: Sequence[str]) -> tuple[Recipe, People]:
+    """The recipe in the model's file, with other values in its export section, and its people or those of `data`.
+
+    Raises InputError where the file cannot be read, an override is wrong, or people cannot be read.
+    """
+    metadata = load_metadata(model_file)
+    recipe = overridden(recipe_from(metadata.recipe, f"{model_file}: recipe"), overrides)
+    sources = tuple(data) or recipe.data.sources
+    if not sources:
+        raise InputError(f"{model_file}: does not say what it was trained on; give people to calibrate and measure on, "
+                         "--data=TYPE:ROOT")
+    return recipe, people_of(sources, metadata.schema, own=recipe.data.schema.endswith((".yaml", ".yml")))
+
+
+def calibration(people: People, recipe: Recipe, size: int) -> np.ndarray:
+    """(N, S, S, 3) uint8: augmented crops as training sees them, of people evenly chosen from those trained on."""
+    everybody = people.everybody
+    count = min(recipe.export.calibration, len(everybody))
+    batch = make_batch(everybody, _evenly(len(everybody), count), size, recipe.augmentation,
+                       (recipe.training.seed, recipe.training.epochs, 0))
+    if len(batch.unreadable) == count:
+        raise InputError(f"none of {count} pictures to calibrate on can be read ({batch.unreadable[0]}); check --data")
+    return batch.images
+
+
+def chosen(people: People, count: int) -> list[Record]:
+    """At most `count` people, evenly from each data set's validation people."""
+    everybody = [record for kept in people.validation for record in kept.records if record.image is not None]
+    return [everybody[number] for number in _evenly(len(everybody), min(count, len(everybody)))]
+
+
+def write_tflite(folder: Path, network: Network, card: Mapping, crops: np.ndarray,
+                 tell: Callable[[str], None]) -> dict[str, tuple[str, bytes]]:
+    """Write every TFLite file, sealed; {file name: (precision, the model in it)}."""
+    folder.mkdir()
+    written = {}
+    for kind, precision, model in tflite.models(network, crops):
+        name = f"{kind}_{precision}{runtime.SUFFIX}"
+        data = sealed.seal(model, sidecar={**card, "kind": kind, "precision": precision},
+                           joints=network.metadata.schema.keypoints, name=f"posecascade {kind} ({precision})",
+                           description=DESCRIPTIONS[kind], version=posecascade.__version__, author="posecascade",
+                           license=card["license"])
+        (folder / name).write_bytes(data)
+        written[name] = precision, sealed.unseal(folder / name).model
+        tell(f"{TFLITE}/{name}: {len(data) / 1e6:.2f} MB")
+    return written
+
+
+def _write_certificate(draft: Path, rows: Sequence[Row], table: str, people: People, records: Sequence[Record],
+                       measure: Measure, limits: Mapping) -> None:
+    """The certificate to read and to compute with."""
+    told = f"{measure.name}@{measure.at:g}"
+    content = {"people": len(records), "data": list(people.sources), "data_fingerprint": people.fingerprint(),
+               "metric": told, "distances": "pixels of the crop that the network sees", "limits": dict(limits),
+               "versions": versions(), "artefacts": certificate.as_dict(rows)}
+    files.write_json(draft / CERTIFICATE, content)
+    (draft / TABLE).write_text(f"{told} of {len(records)} people of {', '.join(people.sources)}; distances from the "
+                               f"model's joints in pixels of the crop\n\n{table}\n", encoding="utf-8")
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    """`count` of the numbers below `total`, equally far apart."""
+    return [number * total // count for number in range(count)]

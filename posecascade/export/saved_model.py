@@ -1,0 +1,66 @@
+"""A SavedModel for TF Serving: signatures, what travels inside, and the requests a server warms up with."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from posecascade.export import runtime
+from posecascade.export.network import Network
+from posecascade.export.serving import Serving
+from posecascade.export.warmup import PLACE, write_warmup
+
+MODEL_CARD, JOINTS = "posecascade.json", "joints.txt"  # assets
+
+
+def write(folder: Path, network: Network, card: Mapping, pictures: np.ndarray, batch_sizes: Sequence[int]) -> None:
+    """Write the SavedModel into the existing `folder`.
+
+    Args:
+        network: the model.
+        card: what is told of it; becomes an asset, beside a list of its joints.
+        pictures: (N, H, W, 3) uint8 RGB of people, H = W = the input size, for the warm-up requests.
+        batch_sizes: of the warm-up requests of each signature.
+    """
+    module = tf.Module()
+    module.network = network
+    module.serving = Serving(network).signatures()
+    drafts = folder / "assets.draft"
+    drafts.mkdir()
+    texts = {MODEL_CARD: runtime.sidecar_text(dict(card)),
+             JOINTS: "".join(f"{name}\n" for name in network.metadata.schema.keypoints)}
+    for name, text in texts.items():
+        (drafts / name).write_text(text, encoding="utf-8")
+    module.assets = [tf.saved_model.Asset(str(drafts / name)) for name in texts]
+    tf.saved_model.save(module, str(folder), signatures=dict(module.serving),
+                        options=tf.saved_model.SaveOptions(experimental_debug_stripper=True))
+    for path in drafts.iterdir():
+        path.unlink()
+    drafts.rmdir()
+    write_warmup(folder / PLACE, requests(pictures, batch_sizes))
+
+
+def requests(pictures: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(signature, inputs) for every signature and batch size, with the pictures in turn."""
+    side = pictures.shape[1]
+    encoded = [tf.io.encode_jpeg(picture).numpy() for picture in pictures]
+    for size in batch_sizes:
+        chosen = [number % len(pictures) for number in range(size)]
+        images, files = pictures[chosen], np.array([encoded[number] for number in chosen], object)
+        boxes = np.tile(np.float32([-0.5, -0.5, side, side]), (size, 1))
+        yield "serving_default", {"image_bytes": files}
+        yield "with_boxes", {"image_bytes": files, "boxes": boxes}
+        yield "images", {"images": images, "boxes": boxes}
+        yield "heatmaps", {"crops": images}
+
+
+def operators(folder: Path) -> dict[str, int]:
+    """How often each operation occurs in the graph and its functions, by name."""
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString((folder / "saved_model.pb").read_bytes())
+    graph = content.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return dict(sorted(Counter(node.op for node in nodes).items()))

@@ -1,0 +1,124 @@
+"""What a SavedModel answers: signatures from pictures or crops to joints in the pictures' own pixels.
+
+The same road as `predictor.Predictor`, as TensorFlow operations. B people, K joints.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from posecascade.export import pictures
+from posecascade.export.network import Maps, Network
+from posecascade.geometry import CROP_PADDING
+from posecascade.predictor import CONFIDENT, LEAST_CONFIDENT, LEAST_SIDE, ROUNDS, SETTLED, WORSE
+
+SIGNATURES = ("serving_default", "with_boxes", "images", "heatmaps")
+
+
+class Answer(NamedTuple):
+    """What is said of B people: (B, K, 2), (B, K), (B, K) and (B, 4) float32; all 0 where nothing can be said."""
+
+    keypoints: tf.Tensor
+    scores: tf.Tensor
+    visibility: tf.Tensor
+    box: tf.Tensor
+
+
+class Serving:
+    """The functions behind the signatures; each takes and gives tensors by name."""
+
+    def __init__(self, network: Network):
+        """`network` is what the crops go through."""
+        self.network = network
+        self.size = network.metadata.input_size
+        # Functions of their own, so that the graph holds them once, however often a signature calls them.
+        crops = tf.TensorSpec((None, self.size, self.size, 3), tf.uint8)
+        self._maps = tf.function(self._finite_maps, input_signature=[crops])
+        self._joints = tf.function(lambda crops: network.joints(self._maps(crops)), input_signature=[crops])
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """SIGNATURES, traced with a free batch dimension."""
+        encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        boxes = tf.TensorSpec((None, 4), tf.float32, name="boxes")
+        images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+        crops = tf.TensorSpec((None, self.size, self.size, 3), tf.uint8, name="crops")
+        given = {"serving_default": (self.serving_default, [encoded]), "images": (self.images, [images, boxes]),
+                 "with_boxes": (self.with_boxes, [encoded, boxes]), "heatmaps": (self.heatmaps, [crops])}
+        return {name: tf.function(function, input_signature=specs).get_concrete_function()
+                for name, (function, specs) in given.items()}
+
+    def serving_default(self, image_bytes: tf.Tensor) -> Maps:
+        """(B,) JPEG or PNG files to the pose of the person in each, looked for as `Predictor.predict_batch` does."""
+        return self._found(pictures.decode_all(image_bytes))._asdict()
+
+    def with_boxes(self, image_bytes: tf.Tensor, boxes: tf.Tensor) -> Maps:
+        """The same, of the person in each of the boxes (B, 4) x, y, w, h in pixels of the upright picture."""
+        return self._in_boxes(pictures.decode_all(image_bytes), boxes)._asdict()
+
+    def images(self, images: tf.Tensor, boxes: tf.Tensor) -> Maps:
+        """The same, of (B, H, W, 3) uint8 RGB."""
+        return self._in_boxes(pictures.from_images(images), boxes)._asdict()
+
+    def heatmaps(self, crops: tf.Tensor) -> Maps:
+        """(B, S, S, 3) uint8 RGB crops to the maps (B, S/stride, S/stride, K) of both stages, in 0..1."""
+        return self._maps(crops)
+
+    def _finite_maps(self, crops):
+        # A diverged model must not make NaN, which is no JSON.
+        return {name: tf.where(tf.math.is_finite(maps), maps, tf.cast(maps > 0, tf.float32))
+                for name, maps in self.network.maps(crops).items()}
+
+    def _in_boxes(self, people, boxes, rows=None):
+        """The poses in boxes; `rows` of the pictures where not all."""
+        rows = tf.range(tf.shape(boxes)[0]) if rows is None else rows
+        answer = self._joints(pictures.crops(people, boxes, self.size, rows))
+        pixel = CROP_PADDING * tf.reduce_max(boxes[:, 2:], -1)[:, None, None] / self.size
+        middle = (boxes[:, :2] + boxes[:, 2:] / 2)[:, None]
+        keypoints = (answer["keypoints"] - (self.size - 1) / 2) * pixel + middle
+        real = tf.reduce_all(tf.math.is_finite(keypoints), (1, 2)) & tf.reduce_all(boxes[:, 2:] > 0, 1)
+        good = tf.gather(people.readable, rows) & real
+        found = Answer(keypoints, answer["scores"], answer["visibility"], boxes)
+        return Answer(*(tf.where(tf.reshape(good, [-1] + [1] * (value.shape.rank - 1)), value, 0.0) for value in found))
+
+    def _found(self, people):
+        """The poses, looked for: in the whole picture, then round what was found, while it settles."""
+        sizes = tf.cast(people.sizes, tf.float32)
+        answer = self._in_boxes(people, tf.concat([tf.fill(tf.shape(sizes), -0.5), sizes], 1))
+        moving = people.readable
+        for _ in range(ROUNDS):
+            boxes, wanted = self._confident(answer, sizes)
+            rows = tf.cast(tf.where(moving & wanted)[:, 0], tf.int32)
+            answer, moving = tf.cond(
+                tf.size(rows) > 0,
+                lambda answer=answer, boxes=boxes, rows=rows: self._again(people, answer, boxes, rows),
+                lambda answer=answer: (answer, tf.zeros_like(people.readable)))
+        return answer
+
+    def _again(self, people, answer, boxes, rows):
+        """The answer with those of `rows` from a crop of their boxes, where it is not much worse; and where it is."""
+        new = self._in_boxes(people, tf.gather(boxes, rows), rows)
+        before = tf.reduce_mean(tf.gather(answer.scores, rows), 1)
+        better = tf.reduce_mean(new.scores, 1) >= WORSE * before
+        rows, new = rows[better], Answer(*(tf.boolean_mask(value, better) for value in new))
+        answer = Answer(*(tf.tensor_scatter_nd_update(value, rows[:, None], more)
+                          for value, more in zip(answer, new, strict=True)))
+        return answer, tf.scatter_nd(rows[:, None], tf.ones_like(rows), tf.shape(people.readable)) > 0
+
+    def _confident(self, answer, sizes):
+        """As `predictor.confident_box`: boxes (B, 4) of the confident joints, and (B,) where they are worth a crop."""
+        confident = (answer.scores >= CONFIDENT)[..., None]
+        low = tf.reduce_min(tf.where(confident, answer.keypoints, float("inf")), 1)
+        high = tf.reduce_max(tf.where(confident, answer.keypoints, -float("inf")), 1)
+        least = tf.maximum(1.0, LEAST_SIDE * tf.reduce_max(sizes, 1, keepdims=True))
+        size = tf.maximum(high - low, least)
+        boxes = tf.concat([(low + high) / 2 - size / 2, size], 1)
+        enough = tf.reduce_sum(tf.cast(confident[..., 0], tf.int32), 1) >= \
+            min(LEAST_CONFIDENT, self.network.metadata.schema.size)
+        return boxes, enough & (_overlap(boxes, answer.box) < SETTLED)
+
+
+def _overlap(a, b):
+    """Area of the intersection over that of the union, of boxes (B, 4) each."""
+    both = tf.reduce_prod(tf.maximum(tf.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:]) -
+                                     tf.maximum(a[:, :2], b[:, :2]), 0.0), 1)
+    return both / tf.maximum(tf.reduce_prod(a[:, 2:], 1) + tf.reduce_prod(b[:, 2:], 1) - both, 1e-6)

@@ -1,0 +1,76 @@
+"""TFLite models of a network: two graphs, each in four precisions."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from posecascade.export.network import Network
+from posecascade.export.tflite_graphs import joined, with_float16_weights
+
+KINDS = ("heatmaps", "keypoints")  # maps alone, for a GPU; crop to joints in one call, for a CPU
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+INPUT = "crop"  # (1, S, S, 3) RGB in 0..255: float32 into `heatmaps` that are not int8, else uint8
+
+
+def models(network: Network, calibration: np.ndarray) -> Iterator[tuple[str, str, bytes]]:
+    """(kind, precision, model) for every one of KINDS and PRECISIONS; the signature is named as the kind.
+
+    "float16" and "dynamic" have weights of 16 and 8 bits, "int8" also activations of 8, from ranges seen on
+    `calibration` (N, S, S, 3) uint8. Joints are decoded in float32 in all of them: the keypoints graph is the heatmaps
+    graph with the decoder behind it.
+    """
+    side = network.metadata.input_size
+    size = (1, side, side, 3)
+    shape = (1, side // network.metadata.stride, side // network.metadata.stride, network.metadata.schema.size)
+    maps = {name: tf.TensorSpec(shape, tf.float32, name=name) for name in network.names}
+    to_joints = _convert(lambda **given: network.joints(given), maps, "keypoints")
+    to_float = _convert(lambda **given: {INPUT: tf.cast(given[INPUT], tf.float32)},
+                        {INPUT: tf.TensorSpec(size, tf.uint8, name=INPUT)}, "image")
+    crop = {INPUT: tf.TensorSpec(size, tf.float32, name=INPUT)}
+    for precision in PRECISIONS:
+        heatmaps = _convert(lambda **given: network.maps(given[INPUT]), crop, "heatmaps", network.kept,
+                            _SETTINGS[precision](calibration))
+        if precision == "float16":
+            heatmaps = with_float16_weights(heatmaps)
+        yield "heatmaps", precision, heatmaps
+        pixels = heatmaps if precision == "int8" else joined(to_float, heatmaps, "heatmaps")
+        yield "keypoints", precision, joined(pixels, to_joints, "keypoints")
+
+
+def _float(_):
+    return {}
+
+
+def _dynamic(_):
+    return {"optimizations": [tf.lite.Optimize.DEFAULT]}
+
+
+def _int8(calibration):
+    def crops():
+        for crop in calibration:
+            yield {INPUT: crop[None].astype(np.float32)}
+
+    return {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": crops,
+            "inference_input_type": tf.uint8, "inference_output_type": tf.float32}
+
+
+_SETTINGS = {"float32": _float, "float16": _float, "dynamic": _dynamic, "int8": _int8}
+
+
+def _convert(function: Callable, inputs: dict[str, tf.TensorSpec], key: str, variables=(), settings=None) -> bytes:
+    """`function`, of keyword arguments, through a SavedModel: so the signature's names survive."""
+    module = tf.Module()
+    module.kept = list(variables)
+    signature = tf.function(function).get_concrete_function(**inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={key: signature})
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder)), signature_keys=[key])
+        for name, value in (settings or {}).items():
+            setattr(converter, name, value)
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS_INT8 if "representative_dataset" in (settings or {})
+            else tf.lite.OpsSet.TFLITE_BUILTINS]
+        return converter.convert()

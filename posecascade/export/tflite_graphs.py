@@ -1,0 +1,159 @@
+"""TFLite models taken apart and put together: one graph after another, weights in float16, operators counted."""
+
+from collections import Counter
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as tflite
+
+IDENTIFIER = b"TFL3"
+MAIN = 0  # the subgraph of the converter's models that have one signature
+# The layers with weights; these are their second input.
+WEIGHTED = (tflite.BuiltinOperator.CONV_2D, tflite.BuiltinOperator.DEPTHWISE_CONV_2D,
+            tflite.BuiltinOperator.TRANSPOSE_CONV, tflite.BuiltinOperator.FULLY_CONNECTED)
+# Share of the weights, from the image on, that stay float32 beside float16 ones: rounding errors of the first layers
+# go through all others, and their weights are few (BUILD_NOTES, "Export").
+KEPT_FLOAT32 = 0.02
+# What LiteRT's documentation lists for its GPU delegate, as far as our networks may use it; it folds away DEQUANTIZE of
+# weights and of int8 outputs, and QUANTIZE of inputs.
+GPU_OPERATORS = frozenset((
+    "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "EXP", "FULLY_CONNECTED",
+    "LOGISTIC", "MAX_POOL_2D", "MAXIMUM", "MEAN", "MINIMUM", "MUL", "PAD", "PRELU", "QUANTIZE", "RELU", "RELU6",
+    "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "STRIDED_SLICE", "SUB", "TANH",
+    "TRANSPOSE_CONV"))
+_NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if not name.startswith("_")}
+
+
+class _Builder(flatbuffers.Builder):
+    """One that lays vectors of bytes, which is what a model's weights are, on 16 bytes, as the schema asks."""
+
+    def CreateNumpyVector(self, x):
+        if x.dtype != np.uint8:
+            return super().CreateNumpyVector(x)
+        self.StartVector(1, x.size, 16)
+        self.head = self.head - x.size
+        self.Bytes[self.head:self.head + x.size] = x.tobytes()
+        return self.EndVector()
+
+
+def unpacked(model: bytes) -> tflite.ModelT:
+    """The model as objects."""
+    return tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(model, 0))
+
+
+def packed(model: tflite.ModelT) -> bytes:
+    """The bytes of a model in objects."""
+    builder = _Builder(1024)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def operators(model: bytes) -> dict[str, int]:
+    """How often each operator occurs, by its name in the schema (a custom one by its own), in the graph's order."""
+    content = unpacked(model)
+    return dict(Counter(_name(content.operatorCodes[operator.opcodeIndex])
+                        for graph in content.subgraphs for operator in graph.operators))
+
+
+def joined(first: bytes, second: bytes, key: str) -> bytes:
+    """One model that runs `first` and gives its outputs to the inputs of `second`, by their names in the signatures.
+
+    Args:
+        first, second: models of one subgraph and one signature each.
+        key: of the signature of the result, which has the inputs of `first` and the outputs of `second`.
+    Raises:
+        ValueError: an input of `second` is no output of `first`, or has another shape or type.
+    """
+    model, other = unpacked(first), unpacked(second)
+    graph, more = model.subgraphs[MAIN], other.subgraphs[MAIN]
+    ours, theirs = model.signatureDefs[0], other.signatureDefs[0]
+    given = {entry.name: entry.tensorIndex for entry in ours.outputs}
+    at = {}  # tensor of `second` -> tensor of the result
+    for entry in theirs.inputs:
+        if entry.name not in given:
+            raise ValueError(f"{_text(entry.name)!r} is no output of the first graph, which gives "
+                             f"{', '.join(map(_text, given))}")
+        one, two = graph.tensors[given[entry.name]], more.tensors[entry.tensorIndex]
+        if _shape(one) != _shape(two) or one.type != two.type:
+            raise ValueError(f"{_text(entry.name)!r} is given as {_shape(one)}, expected {_shape(two)}, or in another "
+                             "type")
+        at[entry.tensorIndex] = given[entry.name]
+    buffers, codes = len(model.buffers) - 1, len(model.operatorCodes)  # buffer 0 is the empty one, of both
+    for index, tensor in enumerate(more.tensors):
+        if index not in at:
+            at[index] = len(graph.tensors)
+            tensor.buffer += buffers if tensor.buffer else 0
+            graph.tensors.append(tensor)
+    for operator in more.operators:
+        operator.inputs = _moved(operator.inputs, at)
+        operator.outputs = _moved(operator.outputs, at)
+        operator.opcodeIndex += codes
+        graph.operators.append(operator)
+    model.buffers += other.buffers[1:]
+    model.operatorCodes += other.operatorCodes
+    graph.outputs = _moved(more.outputs, at)
+    for entry in theirs.outputs:
+        entry.tensorIndex = at[entry.tensorIndex]
+    ours.outputs, ours.signatureKey = theirs.outputs, key
+    return packed(model)
+
+
+def with_float16_weights(model: bytes) -> bytes:
+    """The float32 model with its layers' weights in float16, but for the first KEPT_FLOAT32 of them; biases stay."""
+    content = unpacked(model)
+    graph = content.subgraphs[MAIN]
+    layers = [operator for operator in graph.operators
+              if _code(content.operatorCodes[operator.opcodeIndex]) in WEIGHTED]
+    weights = list(dict.fromkeys(int(layer.inputs[1]) for layer in layers if _is_constant(content, layer.inputs[1])))
+    sizes = [int(np.prod(graph.tensors[index].shape)) for index in weights]
+    most = KEPT_FLOAT32 * sum(sizes)
+    late = [index for index, reached in zip(weights, np.cumsum(sizes), strict=True) if reached > most]
+    code = len(content.operatorCodes)
+    content.operatorCodes.append(_operator_code(tflite.BuiltinOperator.DEQUANTIZE))
+    first = []
+    for index in late:
+        tensor = graph.tensors[index]
+        data = content.buffers[tensor.buffer].data
+        values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), np.float32).astype(np.float16)
+        half = tflite.TensorT(shape=tensor.shape, type=tflite.TensorType.FLOAT16, buffer=len(content.buffers),
+                              name=_text(tensor.name) + "_float16")
+        content.buffers.append(tflite.BufferT(data=np.frombuffer(values.tobytes(), np.uint8)))
+        tensor.buffer = 0  # what was a constant is now computed, once, when the model is loaded
+        first.append(tflite.OperatorT(opcodeIndex=code, inputs=[len(graph.tensors)], outputs=[index]))
+        graph.tensors.append(half)
+    graph.operators = first + graph.operators
+    used = {tensor.buffer for tensor in graph.tensors} | {entry.buffer for entry in content.metadata or []}
+    for index, buffer in enumerate(content.buffers):
+        if index not in used:
+            buffer.data = None
+    return packed(content)
+
+
+def _shape(tensor):
+    return [int(side) for side in tensor.shape]
+
+
+def _moved(indices, at):
+    return [at.get(int(index), -1) for index in indices]  # -1 is an optional input that is not given
+
+
+def _is_constant(content, index):
+    tensor = content.subgraphs[MAIN].tensors[index]
+    return tensor.type == tflite.TensorType.FLOAT32 and content.buffers[tensor.buffer].data is not None
+
+
+def _code(entry):
+    return max(entry.builtinCode, entry.deprecatedBuiltinCode)  # codes beyond 127 are in the newer field alone
+
+
+def _operator_code(code):
+    return tflite.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=1)
+
+
+def _name(entry):
+    code = _code(entry)
+    return _text(entry.customCode) if code == tflite.BuiltinOperator.CUSTOM else _NAMES[code]
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,65 @@
+"""The requests that TensorFlow Serving runs on a model before it lets clients in.
+
+Their file is a TFRecord of `tensorflow.serving.PredictionLog`; the few messages around the tensors are encoded here,
+so that writing it needs no tensorflow-serving-api.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from posecascade import files
+
+PLACE = "assets.extra/tf_serving_warmup_requests"  # where the server looks for it, within the SavedModel's folder
+LIMIT = 1000  # WarmupConsts::kMaxNumRecords, saved_model_warmup_util.h: the server refuses a model with more
+
+# Field numbers, from tensorflow_serving/apis/.
+_PREDICT_LOG = 6  # prediction_log.proto: PredictionLog.predict_log
+_REQUEST = 1  # prediction_log.proto: PredictLog.request
+_MODEL_SPEC, _INPUTS = 1, 2  # predict.proto: PredictRequest.model_spec, .inputs (a map)
+_NAME, _SIGNATURE_NAME = 1, 3  # model.proto: ModelSpec.name, .signature_name
+_KEY, _VALUE = 1, 2  # of the entries of every map (protobuf's encoding of maps)
+_LENGTH_DELIMITED = 2  # protobuf's wire type of strings and messages
+
+
+def write_warmup(path: Path | str, requests: Iterable[tuple[str, Mapping[str, np.ndarray]]],
+                 model_name: str = "posecascade") -> int:
+    """Write (signature name, inputs by name) as warm-up requests, whole or not at all; how many there are.
+
+    Encoded images are arrays of dtype object that hold bytes: NumPy's own bytes type drops zeros at their end. The
+    server runs each request by its signature, under whatever name it serves the model (`model_name` only labels its
+    latency statistics), and does not serve a model of which one fails. Raises ValueError for more than LIMIT.
+    """
+    count = 0
+    with files.whole(path) as draft, tf.io.TFRecordWriter(str(draft)) as writer:
+        for signature, inputs in requests:
+            count += 1
+            if count > LIMIT:
+                raise ValueError(f"{path}: more than {LIMIT} warm-up requests, which TensorFlow Serving refuses")
+            writer.write(_prediction_log(model_name, signature, inputs))
+    return count
+
+
+def _prediction_log(model_name, signature, inputs):
+    spec = _field(_NAME, model_name.encode()) + _field(_SIGNATURE_NAME, signature.encode())
+    request = _field(_MODEL_SPEC, spec)
+    for name, value in inputs.items():
+        tensor = tf.make_tensor_proto(value).SerializeToString()
+        request += _field(_INPUTS, _field(_KEY, name.encode()) + _field(_VALUE, tensor))
+    return _field(_PREDICT_LOG, _field(_REQUEST, request))
+
+
+def _field(number, content):
+    """One field of a message: its tag, the length of its content as a varint, the content."""
+    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(content)) + content
+
+
+def _varint(value):
+    """Seven bits to a byte, the lowest first; all bytes but the last have the high bit set."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])

@@ -1,0 +1,89 @@
+"""The bytes of small picture files of every kind, for the tests of what reads them in a graph."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+from PIL import Image
+
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # PNG's colour types
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
+# The passes of an interlaced PNG: first x and y, steps in x and y.
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+def scene(width, height, rng, grain=4):
+    """(height, width, 3) uint8 RGB: smooth noise whose spots are `grain` pixels wide."""
+    coarse = rng.integers(0, 256, (height // grain + 3, width // grain + 3, 3), np.uint8)
+    return np.ascontiguousarray(cv2.resize(coarse, None, fx=grain, fy=grain, interpolation=cv2.INTER_CUBIC)[
+        grain:grain + height, grain:grain + width])
+
+
+def tiff(orientation, order=">"):
+    """An EXIF block: an entry of another tag, then the orientation; `order` is that of its bytes."""
+    mark = {">": b"MM", "<": b"II"}[order]
+    other, own = (struct.pack(order + "HHIHH", tag, 3, 1, value, 0)
+                  for tag, value in ((0x0106, 2), (0x0112, orientation)))
+    return mark + struct.pack(order + "HIH", 42, 8, 2) + other + own + bytes(4)
+
+
+def segment(body, marker=0xE1):
+    """A segment of a JPEG; APP1 unless told otherwise."""
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def jpeg(image, before=b"", **options):
+    """A JPEG of an RGB, grey or (mode CMYK) PIL picture, with `before` (whole segments) right after its start."""
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, "JPEG", **options)
+    data = file.getvalue()
+    return data[:2] + before + data[2:]
+
+
+def jpeg_of(width, height, image):
+    """A JPEG that says another size of itself than it has."""
+    data = jpeg(image)
+    place = data.index(b"\xff\xc0") + 5
+    return data[:place] + struct.pack(">HH", height, width) + data[place + 4:]
+
+
+def chunk(kind, body):
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(samples, depth, colour, *, before=b"", after=b"", interlaced=False):
+    """A PNG of `samples` (h, w, channels), each below 2**depth; `before` and `after` are chunks round the pixels."""
+    passes = [samples[y::dy, x::dx] for x, y, dx, dy in ADAM7] if interlaced else [samples]
+    rows = b"".join(b"\0" + _packed(row, depth) for part in passes if part.size for row in part)
+    return png_of(samples.shape[1], samples.shape[0], depth, colour, zlib.compress(rows), before, after, interlaced)
+
+
+def png_of(width, height, depth, colour, compressed, before=b"", after=b"", interlaced=False):
+    """A PNG that says of itself what is given, whatever its compressed data hold."""
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + before + chunk(b"IDAT", compressed) + after
+            + chunk(b"IEND", b""))
+
+
+def random_png(width, height, depth, colour, rng, *, transparent=False, interlaced=False):
+    """A PNG of random samples; `transparent` adds a tRNS chunk that some of them meet."""
+    samples = rng.integers(0, 2 ** depth, (height, width, CHANNELS[colour]))
+    before = b""
+    if colour == PALETTE:
+        before = chunk(b"PLTE", rng.bytes(3 * 2 ** depth))
+    if transparent:
+        one = samples[0, 0].astype(">u2").tobytes()
+        before += chunk(b"tRNS", rng.bytes(2 ** depth) if colour == PALETTE else one)
+    return png(samples, depth, colour, before=before, interlaced=interlaced)
+
+
+def _packed(row, depth):
+    if depth == 16:
+        return row.astype(">u2").tobytes()
+    if depth == 8:
+        return row.astype(np.uint8).tobytes()
+    bits = row.reshape(-1, 1) >> np.arange(depth)[::-1] & 1
+    return np.packbits(bits).tobytes()
