@@ -1,5 +1,6 @@
 """Pictures and boxes -> poses in the pictures' own pixels: the one road of evaluation, command line and exports."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ LEAST_SIDE = 0.05    # of the picture's longer side: no new crop is smaller
 ROUNDS = 2           # crops after the first look at the whole picture
 WORSE = 0.8          # of the mean score before: a new crop with less is dropped; a peak between cells loses some
 SETTLED = 0.9        # intersection over union of two boxes that count as the same
+GRID = 32            # a new crop's edges lie on a grid of its longer side by this (and less than twice as fine)
 OUTPUTS = ("parts", "heatmaps", "keypoints", "scores", "visibility")  # what a run may give
 _RUNNING = Lock()    # a Keras model serves one thread at a time; cropping and decoding need not wait for each other
 
@@ -208,11 +210,19 @@ def whole_box(image: np.ndarray) -> Box:
 
 
 def confident_box(pose: Pose, image: np.ndarray) -> Box | None:
-    """The tight box of the pose's confident joints; None where they are few, or where it was just that box."""
+    """The box of the pose's confident joints; None where they are few, or where it was just that box.
+
+    Its edges lie on a grid of a power of two pixels, the next outwards: else the thousandth of a pixel by which two
+    runtimes differ in the first look would be another crop, and other joints, in the second.
+    """
     confident = pose.scores >= CONFIDENT
     if confident.sum() < min(LEAST_CONFIDENT, pose.schema.size):
         return None
-    box = Box.round_points(pose.keypoints[confident], least=max(1.0, LEAST_SIDE * max(image.shape[:2])))
+    tight = Box.round_points(pose.keypoints[confident], least=max(1.0, LEAST_SIDE * max(image.shape[:2])))
+    step = 2.0 ** math.floor(math.log2(max(tight.w, tight.h) / GRID))
+    low = np.floor(np.array([tight.x, tight.y]) / step) * step
+    size = np.ceil(np.array([tight.x + tight.w, tight.y + tight.h]) / step) * step - low
+    box = Box(*map(float, low), *map(float, size))
     return None if overlap(box, pose.box) >= SETTLED else box
 
 

@@ -38,3 +38,11 @@ def stub_networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(construction, "cascade", stub_cascade)
         yield
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A small trained model and its export, both made by the installed commands."""
+    from exported import built
+
+    return built(tmp_path_factory.mktemp("exported"))

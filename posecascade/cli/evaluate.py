@@ -23,7 +23,8 @@ from posecascade.report import Report, compare, comparison_table
 from posecascade.schema import find_schema
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "trained model: a .keras file or a run's folder", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "trained model: a .keras file, a run's folder, or an export: its folder or one of its "
+                    ".tflite files", flag_values=FLAGS)
 flags.DEFINE_string("predictions", None, "score this file instead of a model: JSON lines (.jsonl), or an array `pred` "
                     "or `preds` (N, K, 2) or (2, K, N) in .mat, .h5 or .json", flag_values=FLAGS)
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT, repeatable; TYPE is one of " + ", ".join(datasets.READERS),
@@ -110,7 +111,8 @@ def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]
         app.load_backend()  # here, because a file of predictions does not need it
         from posecascade import predictor
 
-        models[source] = predictor.load(source, flip_test=FLAGS.flip_test, protocol=FLAGS.protocol)
+        with app.quietly():  # TFLite, too, writes lines of its own
+            models[source] = predictor.load(source, flip_test=FLAGS.flip_test, protocol=FLAGS.protocol)
     box_of = evaluation.annotated_box
     if FLAGS.protocol == "paper":
         box_of = evaluation.paper_lsp_box if data.kind == "lsp" else evaluation.paper_box

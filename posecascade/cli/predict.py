@@ -29,7 +29,8 @@ from posecascade.geometry import shrink_transform
 from posecascade.poses_io import PoseWriter, Request, answer, requests
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "trained model: a .keras file or a run's folder", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "trained model: a .keras file, a run's folder, or an export: its folder or one of its "
+                    ".tflite files", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "folder to write to", flag_values=FLAGS)
 flags.DEFINE_bool("overlays", True, "draw the poses on the pictures and videos", flag_values=FLAGS)
 flags.DEFINE_bool("smooth", True, "smooth the joints of videos (One-Euro filter)", flag_values=FLAGS)
@@ -106,8 +107,9 @@ def main(arguments: list[str]) -> None:
     app.load_backend()  # here, because a wrong word on the command line need not wait for it
     from posecascade import predictor
 
-    predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
-                             batch_size=FLAGS.batch_size)
+    with app.quietly():  # TFLite, too, writes lines of its own
+        predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
+                                 batch_size=FLAGS.batch_size)
     try:
         outputs = _predict_all(arguments, predict, folder)
     except OSError as error:  # of reading, every one is told where it happens

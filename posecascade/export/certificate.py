@@ -76,8 +76,8 @@ def measure(model: Predictor, artefacts: Sequence[Artefact], records: Sequence[R
     poses: dict[str, list[Pose]] = {}
     differences: dict[str, float] = {}
     for start in range(0, len(records), BATCH):
-        people = records[start:start + BATCH]
-        images, boxes = [record.image.read() for record in people], [record.box for record in people]
+        images = [record.image.read() for record in records[start:start + BATCH]]
+        boxes = [record.box for record in records[start:start + BATCH]]
         poses.setdefault("", []).extend(model(images, boxes))
         for artefact in artefacts:
             poses.setdefault(artefact.name, []).extend(artefact.predict(images, boxes))
@@ -144,8 +144,11 @@ def as_dict(rows: Sequence[Row]) -> list[dict]:
 
 
 def table(rows: Sequence[Row], metric: str) -> str:
-    """The rows to read: distances in pixels of the crop, points lost, largest difference of a map, size, latency."""
-    heads = ("artefact", "p50 px", "p99 px", "max px", metric, "lost", "maps", "MB", "1 thread", "2 threads", "no GPU")
+    """The rows to read: distances in pixels of the crop, points lost, largest difference of a map, size, latency.
+
+    The last column says how many kinds of operators a GPU delegate does not take.
+    """
+    heads = ("artefact", "p50 px", "p99 px", "max px", metric, "lost", "maps", "MB", "1 thread", "2 threads", "GPU")
     lines = [heads]
     for row in rows:
         latency = row.facts.get("latency_ms") or {}
@@ -156,7 +159,6 @@ def table(rows: Sequence[Row], metric: str) -> str:
                       "-" if row.map_difference is None else f"{row.map_difference:.1e}",
                       f"{row.facts.get('bytes', 0) / 1e6:.2f}",
                       *(f"{latency[n]:.1f} ms" if n in latency else "-" for n in ("1", "2")),
-                      "-" if blocking is None else " ".join(blocking) or "none"))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads) - 1)]
-    aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:-1], widths[1:]), line[-1]] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in aligned)
+                      "-" if blocking is None else f"not {len(blocking)}" if blocking else "all"))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)

@@ -3,6 +3,7 @@
 The same road as `predictor.Predictor`, as TensorFlow operations. B people, K joints.
 """
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -10,7 +11,7 @@ import tensorflow as tf
 from posecascade.export import pictures
 from posecascade.export.network import Maps, Network
 from posecascade.geometry import CROP_PADDING
-from posecascade.predictor import CONFIDENT, LEAST_CONFIDENT, LEAST_SIDE, ROUNDS, SETTLED, WORSE
+from posecascade.predictor import CONFIDENT, GRID, LEAST_CONFIDENT, LEAST_SIDE, ROUNDS, SETTLED, WORSE
 
 SIGNATURES = ("serving_default", "with_boxes", "images", "heatmaps")
 
@@ -111,7 +112,10 @@ class Serving:
         high = tf.reduce_max(tf.where(confident, answer.keypoints, -float("inf")), 1)
         least = tf.maximum(1.0, LEAST_SIDE * tf.reduce_max(sizes, 1, keepdims=True))
         size = tf.maximum(high - low, least)
-        boxes = tf.concat([(low + high) / 2 - size / 2, size], 1)
+        low, high = (low + high) / 2 - size / 2, (low + high) / 2 + size / 2
+        step = 2 ** tf.floor(tf.math.log(tf.reduce_max(size, 1, keepdims=True) / GRID) / math.log(2))
+        low, high = tf.floor(low / step) * step, tf.math.ceil(high / step) * step
+        boxes = tf.concat([low, high - low], 1)
         enough = tf.reduce_sum(tf.cast(confident[..., 0], tf.int32), 1) >= \
             min(LEAST_CONFIDENT, self.network.metadata.schema.size)
         return boxes, enough & (_overlap(boxes, answer.box) < SETTLED)

@@ -1,0 +1,83 @@
+"""A small export that the installed commands make, once for all tests of exports; and commands run in this process."""
+
+import contextlib
+import io
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from small_runs import finished
+
+from posecascade import datasets
+from posecascade.cli import app
+
+SCRIPTS = Path(sys.executable).parent
+SIZE, STRIDE, K = 64, 4, 16  # of the network below
+KINDS, PRECISIONS = ("heatmaps", "keypoints"), ("float32", "float16", "dynamic", "int8")
+SIGNATURES = ("heatmaps", "images", "with_boxes", "serving_default")
+BATCH_SIZES, MEASURED = (1, 2), 24
+# Enough steps that maps have peaks and joints hold still under rounding: then artefacts can be compared closely.
+TRAINED = ("--recipe=quickstart", "--data=synthetic:160", "--set=training.epochs=8", "--set=training.batch_size=16",
+           "--set=training.validation_people=16", "--set=training.evaluate_every=8", f"--set=model.input_size={SIZE}",
+           "--set=loss.disc_radius=3.2", "--set=loss.sigma=2.6", "--set=optimizer.warmup_steps=5",
+           "--set=optimizer.ema=0.9")
+# Wide limits, since few steps leave flat maps on which an int8 joint can jump.
+WIDE = (f"--set=export.people={MEASURED}", "--set=export.calibration=16", f"--set=export.batch_sizes={[*BATCH_SIZES]}",
+        "--set=export.float_distance=5", "--set=export.quantised_loss=50")
+LICENSE = "CC0-1.0: a test's"
+
+
+class Exported(NamedTuple):
+    """What the commands left and said.
+
+    Attributes:
+        run: the training's folder.
+        output: the export's; its only version is 1.
+        told, errors: what the export wrote to standard output and standard error.
+    """
+
+    run: Path
+    output: Path
+    told: str
+    errors: str
+
+    @property
+    def version(self) -> Path:
+        """The folder of the version."""
+        return self.output / "1"
+
+    def tflite(self, kind: str, precision: str) -> Path:
+        """One of the TFLite files."""
+        return self.version / "tflite" / f"{kind}_{precision}.tflite"
+
+
+def built(folder: Path) -> Exported:
+    """Train and export in `folder`, which takes a minute."""
+    run, output = folder / "run", folder / "exported"
+    trained = finished([SCRIPTS / "posecascade-train", *TRAINED, f"--model_dir={run}"])
+    assert (trained.returncode, trained.stderr) == (0, ""), trained.stderr
+    # The user's usual backend is another one: an export does not mind.
+    ended = finished([SCRIPTS / "posecascade-export", f"--model={run}", f"--output={output}", f"--license={LICENSE}",
+                      *WIDE], KERAS_BACKEND="jax")
+    assert ended.returncode == 0, ended.stderr
+    return Exported(run, output, ended.stdout, ended.stderr)
+
+
+def ended(command, *words) -> tuple[int, list[str], list[str]]:
+    """Exit code and lines on standard output and standard error of a command's module, run in this process."""
+    command.FLAGS.unparse_flags()  # a process parses once, this one does so again and again
+    told, errors = io.StringIO(), io.StringIO()
+    name = f"posecascade-{command.__name__.rpartition('.')[2]}"
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told), \
+            contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as left:
+        patch.setenv("KERAS_BACKEND", "tensorflow")  # an export sets it, and this takes it back
+        app.run(command.main, command.FLAGS, command.__doc__, [name, *map(str, words)])
+    return left.value.code, told.getvalue().splitlines(), errors.getvalue().splitlines()
+
+
+def people(count: int) -> tuple[list[np.ndarray], list]:
+    """Pictures and boxes of rendered people whom nobody was trained or measured on."""
+    records = datasets.read(f"synthetic:{count}", "test")
+    return [record.image.read() for record in records], [record.box for record in records]

@@ -1,0 +1,238 @@
+"""posecascade-export as a user meets it: a whole version or nothing, its words, its limits, and its refusals."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from exported import KINDS, LICENSE, MEASURED, PRECISIONS, SIGNATURES, ended
+from small_runs import stub_cascade
+
+from posecascade import pretrained
+from posecascade.cli import export
+from posecascade.export import artefacts, bundle, certificate, exporting, saved_model, tflite
+from posecascade.schema import LSP14
+
+BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
+NAMES = [f"{kind}_{precision}.tflite" for precision in PRECISIONS for kind in KINDS]  # in the order they are written
+ROWS = [*(f"saved_model/{name}" for name in SIGNATURES), *(f"tflite/{name}" for name in NAMES)]
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- what one export leaves -----------------------------------------------------------------------------------------
+
+
+def test_a_version_holds_every_artefact_and_nothing_else(exported):
+    assert [path.name for path in exported.output.iterdir()] == ["1"]  # no draft either
+    expected = {"saved_model.pb", "fingerprint.pb", "variables/variables.index", "variables/variables.data-00000-of-00001",
+                "assets/joints.txt", "assets/posecascade.json", "assets.extra/tf_serving_warmup_requests",
+                "certificate.json", "certificate.txt", "posecascade.json", *(f"tflite/{name}" for name in NAMES)}
+    assert files_in(exported.version) == expected
+    listed = json.loads((exported.version / "posecascade.json").read_text())["files"]
+    assert set(listed) == expected - {"posecascade.json"}
+    for name, entry in listed.items():
+        data = (exported.version / name).read_bytes()
+        assert entry == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def test_it_tells_what_it_wrote_and_the_table_and_nothing_on_standard_error(exported):
+    """Though the user's usual backend is JAX, and TensorFlow and its converter have much to say."""
+    assert exported.errors == ""
+    lines = exported.told.splitlines()
+    assert lines[0] == "SavedModel written" and lines[-1] == f"exported to {exported.version}"
+    sizes = [f"tflite/{name}: {(exported.version / 'tflite' / name).stat().st_size / 1e6:.2f} MB" for name in NAMES]
+    assert lines[1:9] == sizes and lines[9] == f"measuring on {MEASURED} people"
+    table = lines[10:-1]
+    assert [line.split()[0] for line in table] == ["artefact", *ROWS]
+    assert (exported.version / "certificate.txt").read_text().splitlines() == [
+        f"PCK@0.2 of {MEASURED} people of synthetic:160; distances from the model's joints in pixels of the crop", "",
+        *table]
+
+
+def test_the_certificate_tells_what_each_row_of_the_table_tells(exported):
+    content = json.loads((exported.version / "certificate.json").read_text())
+    assert content["limits"] == {"float_distance": 5, "quantised_loss": 50} and content["people"] == MEASURED
+    assert [row["name"] for row in content["artefacts"]] == ROWS
+    for row, line in zip(content["artefacts"], exported.told.splitlines()[11:], strict=False):
+        away = row["distance_px_of_crop"]
+        assert line.split()[1:6] == [f"{away['p50']:.4f}", f"{away['p99']:.3f}", f"{away['max']:.2f}",
+                                     f"{row['score']:.2f}", f"{row['loss']:+.2f}"]
+        assert row["loss"] == row["model_score"] - row["score"] and set(row["latency_ms"]) == {"1", "2"}
+        assert 0 <= away["p50"] <= away["p99"] <= away["max"]
+        if row["name"].startswith("tflite/"):
+            data = (exported.version / row["name"]).read_bytes()
+            assert (row["bytes"], row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+            assert row["precision"] == row["name"].rpartition("_")[2].removesuffix(".tflite")
+            assert (row["gpu_blocking"] == []) == ("heatmaps" in row["name"])
+    floats = [row["distance_px_of_crop"]["p99"] for row in content["artefacts"] if row["precision"] == "float32"]
+    assert max(floats) < 0.1  # the recipe's limit, which these keep even with hardly a training behind them
+
+
+def test_what_is_known_of_the_model_travels_with_it(exported):
+    card = json.loads((exported.version / "posecascade.json").read_text())
+    metadata = pretrained.load_metadata(exported.run / "best.keras")
+    assert card["model"] == pretrained.metadata_dict(metadata)
+    assert card["manifest"] == json.loads((exported.run / "manifest.json").read_text())
+    data = (exported.run / "best.keras").read_bytes()
+    assert card["source"] == {"file": "best.keras", "sha256": hashlib.sha256(data).hexdigest()}
+    assert card["license"] == LICENSE
+    asset = json.loads((exported.version / "assets" / "posecascade.json").read_text())
+    assert asset == {name: value for name, value in card.items() if name not in ("files", "sha256")}
+    assert (exported.version / "assets" / "joints.txt").read_text().splitlines() == list(metadata.schema.keypoints)
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+def row(name, precision, p99=0.0, score=50.0):
+    distance = {"p50": 0.0, "p99": p99, "max": p99}
+    return certificate.Row(name, precision, distance, {"name": "neck", "p99": p99}, score, 50.0, None, {})
+
+
+@pytest.fixture
+def quick(exported, tmp_path, monkeypatch):
+    """Runs an export into `out`, where an older version lies, whose measurement is made up: as `ended`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "1").mkdir(parents=True)
+    (tmp_path / "out" / "1" / "saved_model.pb").write_bytes(b"older")
+    monkeypatch.setattr(saved_model, "write", lambda folder, *_: (folder / "saved_model.pb").write_bytes(b"new"))
+    monkeypatch.setattr(artefacts, "of_saved_model", lambda *_: ())
+
+    def command(*words, measured=None):
+        with pytest.MonkeyPatch.context() as patch:
+            if measured:
+                patch.setattr(exporting, "write_tflite", lambda *_: {})
+                patch.setattr(certificate, "measure", measured)
+            return ended(export, f"--model={exported.run}", "--output=out", "--set=export.people=3",
+                         "--set=export.calibration=2", *words)
+
+    return command
+
+
+def test_what_is_past_a_limit_is_named_with_its_value_and_nothing_is_left_of_it(quick, tmp_path):
+    def measured(*_):
+        return [row("saved_model/images", "float32", p99=0.25), row("tflite/a.tflite", "float16", p99=0.0999),
+                row("tflite/b.tflite", "dynamic", p99=30.0, score=48.5), row("tflite/c.tflite", "int8", score=51.0)]
+
+    code, told, errors = quick(measured=measured)
+    assert code == BAD_INPUT and not any(line.startswith("exported to") for line in told)
+    assert errors == [
+        "posecascade-export: error: 2 artefacts are past a limit, so nothing is exported: saved_model/images: joints lie "
+        "0.250 px of the crop from the model's (99th percentile, worst neck), the limit is 0.1; tflite/b.tflite: loses "
+        "1.50 points of PCK (50.00 to 48.50), the limit is 1 (other limits: --set=export.float_distance or "
+        "--set=export.quantised_loss)"]
+    assert any(line.startswith("tflite/b.tflite ") for line in told)  # the table, to judge by
+    assert files_in(tmp_path / "out") == {"1/saved_model.pb"}
+    assert (tmp_path / "out" / "1" / "saved_model.pb").read_bytes() == b"older"
+
+    wider = ["--set=export.float_distance=0.3", "--set=export.quantised_loss=1.6"]
+    code, told, errors = quick(*wider, measured=measured)
+    assert (code, told[-1], errors) == (DONE, "exported to out/2", [])
+    assert bundle.check(tmp_path / "out" / "2") and (tmp_path / "out" / "1" / "saved_model.pb").read_bytes() == b"older"
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["1", "2"]
+
+
+def test_a_limit_that_nothing_keeps_stops_a_real_measurement(quick, monkeypatch, tmp_path):
+    monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
+    code, told, [error] = quick("--set=export.float_distance=0")
+    one = r"tflite/{}_float32\.tflite: joints lie 0\.00\d px of the crop from the model's \(99th percentile, worst " \
+          r"\w+\), the limit is 0"
+    assert code == BAD_INPUT and re.fullmatch(
+        "posecascade-export: error: 2 artefacts are past a limit, so nothing is exported: "
+        f"{one.format('heatmaps')}; {one.format('keypoints')} "
+        r"\(other limits: --set=export\.float_distance or --set=export\.quantised_loss\)", error), error
+    assert "measuring on 3 people" in told and files_in(tmp_path / "out") == {"1/saved_model.pb"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_what_cannot_be_compared_keeps_no_limit(precision):
+    found = certificate.refusals([row("x", precision, p99=np.nan, score=np.nan)], float_distance=1e9, quantised_loss=1e9)
+    assert len(found) == 1 and "nan" in found[0]
+
+
+@pytest.mark.parametrize(("error", "code", "said"), [
+    (KeyboardInterrupt(), INTERRUPTED, "posecascade-export: interrupted"),
+    (OSError(28, "No space left on device"), BAD_INPUT,
+     "posecascade-export: error: --output=out: cannot be written (No space left on device); free or choose another")],
+    ids=["interrupted", "a full disk"])
+def test_nothing_is_left_of_an_export_that_stops(quick, tmp_path, error, code, said):
+    def measured(*_):
+        raise error
+
+    assert quick(measured=measured)[::2] == (code, [said])
+    assert files_in(tmp_path / "out") == {"1/saved_model.pb"} and len(list((tmp_path / "out").iterdir())) == 1
+
+
+# --- what a user can mend -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A folder with models whose data nobody named, or are gone, and what is none."""
+    folder = tmp_path_factory.mktemp("models")
+    model = stub_cascade(LSP14.size)
+    for name, recipe in (("unnamed", {}), ("gone", {"data": {"sources": ["lspet:gone"]}})):
+        pretrained.save(model, folder / f"{name}.keras", pretrained.Metadata(LSP14, 64, 4, recipe))
+    (folder / "text.keras").write_text("no zip")
+    (folder / "empty").mkdir()
+    (folder / "run").mkdir()
+    shutil.copy(folder / "unnamed.keras", folder / "run" / "last.keras")
+    (folder / "run" / "manifest.json").write_text("{")
+    (folder / "file").write_text("")
+    keras.utils.clear_session()
+    return folder
+
+
+MODEL, DATA = "--model=unnamed.keras", "--data=synthetic:4"
+SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
+
+
+@pytest.mark.parametrize(("words", "problem"), [
+    (["--model="], "--model is missing; pass --model=..., the .keras file or the folder of a training run"),
+    ([MODEL, "--output="], "--output is missing; pass --output=..., a folder"),
+    ([MODEL, "more"], "unexpected argument 'more'; every option begins with --"),
+    ([MODEL, "--ouput=x"], "Unknown command line flag 'ouput'. Did you mean: output ?"),
+    ([MODEL, "--set=training.epochs=3"],
+     "--set=training.epochs=3: only keys that begin with 'export.' matter to an export"),
+    ([MODEL, "--output=file"], "--output=file: is a file, expected a folder"),
+    ([MODEL, DATA, "--output=file/deeper"],
+     "--output=file/deeper: cannot be written (Not a directory); free or choose another"),
+    (["--model=none.keras"], "none.keras: no such model file; give the path of a .keras file"),
+    (["--model=none"], "no model 'none': neither a file nor a folder of that name exists, and this version has no named "
+                       "models; give a .keras file, the folder of a training run, or an export"),
+    (["--model=empty"], f"empty: holds neither best.keras nor last.keras nor an export; {SOME}"),
+    (["--model=text.keras"],
+     "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
+    (["--model=run"], "run/manifest.json: cannot be read (Expecting property name enclosed in double quotes: line 1 "
+                      "column 2 (char 1)); remove it or copy it again"),
+    ([MODEL], "unnamed.keras: does not say what it was trained on; give people to calibrate and measure on, "
+              "--data=TYPE:ROOT"),
+    (["--model=gone.keras"], "lspet: 'gone' does not exist; give "),
+    ([MODEL, "--data=lsp:nowhere"], "lsp: 'nowhere' does not exist; give "),
+    ([MODEL, "--data=syntetic:4"], "--data=syntetic:4: unknown type 'syntetic'; did you mean 'synthetic'?"),
+    ([MODEL, DATA, "--set=export.peple=3"],
+     "--set=export.peple=3: unknown key 'export.peple'; did you mean 'export.people'?"),
+    ([MODEL, DATA, "--set=export.people=0"], "--set=export.people=0: export.people: 0 is below 1")], ids=str)
+def test_what_a_user_can_mend_is_one_line_and_nothing_is_written(models, monkeypatch, words, problem):
+    monkeypatch.chdir(models)
+    before = files_in(models)
+    code, told, errors = ended(export, "--output=out", *words)
+    assert (code, told, len(errors)) == (BAD_INPUT, [], 1)
+    assert errors[0].startswith(f"posecascade-export: error: {problem}"), errors[0]
+    assert problem.endswith("give ") or errors[0] == f"posecascade-export: error: {problem}"
+    assert files_in(models) == before and not (models / "out").exists()
+
+
+@pytest.mark.parametrize("place", [".", "1", "1/tflite/keypoints_int8.tflite"])
+def test_an_export_is_not_exported_again(exported, tmp_path, place):
+    path = exported.output / place
+    assert ended(export, f"--model={path}", f"--output={tmp_path / 'out'}") == (BAD_INPUT, [], [
+        f"posecascade-export: error: --model={path}: is an export itself; give the .keras file or the run's folder that it "
+        "was made from"])
