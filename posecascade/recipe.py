@@ -17,6 +17,7 @@ from posecascade.losses import OCCLUDED_PARTS
 from posecascade.models import BACKBONES, DETECTORS, REGRESSORS
 from posecascade.schedule import SCHEDULES, Stage
 
+MOST_BATCH_SIZES = 250  # TF Serving takes 1000 warm-up requests, and there are four signatures
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -122,6 +123,11 @@ class Export:
     people: int = _at_least(1, 500)
     calibration: int = _at_least(1, 200)
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
+
+    def __post_init__(self):
+        if not 1 <= len(self.batch_sizes) <= MOST_BATCH_SIZES or min(self.batch_sizes) < 1:
+            raise InputError(f"batch_sizes is {list(self.batch_sizes)}, expected 1 to {MOST_BATCH_SIZES} whole numbers from "
+                             "1 on, as in [1, 4]")
 
 
 @dataclass(frozen=True)

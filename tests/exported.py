@@ -19,7 +19,7 @@ KINDS, PRECISIONS = ("heatmaps", "keypoints"), ("float32", "float16", "dynamic",
 SIGNATURES = ("heatmaps", "images", "with_boxes", "serving_default")
 BATCH_SIZES, MEASURED = (1, 2), 24
 # Enough steps that maps have peaks and joints hold still under rounding: then artefacts can be compared closely.
-TRAINED = ("--recipe=quickstart", "--data=synthetic:160", "--set=training.epochs=8", "--set=training.batch_size=16",
+TRAINED = ("--recipe=quickstart", "--data=synthetic:160", "--set=training.epochs=8", "--set=training.batch_size=8",
            "--set=training.validation_people=16", "--set=training.evaluate_every=8", f"--set=model.input_size={SIZE}",
            "--set=loss.disc_radius=3.2", "--set=loss.sigma=2.6", "--set=optimizer.warmup_steps=5",
            "--set=optimizer.ema=0.9")

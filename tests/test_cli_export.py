@@ -31,8 +31,9 @@ def files_in(folder: Path) -> set[str]:
 
 def test_a_version_holds_every_artefact_and_nothing_else(exported):
     assert [path.name for path in exported.output.iterdir()] == ["1"]  # no draft either
-    expected = {"saved_model.pb", "fingerprint.pb", "variables/variables.index", "variables/variables.data-00000-of-00001",
-                "assets/joints.txt", "assets/posecascade.json", "assets.extra/tf_serving_warmup_requests",
+    expected = {"saved_model.pb", "fingerprint.pb", "variables/variables.index",
+                "variables/variables.data-00000-of-00001", "assets/joints.txt", "assets/posecascade.json",
+                "assets.extra/tf_serving_warmup_requests",
                 "certificate.json", "certificate.txt", "posecascade.json", *(f"tflite/{name}" for name in NAMES)}
     assert files_in(exported.version) == expected
     listed = json.loads((exported.version / "posecascade.json").read_text())["files"]
@@ -124,9 +125,9 @@ def test_what_is_past_a_limit_is_named_with_its_value_and_nothing_is_left_of_it(
     code, told, errors = quick(measured=measured)
     assert code == BAD_INPUT and not any(line.startswith("exported to") for line in told)
     assert errors == [
-        "posecascade-export: error: 2 artefacts are past a limit, so nothing is exported: saved_model/images: joints lie "
-        "0.250 px of the crop from the model's (99th percentile, worst neck), the limit is 0.1; tflite/b.tflite: loses "
-        "1.50 points of PCK (50.00 to 48.50), the limit is 1 (other limits: --set=export.float_distance or "
+        "posecascade-export: error: 2 artefacts are past a limit, so nothing is exported: saved_model/images: joints "
+        "lie 0.250 px of the crop from the model's (99th percentile, worst neck), the limit is 0.1; tflite/b.tflite: "
+        "loses 1.50 points of PCK (50.00 to 48.50), the limit is 1 (other limits: --set=export.float_distance or "
         "--set=export.quantised_loss)"]
     assert any(line.startswith("tflite/b.tflite ") for line in told)  # the table, to judge by
     assert files_in(tmp_path / "out") == {"1/saved_model.pb"}
@@ -153,8 +154,9 @@ def test_a_limit_that_nothing_keeps_stops_a_real_measurement(quick, monkeypatch,
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_what_cannot_be_compared_keeps_no_limit(precision):
-    found = certificate.refusals([row("x", precision, p99=np.nan, score=np.nan)], float_distance=1e9, quantised_loss=1e9)
-    assert len(found) == 1 and "nan" in found[0]
+    wrong = row("x", precision, p99=np.nan, score=np.nan)
+    [found] = certificate.refusals([wrong], float_distance=1e9, quantised_loss=1e9)
+    assert "nan" in found
 
 
 @pytest.mark.parametrize(("error", "code", "said"), [
@@ -205,8 +207,8 @@ SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
     ([MODEL, DATA, "--output=file/deeper"],
      "--output=file/deeper: cannot be written (Not a directory); free or choose another"),
     (["--model=none.keras"], "none.keras: no such model file; give the path of a .keras file"),
-    (["--model=none"], "no model 'none': neither a file nor a folder of that name exists, and this version has no named "
-                       "models; give a .keras file, the folder of a training run, or an export"),
+    (["--model=none"], "no model 'none': neither a file nor a folder of that name exists, and this version has no "
+                       "named models; give a .keras file, the folder of a training run, or an export"),
     (["--model=empty"], f"empty: holds neither best.keras nor last.keras nor an export; {SOME}"),
     (["--model=text.keras"],
      "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
@@ -219,7 +221,9 @@ SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
     ([MODEL, "--data=syntetic:4"], "--data=syntetic:4: unknown type 'syntetic'; did you mean 'synthetic'?"),
     ([MODEL, DATA, "--set=export.peple=3"],
      "--set=export.peple=3: unknown key 'export.peple'; did you mean 'export.people'?"),
-    ([MODEL, DATA, "--set=export.people=0"], "--set=export.people=0: export.people: 0 is below 1")], ids=str)
+    ([MODEL, DATA, "--set=export.people=0"], "--set=export.people=0: export.people is 0, expected at least 1"),
+    ([MODEL, DATA, "--set=export.batch_sizes=[0]"], "--set=export.batch_sizes=[0]: export.batch_sizes is [0], expected "
+                                                    "1 to 250 whole numbers from 1 on, as in [1, 4]")], ids=str)
 def test_what_a_user_can_mend_is_one_line_and_nothing_is_written(models, monkeypatch, words, problem):
     monkeypatch.chdir(models)
     before = files_in(models)
@@ -234,5 +238,5 @@ def test_what_a_user_can_mend_is_one_line_and_nothing_is_written(models, monkeyp
 def test_an_export_is_not_exported_again(exported, tmp_path, place):
     path = exported.output / place
     assert ended(export, f"--model={path}", f"--output={tmp_path / 'out'}") == (BAD_INPUT, [], [
-        f"posecascade-export: error: --model={path}: is an export itself; give the .keras file or the run's folder that it "
-        "was made from"])
+        f"posecascade-export: error: --model={path}: is an export itself; give the .keras file or the run's folder "
+        "that it was made from"])

@@ -4,7 +4,8 @@ A change here is a decision: renew the files with
 
     python tests/test_contracts.py
 
-read the difference in `git diff tests/contracts`, and tell it in CHANGELOG.md.
+(which trains and exports a small model, in a minute or two), read the difference in `git diff tests/contracts`, and
+tell it in CHANGELOG.md.
 """
 
 import ast
@@ -12,6 +13,8 @@ import dataclasses
 import inspect
 import io
 import json
+import re
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -157,8 +160,45 @@ def help_texts() -> dict[str, str]:
     return commands
 
 
+def saved_model_signatures(version: Path) -> str:
+    """What `saved_model_cli show --all` says of the signatures: names, types and shapes, but no tensor of the graph."""
+    shown = subprocess.run([Path(sys.executable).with_name("saved_model_cli"), "show", "--all", f"--dir={version}"],
+                           check=True, capture_output=True, text=True).stdout
+    lines = shown.partition("The MetaGraph with tag set")[0].splitlines()  # behind it: its operators, its functions
+    return "\n".join(line.rstrip() for line in lines if line.strip() and not re.match(r" +name: ", line))
+
+
+def tflite_signatures(version: Path) -> str:
+    """Inputs and outputs of each TFLite file, by their names in its signature."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    lines = []
+    for path in sorted((version / "tflite").iterdir()):
+        interpreter = Interpreter(str(path))
+        for key in interpreter.get_signature_list():
+            runner = interpreter.get_signature_runner(key)
+            lines.append(f"{path.name}: signature {key}")
+            ways = {"takes": runner.get_input_details(), "gives": runner.get_output_details()}
+            lines += [f"  {way} {name}: {np.dtype(entry['dtype']).name} {tuple(map(int, entry['shape']))}"
+                      for way, entries in ways.items() for name, entry in sorted(entries.items())]
+    return "\n".join(lines)
+
+
+def certificate_json(version: Path) -> str:
+    """Outline of certificate.json; of a SavedModel's row and of a TFLite file's, whose operators are the networks'."""
+    content = json.loads((version / "certificate.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row | {"operators": {"NAME": 1}} for row in content["artefacts"]}
+    content |= {"versions": {"NAME": "1"}, "artefacts": [rows["saved_model/heatmaps"]]}
+    more = {"artefacts": [rows["tflite/heatmaps_float32.tflite"] | {"gpu_blocking": ["NAME"]}]}
+    return "\n".join([*_outline(content), *_outline(more)])
+
+
+EXPORTED = {"saved_model_signatures.txt": saved_model_signatures, "tflite_signatures.txt": tflite_signatures,
+            "certificate_json.txt": certificate_json}
+
+
 def contracts() -> dict[str, str]:
-    """File name -> what it should hold now."""
+    """File name -> what it should hold now; but those of EXPORTED, which need an export."""
     line, table = predictions()
     files = {"public_names.txt": public_names(), "words.txt": words(), "recipe_keys.txt": recipe_keys(),
              "predictions.jsonl": line, "predictions.csv": table, "metrics_json.txt": metrics_json(),
@@ -174,13 +214,19 @@ def present():
 
 
 def test_every_contract_has_its_file_and_no_other_file_is_there(present):
-    assert {path.name for path in FOLDER.iterdir()} == set(present)
+    assert {path.name for path in FOLDER.iterdir()} == {*present, *EXPORTED}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.iterdir()))
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.iterdir() if path.name not in EXPORTED))
 def test_what_users_rely_on_has_not_changed(present, name):
     """Where this change is meant: python tests/test_contracts.py, and CHANGELOG.md."""
     assert present[name].splitlines() == (FOLDER / name).read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_what_servers_and_devices_rely_on_has_not_changed(exported, name):
+    """As above."""
+    assert EXPORTED[name](exported.version).splitlines() == (FOLDER / name).read_text(encoding="utf-8").splitlines()
 
 
 def test_a_change_of_a_signature_a_key_or_a_format_would_be_seen():
@@ -193,9 +239,18 @@ def test_a_change_of_a_signature_a_key_or_a_format_would_be_seen():
         ["a:", "  b[]: {c: int, d: NoneType}", "e: {}", "f: list", "g[][]: float"]
 
 
+def _renewed() -> dict[str, str]:
+    from exported import built
+
+    with tempfile.TemporaryDirectory() as folder:
+        version = built(Path(folder)).version
+        return contracts() | {name: outline(version) + "\n" for name, outline in EXPORTED.items()}
+
+
 if __name__ == "__main__":
+    renewed = _renewed()
     for old in FOLDER.iterdir():
         old.unlink()
-    for new, content in contracts().items():
+    for new, content in renewed.items():
         (FOLDER / new).write_text(content, encoding="utf-8")
     sys.stdout.write(f"renewed {FOLDER}\n")

@@ -198,11 +198,11 @@ def test_a_diverged_model_gives_no_nan(bad, decoder, protocol):
 def test_without_a_box_the_person_is_found_and_looked_at_again():
     image, joints, box = person(900, 1200, middle=(300, 620), reach=110)
     run = Spots()
-    pose = predictor(run).predict(image)
+    pose = predictor(run, decoder="dark").predict(image)  # which needs two cells beside a joint, not six
     # Found in the whole picture to a pixel of that crop, then in a crop round them.
     coarse = 1.25 * 1200 / SIZE
     np.testing.assert_allclose(pose.box.as_list(), box.as_list(), atol=2 * coarse)
-    assert np.abs(pose.keypoints - joints).max() <= (4 * CODEC + MEASURED) * 1.25 * box.side / SIZE
+    assert np.abs(pose.keypoints - joints).max() <= (4 * CODEC + MEASURED) * pose.box.side / SIZE
     assert len(run.batches) in (2, 3)
     given = predictor(run).predict(image, box.as_list())
     assert given.box == box and len(run.batches) in (3, 4)
@@ -287,7 +287,7 @@ def test_models_are_found_by_file_and_by_folder(saved, tmp_path):
     assert load(tmp_path).decoder == "argmax"
     with pytest.raises(InputError, match=r"holds neither best.keras nor last.keras"):
         load(tmp_path.parent)
-    with pytest.raises(InputError, match=r"no model 'mobile': .* give --model=FILE.keras"):
+    with pytest.raises(InputError, match=r"no model 'mobile': .* give a .keras file, "):
         load("mobile")
     with pytest.raises(InputError, match=r"none.keras: no such model file"):
         load(tmp_path / "none.keras")

@@ -53,7 +53,8 @@ def test_every_setting_is_either_free_or_tells_runs_apart(people, tmp_path):
     """A new knob that is neither would let a run go on with another value unnoticed."""
     base = small().as_dict()
     free = {"data.sources", *(f"training.{key}" for key in ("workers", "save_every", "evaluate_every",
-                                                            "validation_people"))}
+                                                            "validation_people")),
+            *(f"export.{key}" for key in base["export"])}  # it says nothing of the training
     for section, knobs in base.items():
         for key, value in knobs.items():
             changed = {name: dict(values) for name, values in base.items()}
@@ -69,7 +70,7 @@ def other_than(value, section, key):
     words = {"pieces": "detector", "backbone": "vgg16", "detector": "deconv", "regressor": "stack", "decoder": "dark",
              "occluded_parts": "ignore", "name": "sgd", "schedule": "constant", "precision": "mixed_bfloat16"}
     lists = {"sources": ["synthetic:9"], "weights": [2.0], "milestones": [0.5], "stages": [{"train": "detector"}],
-             "zoom_range": [0.5, 2.0], "occluder_size": [0.2, 0.3]}
+             "zoom_range": [0.5, 2.0], "occluder_size": [0.2, 0.3], "batch_sizes": [3]}
     if key in words or isinstance(value, list):
         return words.get(key) or lists[key]
     if key == "stride":

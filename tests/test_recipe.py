@@ -105,7 +105,7 @@ def test_overrides_change_one_value_each_the_last_one_wins(tmp_path):
     ({"modle": {}}, "unknown key 'modle'; did you mean 'model'?"),
     ({"model": {"backbon": "tiny"}}, "unknown key 'model.backbon'; did you mean 'backbone'?"),
     ({"training": {"stages": [{"shares": 1}]}}, "unknown key 'training.stages[0].shares'; did you mean 'share'?"),
-    ({1: 2}, "unknown key '1'; choose from augmentation, data, loss, model, optimizer, training"),
+    ({1: 2}, "unknown key '1'; choose from augmentation, data, export, loss, model, optimizer, training"),
     ([1], "the recipe holds [1], expected a mapping of keys"),
     ({"model": None}, "model holds None, expected a mapping of keys"),
     ({"training": {"stages": [3]}}, "training.stages[0] holds 3, expected a mapping of keys"),

@@ -67,8 +67,12 @@ def _check(arguments):
 
 def _found(path: Path):
     """The model's file, and the manifest of the run it lies in, if it lies in one."""
+    from posecascade.export import runtime
     from posecascade.predictor import model_file
 
+    if path.exists() and runtime.is_artefact(path):
+        raise InputError(f"--model={path}: is an export itself; give the .keras file or the run's folder that it was "
+                         "made from")
     file = model_file(path)
     beside = file.parent / "manifest.json"
     try:

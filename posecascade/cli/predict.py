@@ -29,8 +29,8 @@ from posecascade.geometry import shrink_transform
 from posecascade.poses_io import PoseWriter, Request, answer, requests
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "trained model: a .keras file, a run's folder, or an export: its folder or one of its "
-                    ".tflite files", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "trained model: a .keras file, a run's folder, or an export: its folder or one of "
+                    "its .tflite files", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "folder to write to", flag_values=FLAGS)
 flags.DEFINE_bool("overlays", True, "draw the poses on the pictures and videos", flag_values=FLAGS)
 flags.DEFINE_bool("smooth", True, "smooth the joints of videos (One-Euro filter)", flag_values=FLAGS)

@@ -69,7 +69,7 @@ def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, li
         if refused:
             raise InputError(f"{len(refused)} artefacts are past a limit, so nothing is exported: {'; '.join(refused)} "
                              "(other limits: --set=export.float_distance or --set=export.quantised_loss)")
-        _write_certificate(draft, rows, table, people, records, measure, limits)
+        _write_certificate(draft, rows, table, people, records, measure, limits, card["source"])
         bundle.write_sidecar(draft, card)
     return bundle.newest(output)
 
@@ -89,20 +89,31 @@ def prepared(model_file: Path, data: Sequence[str], overrides: Sequence[str]) ->
 
 
 def calibration(people: People, recipe: Recipe, size: int) -> np.ndarray:
-    """(N, S, S, 3) uint8: augmented crops as training sees them, of people evenly chosen from those trained on."""
+    """(N, S, S, 3) uint8: augmented crops as training sees them, of people evenly chosen from those trained on.
+
+    Unreadable pictures are left out. Raises InputError where none can be read.
+    """
     everybody = people.everybody
     count = min(recipe.export.calibration, len(everybody))
     batch = make_batch(everybody, _evenly(len(everybody), count), size, recipe.augmentation,
                        (recipe.training.seed, recipe.training.epochs, 0))
     if len(batch.unreadable) == count:
         raise InputError(f"none of {count} pictures to calibrate on can be read ({batch.unreadable[0]}); check --data")
-    return batch.images
+    seen = (batch.images != batch.images[:, :1, :1]).any((1, 2, 3))  # what could not be read is of one colour
+    return batch.images[seen] if batch.unreadable else batch.images
 
 
 def chosen(people: People, count: int) -> list[Record]:
-    """At most `count` people, evenly from each data set's validation people."""
+    """At most `count` people, evenly from each data set's validation people; without those of unreadable pictures.
+
+    Raises InputError where nobody is left.
+    """
     everybody = [record for kept in people.validation for record in kept.records if record.image is not None]
-    return [everybody[number] for number in _evenly(len(everybody), min(count, len(everybody)))]
+    some = [everybody[number] for number in _evenly(len(everybody), min(count, len(everybody)))]
+    readable = [record for record in some if _can_be_read(record)]
+    if not readable:
+        raise InputError(f"none of {len(some)} validation people has a picture that can be read; check --data")
+    return readable
 
 
 def write_tflite(folder: Path, network: Network, card: Mapping, crops: np.ndarray,
@@ -123,15 +134,24 @@ def write_tflite(folder: Path, network: Network, card: Mapping, crops: np.ndarra
 
 
 def _write_certificate(draft: Path, rows: Sequence[Row], table: str, people: People, records: Sequence[Record],
-                       measure: Measure, limits: Mapping) -> None:
+                       measure: Measure, limits: Mapping, source: Mapping) -> None:
     """The certificate to read and to compute with."""
     told = f"{measure.name}@{measure.at:g}"
-    content = {"people": len(records), "data": list(people.sources), "data_fingerprint": people.fingerprint(),
-               "metric": told, "distances": "pixels of the crop that the network sees", "limits": dict(limits),
-               "versions": versions(), "artefacts": certificate.as_dict(rows)}
+    content = {"model": dict(source), "people": len(records), "data": list(people.sources),
+               "data_fingerprint": people.fingerprint(), "metric": told,
+               "distances": "pixels of the crop that the network sees", "limits": dict(limits), "versions": versions(),
+               "artefacts": certificate.as_dict(rows)}
     files.write_json(draft / CERTIFICATE, content)
     (draft / TABLE).write_text(f"{told} of {len(records)} people of {', '.join(people.sources)}; distances from the "
                                f"model's joints in pixels of the crop\n\n{table}\n", encoding="utf-8")
+
+
+def _can_be_read(record: Record) -> bool:
+    try:
+        record.image.read()
+    except InputError:
+        return False
+    return True
 
 
 def _evenly(total: int, count: int) -> list[int]:

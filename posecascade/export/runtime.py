@@ -77,7 +77,7 @@ def saved_model(folder: Path) -> Run:
     try:
         loaded = tf.saved_model.load(str(folder))
         call = loaded.signatures[MAPS]
-    except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, tf.errors.OpError) as error:
         raise InputError(f"{folder}: TensorFlow {tf.__version__} cannot load the SavedModel "
                          f"({' '.join(str(error).split())[:160]}); export the model again") from None
 

@@ -1,6 +1,7 @@
 """TFLite models of a network: two graphs, each in four precisions."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,4 +74,6 @@ def _convert(function: Callable, inputs: dict[str, tf.TensorSpec], key: str, var
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS_INT8 if "representative_dataset" in (settings or {})
             else tf.lite.OpsSet.TFLITE_BUILTINS]
-        return converter.convert()
+        with warnings.catch_warnings():  # of the converter's own use of it, for which nobody here can do anything
+            warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
+            return converter.convert()

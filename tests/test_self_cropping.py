@@ -1,0 +1,35 @@
+"""The crops by which a person is looked for lie on a grid, so that every runtime takes the same ones."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posecascade.geometry import Box
+from posecascade.predictor import GRID, LEAST_SIDE, Pose, confident_box
+from posecascade.schema import Schema
+
+SCHEMA = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand", "right_hand"),))
+
+
+@given(st.lists(st.tuples(st.floats(-2000, 6000), st.floats(-2000, 6000)), min_size=3, max_size=3),
+       st.tuples(st.integers(1, 5000), st.integers(1, 5000)))
+def test_a_new_crop_holds_the_joints_on_a_coarse_grid_that_tiny_differences_do_not_move(joints, sides):
+    image = np.broadcast_to(np.uint8(0), (*sides, 3))
+    pose = Pose(np.array(joints), np.ones(3), np.ones(3), SCHEMA, Box(9e6, 9e6, 1, 1))
+    box, tight = confident_box(pose, image), Box.round_points(pose.keypoints, least=max(1.0, LEAST_SIDE * max(sides)))
+    longer = max(tight.w, tight.h)
+    step = 2.0 ** np.floor(np.log2(longer / GRID))
+    edges = np.array([box.x, box.y, box.x + box.w, box.y + box.h])
+    np.testing.assert_array_equal(edges / step, np.rint(edges / step))
+    out = np.array([tight.x, tight.y, -tight.x - tight.w, -tight.y - tight.h]) - edges * [1, 1, -1, -1]
+    assert (out >= -1e-6).all() and (out < step + 1e-6).all() and longer / GRID / 2 < step <= longer / GRID
+
+
+def test_a_difference_between_two_runtimes_moves_no_crop():
+    image = np.broadcast_to(np.uint8(0), (480, 640, 3))
+    joints = np.array([[101.3, 70.2], [203.1, 333.7], [150.0, 190.0]])
+    pose = Pose(joints, np.ones(3), np.ones(3), SCHEMA, Box(9e6, 9e6, 1, 1))
+    assert confident_box(pose, image) == confident_box(replace(pose, keypoints=joints + 0.05), image)
+    assert confident_box(pose, image) != confident_box(replace(pose, keypoints=joints + 8), image)
