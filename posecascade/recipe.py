@@ -126,8 +126,8 @@ class Export:
 
     def __post_init__(self):
         if not 1 <= len(self.batch_sizes) <= MOST_BATCH_SIZES or min(self.batch_sizes) < 1:
-            raise InputError(f"batch_sizes is {list(self.batch_sizes)}, expected 1 to {MOST_BATCH_SIZES} whole numbers from "
-                             "1 on, as in [1, 4]")
+            raise InputError(f"batch_sizes is {list(self.batch_sizes)}, expected 1 to {MOST_BATCH_SIZES} whole numbers "
+                             "from 1 on, as in [1, 4]")
 
 
 @dataclass(frozen=True)

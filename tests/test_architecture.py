@@ -101,9 +101,9 @@ CLOSED = {
 OUTSIDE = {
     "numpy": ("numpy", "*"),
     # What leaves Python; all else runs on JAX and PyTorch as well.
-    "tensorflow": ("tensorflow", "export.artefacts export.decoding export.latency export.network export.picture_headers "
-                                 "export.picture_pixels export.pictures export.runtime export.saved_model "
-                                 "export.serving export.tflite export.warmup"),
+    "tensorflow": ("tensorflow", "export.artefacts export.decoding export.latency export.network "
+                                 "export.picture_headers export.picture_pixels export.pictures export.runtime "
+                                 "export.saved_model export.serving export.tflite export.warmup"),
     "keras": ("keras", "ops optimizers models.* learner pretrained preflight checkpoints construction provenance "
                        "training export.network cli.app"),
     "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "

@@ -255,10 +255,10 @@ def test_pictures_that_cannot_be_read_are_told_where_none_can(trained, tmp_path)
     [crop] = exporting.calibration(found, recipe, 64)
     assert not (crop == 127).all()
     next((tmp_path / "data" / "images").glob("val*")).write_text("no picture")
-    with pytest.raises(InputError, match="^none of 1 validation people has a picture that can be read; check --data$"):
+    with pytest.raises(InputError, match="none of 1 validation people has a picture that can be read; check --data"):
         exporting.chosen(found, 5)
     second.unlink()
-    with pytest.raises(InputError, match=r"^none of 2 pictures to calibrate on can be read \(image .*; check --data$"):
+    with pytest.raises(InputError, match="none of 2 pictures to calibrate on can be read"):
         exporting.calibration(found, recipe, 64)
 
 
@@ -272,7 +272,8 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     assert folder == tmp_path / "out" / "1"
     written = json.loads((folder / exporting.CERTIFICATE).read_text())
     assert written["limits"] == LIMITS and written["people"] == 8 and written["metric"] == "PCK@0.2"
-    assert [row["name"] for row in (rows := written["artefacts"])] == [
+    rows = written["artefacts"]
+    assert [row["name"] for row in rows] == [
         *(f"saved_model/{name}" for name in ("heatmaps", "images", "with_boxes", "serving_default")),
         *(f"tflite/{kind}_{precision}.tflite" for precision in tflite.PRECISIONS for kind in tflite.KINDS)]
     for one in rows:
@@ -282,7 +283,6 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
         else:
             assert one["loss"] < 1
     assert told[-1] in (folder / exporting.TABLE).read_text()
-    # The same artefacts past a limit.
     monkeypatch.setattr(certificate, "measure", lambda *_: found)
     monkeypatch.setattr(saved_model, "write", lambda folder, *_: (folder / "saved_model.pb").write_bytes(b""))
     for module, name in ((tflite, "models"), (artefacts, "of_saved_model"), (artefacts, "of_tflite")):

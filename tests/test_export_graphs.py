@@ -84,10 +84,10 @@ def test_three_can_be_joined_and_the_first_may_change_the_type(network, decoder,
 
 def test_what_does_not_fit_is_refused(network, decoder):
     other = converted(lambda maps: {"x": maps + 1}, "other", maps=((1, 2, 2, 5), tf.float32))
-    with pytest.raises(ValueError, match="^'maps' is no output of the first graph, which gives heatmaps, parts$"):
+    with pytest.raises(ValueError, match=r"^'maps' is no output of the first graph, which gives heatmaps, parts$"):
         joined(network, other, "x")
     wrong = converted(lambda parts: {"x": parts + 1}, "other", parts=((1, 2, 2, 4), tf.float32))
-    with pytest.raises(ValueError, match=r"^'parts' is given as \[1, 8, 8, 4\], expected \[1, 2, 2, 4\], or in "):
+    with pytest.raises(ValueError, match=r"is given as \[1, 8, 8, 4\], expected \[1, 2, 2, 4\], or in "):
         joined(network, wrong, "x")
 
 
