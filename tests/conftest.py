@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 settings.register_profile("any speed", deadline=None)  # a busy machine is no failure: tests never assert on time
@@ -42,7 +43,11 @@ def stub_networks():
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """A small trained model and its export, both made by the installed commands."""
+    """A small trained model and its export, both made by the installed commands, once for all processes of pytest."""
     from exported import built
 
-    return built(tmp_path_factory.mktemp("exported"))
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    (shared / "exported").mkdir(exist_ok=True)
+    with FileLock(shared / "exported.lock"):
+        return built(shared / "exported")

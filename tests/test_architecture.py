@@ -68,6 +68,7 @@ HOUSE = """
     training
 
     export.decoding  export.picture_headers  export.picture_pixels  export.warmup
+    export.stopwatch
     export.network  export.pictures
     export.serving  export.tflite
     export.saved_model  export.certificate
@@ -101,9 +102,9 @@ CLOSED = {
 OUTSIDE = {
     "numpy": ("numpy", "*"),
     # What leaves Python; all else runs on JAX and PyTorch as well.
-    "tensorflow": ("tensorflow", "export.artefacts export.decoding export.latency export.network "
+    "tensorflow": ("tensorflow", "export.artefacts export.decoding export.network "
                                  "export.picture_headers export.picture_pixels export.pictures export.runtime "
-                                 "export.saved_model export.serving export.tflite export.warmup"),
+                                 "export.saved_model export.serving export.stopwatch export.tflite export.warmup"),
     "keras": ("keras", "ops optimizers models.* learner pretrained preflight checkpoints construction provenance "
                        "training export.network cli.app"),
     "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "

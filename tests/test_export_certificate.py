@@ -10,7 +10,7 @@ import spots
 
 from posecascade.augment import NONE, load_sample
 from posecascade.errors import InputError
-from posecascade.export import artefacts, certificate, exporting, latency, saved_model, tflite
+from posecascade.export import artefacts, certificate, exporting, latency, saved_model, stopwatch, tflite
 from posecascade.export.certificate import Artefact, Row
 from posecascade.export.serving import SIGNATURES
 from posecascade.geometry import Box
@@ -199,8 +199,8 @@ def test_rows_are_plain_json():
 
 def test_a_latency_is_of_so_many_calls_after_some_that_do_not_count():
     calls = []
-    assert latency.median_ms(lambda: calls.append(1)) >= 0
-    assert len(calls) == latency.WARM + latency.CALLS
+    assert stopwatch.median_ms(lambda: calls.append(1)) >= 0
+    assert len(calls) == stopwatch.WARM + stopwatch.CALLS
 
 
 # The export itself, of the network that finds spots.

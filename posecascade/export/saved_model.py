@@ -1,7 +1,7 @@
 """A SavedModel for TF Serving: signatures, what travels inside, and the requests a server warms up with."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from posecascade.export import runtime
 from posecascade.export.network import Network
 from posecascade.export.serving import Serving
-from posecascade.export.warmup import PLACE, write_warmup
+from posecascade.export.warmup import PLACE, requests, write_warmup
 
 MODEL_CARD, JOINTS = "posecascade.json", "joints.txt"  # assets
 
@@ -41,20 +41,6 @@ def write(folder: Path, network: Network, card: Mapping, pictures: np.ndarray, b
         path.unlink()
     drafts.rmdir()
     write_warmup(folder / PLACE, requests(pictures, batch_sizes))
-
-
-def requests(pictures: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(signature, inputs) for every signature and batch size, with the pictures in turn."""
-    side = pictures.shape[1]
-    encoded = [tf.io.encode_jpeg(picture).numpy() for picture in pictures]
-    for size in batch_sizes:
-        chosen = [number % len(pictures) for number in range(size)]
-        images, files = pictures[chosen], np.array([encoded[number] for number in chosen], object)
-        boxes = np.tile(np.float32([-0.5, -0.5, side, side]), (size, 1))
-        yield "serving_default", {"image_bytes": files}
-        yield "with_boxes", {"image_bytes": files, "boxes": boxes}
-        yield "images", {"images": images, "boxes": boxes}
-        yield "heatmaps", {"crops": images}
 
 
 def operators(folder: Path) -> dict[str, int]:

@@ -4,7 +4,7 @@ Their file is a TFRecord of `tensorflow.serving.PredictionLog`; the few messages
 so that writing it needs no tensorflow-serving-api.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,20 @@ def write_warmup(path: Path | str, requests: Iterable[tuple[str, Mapping[str, np
                 raise ValueError(f"{path}: more than {LIMIT} warm-up requests, which TensorFlow Serving refuses")
             writer.write(_prediction_log(model_name, signature, inputs))
     return count
+
+
+def requests(pictures: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(signature, inputs) for every signature and batch size, with the pictures in turn."""
+    side = pictures.shape[1]
+    encoded = [tf.io.encode_jpeg(picture).numpy() for picture in pictures]
+    for size in batch_sizes:
+        chosen = [number % len(pictures) for number in range(size)]
+        images, files = pictures[chosen], np.array([encoded[number] for number in chosen], object)
+        boxes = np.tile(np.float32([-0.5, -0.5, side, side]), (size, 1))
+        yield "serving_default", {"image_bytes": files}
+        yield "with_boxes", {"image_bytes": files, "boxes": boxes}
+        yield "images", {"images": images, "boxes": boxes}
+        yield "heatmaps", {"crops": images}
 
 
 def _prediction_log(model_name, signature, inputs):
