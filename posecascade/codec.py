@@ -12,6 +12,14 @@ LEAST_RADIUS = 1.6  # cells: a smaller disc can fall between cells and leave a t
 LEAST_SIGMA = 1.3   # cells: below, the three samples round a peak do not fix its place to 0.05 cells
 SOFT_WINDOW = 2.0   # cells: sigma of the window in `soft_argmax`, BUILD_NOTES, "First trials"
 DARK_SIGMA = 1.0    # cells: smoothing before the Newton step of DARK, which needs a map smooth across three cells
+QUARTER = 0.25      # cells: the step of `quarter_offset`
+LEAST_LOGARITHM = 1e-10    # of the map: below, its logarithm in `dark` stops
+LEAST_DETERMINANT = 1e-9   # per cell^4: flatter maps have no peak for `dark`
+DARK_STEP = 1.0     # cells: the longest step of `dark` per axis
+SOFT_REACH = int(3 * SOFT_WINDOW)  # cells: where the window of `soft_argmax` ends
+SOFT_ROUNDS = 12    # how often it is re-centred
+SOFT_STEP = 1.5     # cells: the furthest it goes from the highest cell per axis
+LEAST_TOTAL = 1e-12        # of squared map values: below, there is nothing to take the mean of
 
 
 def cells_to_pixels(cells, stride: int):
@@ -81,7 +89,7 @@ def quarter_offset(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarra
     cells, scores = _peaks(maps)
     patch = _patches(maps, cells, 1)
     step = np.stack([patch[..., 1, 2] - patch[..., 1, 0], patch[..., 2, 1] - patch[..., 0, 1]], axis=-1)
-    return cells_to_pixels(cells + 0.25 * np.sign(step) * _between(maps, cells), stride), scores
+    return cells_to_pixels(cells + QUARTER * np.sign(step) * _between(maps, cells), stride), scores
 
 
 def dark(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,17 +98,17 @@ def dark(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     The step is at most one cell per axis, and none where the map is not peaked, nor across its edge.
     """
     cells, scores = _peaks(maps)
-    logs = np.log(np.maximum(_smooth3(_patches(maps, cells, 2)), 1e-10))
+    logs = np.log(np.maximum(_smooth3(_patches(maps, cells, 2)), LEAST_LOGARITHM))
     dx, dy = (logs[..., 1, 2] - logs[..., 1, 0]) / 2, (logs[..., 2, 1] - logs[..., 0, 1]) / 2
     dxx = logs[..., 1, 2] - 2 * logs[..., 1, 1] + logs[..., 1, 0]
     dyy = logs[..., 2, 1] - 2 * logs[..., 1, 1] + logs[..., 0, 1]
     dxy = (logs[..., 2, 2] - logs[..., 2, 0] - logs[..., 0, 2] + logs[..., 0, 0]) / 4
     determinant = dxx * dyy - dxy * dxy
-    peaked = (determinant > 1e-9) & (dxx < 0)
+    peaked = (determinant > LEAST_DETERMINANT) & (dxx < 0)
     safe = np.where(peaked, determinant, 1.0)
     step = np.stack([(dxy * dy - dyy * dx) / safe, (dxy * dx - dxx * dy) / safe], axis=-1)
     moved = peaked[..., None] & _between(maps, cells)
-    return cells_to_pixels(cells + np.where(moved, np.clip(step, -1, 1), 0.0), stride), scores
+    return cells_to_pixels(cells + np.where(moved, np.clip(step, -DARK_STEP, DARK_STEP), 0.0), stride), scores
 
 
 def soft_argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,19 +118,18 @@ def soft_argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     count whose mirror image about the peak is on the map too, else the missing half would pull inwards.
     """
     cells, scores = _peaks(maps)
-    radius = int(3 * SOFT_WINDOW)
-    reach = np.arange(-radius, radius + 1, dtype=np.float64)
+    reach = np.arange(-SOFT_REACH, SOFT_REACH + 1, dtype=np.float64)
     last = np.array([maps.shape[2] - 1, maps.shape[1] - 1])
     counted = np.abs(reach) <= np.minimum(cells, last - cells)[..., None]
-    patch = np.maximum(_patches(maps, cells, radius), 0) ** 2
+    patch = np.maximum(_patches(maps, cells, SOFT_REACH), 0) ** 2
     patch *= counted[..., 1, :, None] & counted[..., 0, None, :]
     place = np.zeros(cells.shape)
-    for _ in range(12):
+    for _ in range(SOFT_ROUNDS):
         window_x, window_y = (np.exp(-0.5 * ((reach - place[..., axis, None]) / SOFT_WINDOW) ** 2) for axis in (0, 1))
         across = patch @ np.stack([window_x, window_x * reach], -1)
         (total, x), (y, _) = np.moveaxis(np.stack([window_y, window_y * reach], -2) @ across, (-2, -1), (0, 1))
-        mean = np.stack([x, y], -1) / np.maximum(total, 1e-12)[..., None]
-        place = np.clip(mean, -1.5, 1.5)
+        mean = np.stack([x, y], -1) / np.maximum(total, LEAST_TOTAL)[..., None]
+        place = np.clip(mean, -SOFT_STEP, SOFT_STEP)
     return cells_to_pixels(cells + place, stride), scores
 
 

@@ -15,16 +15,6 @@ from posecascade import codec
 
 Decoded = tuple[tf.Tensor, tf.Tensor]
 
-# Numbers that stand in the bodies of codec's functions; tests/test_export_decoding.py compares the results.
-_QUARTER = 0.25            # cells
-_LEAST_LOGARITHM = 1e-10   # of the map, below which the logarithm of `dark` stops
-_LEAST_DETERMINANT = 1e-9  # per cell^4: flatter maps have no peak for `dark`
-_DARK_STEP = 1.0           # cells
-_SOFT_ROUNDS = 12
-_SOFT_STEP = 1.5           # cells
-_LEAST_TOTAL = 1e-12       # of squared map values
-_SOFT_REACH = int(3 * codec.SOFT_WINDOW)
-
 
 def _square(first: int, last: int) -> np.ndarray:
     """Offsets (N, 2) int32 as (x, y) from `first` to `last` on both axes, row by row."""
@@ -53,13 +43,13 @@ def quarter_offset(maps: tf.Tensor, stride: int) -> Decoded:
     """`codec.quarter_offset`: `argmax`, a quarter of a cell towards the higher neighbour; arguments as `argmax`."""
     cells, scores = _peaks(maps)
     forward, back = tf.split(_window(maps, cells, _FORWARD_AND_BACK), 2, axis=-1)
-    return _moved(maps, cells, _QUARTER * tf.sign(forward - back), stride), scores
+    return _moved(maps, cells, codec.QUARTER * tf.sign(forward - back), stride), scores
 
 
 def dark(maps: tf.Tensor, stride: int) -> Decoded:
     """`codec.dark`: `argmax`, then a Newton step on the smoothed map's logarithm; arguments as `argmax`."""
     cells, scores = _peaks(maps)
-    smooth = tf.maximum(_smoothed_neighbours(maps, cells), _LEAST_LOGARITHM)
+    smooth = tf.maximum(_smoothed_neighbours(maps, cells), codec.LEAST_LOGARITHM)
     # Logarithms relative to the middle: equal cells then differ by exactly 0. A difference of two rounded logarithms
     # would not, and on a ridge float32's rounding is enough for a determinant above the least.
     logs = tf.math.log(smooth / smooth[:, :, 4:5])
@@ -67,27 +57,27 @@ def dark(maps: tf.Tensor, stride: int) -> Decoded:
     dx, dy = (east - west) / 2, (south - north) / 2
     dxx, dyy, dxy = east + west, south + north, (south_east - south_west - north_east + north_west) / 4
     determinant = dxx * dyy - dxy * dxy
-    peaked = (determinant > _LEAST_DETERMINANT) & (dxx < 0)
+    peaked = (determinant > codec.LEAST_DETERMINANT) & (dxx < 0)
     step = tf.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / tf.where(peaked, determinant, 1.0)[..., None]
-    step = tf.clip_by_value(step, -_DARK_STEP, _DARK_STEP) * tf.cast(peaked, tf.float32)[..., None]
+    step = tf.clip_by_value(step, -codec.DARK_STEP, codec.DARK_STEP) * tf.cast(peaked, tf.float32)[..., None]
     return _moved(maps, cells, step, stride), scores
 
 
 def soft_argmax(maps: tf.Tensor, stride: int) -> Decoded:
     """`codec.soft_argmax`: mean place under the squared map times a window that follows it; arguments as `argmax`."""
     cells, scores = _peaks(maps)
-    offsets = _square(-_SOFT_REACH, _SOFT_REACH)
+    offsets = _square(-codec.SOFT_REACH, codec.SOFT_REACH)
     room = tf.minimum(cells, _last(maps) - cells)  # up to here the mirror image about the peak is on the map
     counted = tf.reduce_all(np.abs(offsets) <= room[:, :, None], -1)
     weights = tf.square(tf.nn.relu(_window(maps, cells, offsets))) * tf.cast(counted, tf.float32)
     weights, offsets = weights[..., None], offsets.astype(np.float32)
     place = tf.zeros_like(cells, tf.float32)[:, :, None]
-    for _ in range(_SOFT_ROUNDS):  # in Python: the graph has no loop
+    for _ in range(codec.SOFT_ROUNDS):  # in Python: the graph has no loop
         away = tf.reduce_sum(tf.math.squared_difference(offsets, place), -1, keepdims=True)
         here = weights * tf.exp(away * (-0.5 / codec.SOFT_WINDOW ** 2))
-        total = tf.maximum(tf.reduce_sum(here, 2, keepdims=True), _LEAST_TOTAL)
+        total = tf.maximum(tf.reduce_sum(here, 2, keepdims=True), codec.LEAST_TOTAL)
         mean = tf.reduce_sum(here * offsets, 2, keepdims=True) / total
-        place = tf.clip_by_value(mean, -_SOFT_STEP, _SOFT_STEP)
+        place = tf.clip_by_value(mean, -codec.SOFT_STEP, codec.SOFT_STEP)
     return codec.cells_to_pixels(tf.cast(cells, tf.float32) + place[:, :, 0], stride), scores
 
 

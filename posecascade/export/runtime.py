@@ -1,6 +1,5 @@
 """An exported artefact as the predictor calls a network: crops in, maps or joints out."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,8 +85,3 @@ def saved_model(folder: Path) -> Run:
 
     run.loaded = loaded  # its variables live as long as it does
     return run
-
-
-def sidecar_text(value: dict) -> str:
-    """A sidecar as the files hold it."""
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"

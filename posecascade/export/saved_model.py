@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from posecascade.export import runtime
+from posecascade import files
 from posecascade.export.network import Network
 from posecascade.export.serving import Serving
 from posecascade.export.warmup import PLACE, requests, write_warmup
@@ -30,11 +30,10 @@ def write(folder: Path, network: Network, card: Mapping, pictures: np.ndarray, b
     module.serving = Serving(network).signatures()
     drafts = folder / "assets.draft"
     drafts.mkdir()
-    texts = {MODEL_CARD: runtime.sidecar_text(dict(card)),
-             JOINTS: "".join(f"{name}\n" for name in network.metadata.schema.keypoints)}
-    for name, text in texts.items():
-        (drafts / name).write_text(text, encoding="utf-8")
-    module.assets = [tf.saved_model.Asset(str(drafts / name)) for name in texts]
+    files.write_json(drafts / MODEL_CARD, dict(card))
+    names = "".join(f"{name}\n" for name in network.metadata.schema.keypoints)
+    (drafts / JOINTS).write_text(names, encoding="utf-8")
+    module.assets = [tf.saved_model.Asset(str(drafts / name)) for name in (MODEL_CARD, JOINTS)]
     tf.saved_model.save(module, str(folder), signatures=dict(module.serving),
                         options=tf.saved_model.SaveOptions(experimental_debug_stripper=True))
     for path in drafts.iterdir():
