@@ -50,6 +50,7 @@ HOUSE = """
 
     models.joints  models.backbone  models.torch_checkpoint
     models.hourglass  models.tiny  models.mobilenet  models.efficientnet_lite  models.resnet  models.vgg
+    models.movenet
     models.backbones
     models.detector
     models.regressor

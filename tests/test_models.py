@@ -27,13 +27,15 @@ TAPS = {
     "efficientnet_lite2": {4: 24, 8: 48, 16: 120, 32: 352},
     "mobilenet_v2": {4: 24, 8: 32, 16: 96, 32: 320},
     "mobilenet_v2_035": {4: 8, 8: 16, 16: 32, 32: 112},
+    "movenet": {4: 24, 8: 32, 16: 64, 32: 1280},
     "resnet50": {4: 256, 8: 512, 16: 2048},
     "resnet152": {4: 256, 8: 512, 16: 2048},
     "vgg16": {4: 128, 8: 256, 16: 512, 32: 512},
 }
 # Every head and every regressor, at both strides.
 PAIRS = (("topdown", "light", 4), ("fcn", "light", 4), ("deconv", "light", 1), ("fcn", "stack", 1),
-         ("topdown", "stack", 4), ("topdown", "hourglass", 4), ("deconv", "hourglass", 1))
+         ("topdown", "stack", 4), ("topdown", "hourglass", 4), ("deconv", "hourglass", 1),
+         ("narrow", "light", 4), ("narrow", "light", 1))
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ B images, H x W pixels, C channels; "tap" means the last feature map at a stride
 """
 
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from posecascade.errors import InputError
 
 # Keras' own 0.99 (MobileNetV2's 0.999) lets evaluation lag training by hundreds (thousands) of steps.
 BN_MOMENTUM = 0.97
+# What NumPy raises for other or damaged files; the last two for a plain .npy, which is no context manager.
+_NO_NPZ = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,17 @@ def put_weights(model: keras.Model, arrays: Mapping[str, list[np.ndarray]], orig
                              "give the file made for this backbone")
     for name, values in arrays.items():
         found[name].set_weights(values)
+
+
+def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by name, as float32; InputError, which says "an .npz WHAT", where it is missing or none."""
+    try:
+        with np.load(path) as file:
+            return {name: file[name].astype(np.float32) for name in file.files}
+    except FileNotFoundError:
+        raise InputError(f"model.weights: no file {path}; give 'none' or the path of an .npz {what}") from None
+    except _NO_NPZ:
+        raise InputError(f"{path}: is no .npz of arrays, or damaged; expected one {what}") from None
 
 
 def application_weights(build: Callable[..., keras.Model], weights: str, what: str, **options) -> dict[str, list]:

@@ -7,6 +7,7 @@ from posecascade.files import nearest
 from posecascade.models.backbone import Backbone, image_layers
 from posecascade.models.efficientnet_lite import efficientnet_lite0, efficientnet_lite2
 from posecascade.models.mobilenet import mobilenet_v2, mobilenet_v2_035
+from posecascade.models.movenet import movenet
 from posecascade.models.resnet import resnet50, resnet152
 from posecascade.models.tiny import tiny
 from posecascade.models.vgg import vgg16
@@ -17,6 +18,7 @@ BACKBONES = {
     "efficientnet_lite2": efficientnet_lite2,
     "mobilenet_v2": mobilenet_v2,
     "mobilenet_v2_035": mobilenet_v2_035,
+    "movenet": movenet,
     "resnet50": resnet50,
     "resnet152": resnet152,
     "vgg16": vgg16,

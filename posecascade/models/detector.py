@@ -11,6 +11,7 @@ from posecascade.models.backbones import find_backbone
 STRIDES = (1, 4)
 # Initial bias of the part logits: sigmoid(-3) = 0.05, about a disc's share of the map (BUILD_NOTES, "First trials").
 RARE = -3.0
+NARROW_FIRST, NARROW, NARROW_LAST, NARROW_MAPS = 64, {16: 32}, 24, 96  # channels of MoveNet's top-down path
 FC_CHANNELS = 4096  # VGG-16's two fully connected layers, as convolutions
 
 
@@ -64,7 +65,24 @@ def deconv(taps, keypoints, stride, width):
                                             bias_initializer=keras.initializers.Constant(RARE))(x)}
 
 
-DETECTORS = {"topdown": topdown, "fcn": fcn, "deconv": deconv}
+def narrow(taps, keypoints, stride, width):
+    """MoveNet's head, for small devices: as `topdown` with 64 to 24 channels, depthwise 3x3 and no batch norms.
+
+    `width` is not used. Up-sampled maps and laterals have as many channels as came from below.
+    """
+    coarsest, *finer = sorted(taps, reverse=True)
+    x = layers.Conv2D(NARROW_FIRST, 1, name=f"narrow_lateral_{coarsest}")(taps[coarsest])
+    for at in finer:
+        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"narrow_up_{at}")(x)
+        lateral = layers.Conv2D(x.shape[-1], 1, name=f"narrow_lateral_{at}")(taps[at])
+        x = _thin(layers.Add(name=f"narrow_add_{at}")([x, lateral]), NARROW.get(at, NARROW_LAST), f"narrow_{at}")
+    maps = _thin(x, NARROW_MAPS, "narrow_maps")
+    logits = layers.Conv2D(keypoints, 1, name="parts", dtype="float32", kernel_initializer=_small(),
+                           bias_initializer=keras.initializers.Constant(RARE))(maps)
+    return {"parts": _enlarge(logits, min(taps) // stride, "parts_up"), "features": x}
+
+
+DETECTORS = {"topdown": topdown, "fcn": fcn, "deconv": deconv, "narrow": narrow}
 
 
 def part_detector(keypoints: int, *, backbone: str = "efficientnet_lite0", head: str = "topdown", stride: int = 4,
@@ -94,6 +112,11 @@ def check_stride(stride):
     """InputError for an output stride that the heads cannot give."""
     if stride not in STRIDES:
         raise InputError(f"model.stride: {stride!r} is not supported; choose 1 (the paper's) or 4")
+
+
+def _thin(x, filters, name):
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
+    return layers.Conv2D(filters, 1, activation="relu", name=name)(x)
 
 
 def _small():

@@ -1,16 +1,13 @@
 """EfficientNet-Lite 0 and 2 (Google 2020): no squeeze-excitation, ReLU6, made for int8 devices."""
 
 import importlib.util
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from keras import layers
 
 from posecascade.errors import InputError
-from posecascade.models.backbone import Backbone, conv_bn, inverted_residual, put_weights
+from posecascade.models.backbone import Backbone, conv_bn, inverted_residual, put_weights, read_npz
 from posecascade.models.torch_checkpoint import read_checkpoint
 
 # (blocks, kernel, stride, expansion, channels) per stage; width and depth as the published checkpoints have them.
@@ -19,8 +16,6 @@ LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
 LITE2 = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208),
          (1, 3, 1, 6, 352))
 STEM_CHANNELS = 32
-# What NumPy raises for other or damaged files; the last two for a plain .npy, which is no context manager.
-_NO_NPZ = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError)
 
 
 def _build(stages, image):
@@ -47,15 +42,7 @@ def _load(version, model, weights):
     if weights == "imagenet":
         put_weights(model, _by_layer(_from_package(version, package), version, package), package)
         return
-    try:
-        with np.load(weights) as file:
-            arrays = {name: file[name].astype(np.float32) for name in file.files}
-    except FileNotFoundError:
-        raise InputError(f"model.weights: no file {weights}; give 'none' or the path of an .npz made from "
-                         f"{package}") from None
-    except _NO_NPZ:
-        raise InputError(f"{weights}: is no .npz of arrays, or damaged; expected one made from {package}") from None
-    put_weights(model, _by_layer(arrays, version, weights), str(weights))
+    put_weights(model, _by_layer(read_npz(weights, f"made from {package}"), version, weights), str(weights))
 
 
 def _from_package(version, package):

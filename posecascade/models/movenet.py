@@ -1,0 +1,77 @@
+"""MoveNet Lightning's trunk (Google 2021): MobileNetV2 whose batch norms are folded away, trained on poses."""
+
+import keras
+from keras import layers
+
+from posecascade.errors import InputError
+from posecascade.models.backbone import Backbone, image_layers, put_weights, read_npz
+from posecascade.models.mobilenet import BLOCKS, STAGES, STEM_CHANNELS
+
+HEAD_CHANNELS = 1280
+COCO_JOINTS = 17  # of its own part maps, in COCO's order
+# Where its top-down path begins: after these blocks and after the head, which is not where the stages end.
+TAPS = {4: 2, 8: 5, 16: 9}
+# Layers of the head `narrow`, which is built after it, and their arrays.
+_NARROW = {"narrow_lateral_32": "lateral_32", "narrow_maps_depthwise": "heatmap/depthwise",
+           "narrow_maps": "heatmap/pointwise", **{f"narrow_lateral_{stride}": f"lateral_{stride}" for stride in TAPS},
+           **{f"narrow_{stride}_depthwise": f"top_{stride}/depthwise" for stride in TAPS},
+           **{f"narrow_{stride}": f"top_{stride}/pointwise" for stride in TAPS}}
+
+
+def _conv(x, filters, kernel=1, stride=1, *, name, relu6=True):
+    x = layers.Conv2D(filters, kernel, stride, padding="same", name=f"{name}_conv")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(x) if relu6 else x
+
+
+def _block(x, filters, expansion, stride, name):
+    channels = x.shape[-1]
+    y = _conv(x, expansion * channels, name=f"{name}_expand") if expansion > 1 else x
+    y = layers.DepthwiseConv2D(3, stride, padding="same", name=f"{name}_depthwise_conv")(y)
+    y = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(y)
+    y = _conv(y, filters, name=f"{name}_project", relu6=False)
+    return layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and channels == filters else y
+
+
+def _build(image):
+    x = layers.Rescaling(1 / 127.5, -1, name="rescale", dtype="float32")(image)
+    x = _conv(x, STEM_CHANNELS, 3, 2, name="stem")
+    after = []
+    for count, stride, expansion, channels in STAGES:
+        for i in range(count):
+            x = _block(x, channels, expansion, stride if i == 0 else 1, f"block_{len(after):02d}")
+            after.append(x)
+    return {stride: after[block] for stride, block in TAPS.items()} | {32: _conv(x, HEAD_CHANNELS, name="head")}
+
+
+def _load(model, weights):
+    """From an .npz of its convolutions: `stem`, `block_NN/{expand,depthwise,project}` and `head`, `kernel` and `bias`.
+
+    The head `narrow` gets its path too, `lateral_N`, `top_N/{depthwise,pointwise}` and `heatmap/{depthwise,pointwise}`;
+    and, where the model has COCO's 17 joints, `heatmap/out`.
+    """
+    if weights == "imagenet":
+        raise InputError("model.weights: backbone 'movenet' was trained on poses, not ImageNet; give the .npz of its "
+                         "trunk, or 'none'")
+    arrays = read_npz(weights, "of MoveNet Lightning's trunk")
+    names = {"stem_conv": "stem", "head_conv": "head"}
+    for number in range(BLOCKS):
+        for part in ("expand", "depthwise", "project")[number == 0:]:
+            names[f"block_{number:02d}_{part}_conv"] = f"block_{number:02d}/{part}"
+    found = {layer.name: layer for layer in image_layers(model)}
+    names |= {layer: name for layer, name in _NARROW.items() if layer in found}
+    if "narrow_maps" in found and found["parts"].filters == COCO_JOINTS:
+        names["parts"] = "heatmap/out"
+    put_weights(model, {layer: _weights(arrays, name, found.get(layer), weights) for layer, name in names.items()},
+                str(weights))
+
+
+def _weights(arrays, name, layer: keras.layers.Layer | None, origin):
+    fields = ("kernel", "bias") if layer is None or layer.use_bias else ("kernel",)
+    for field in fields:
+        if f"{name}/{field}" not in arrays:
+            raise InputError(f"{origin}: array '{name}/{field}' is missing; expected those of MoveNet Lightning's "
+                             "trunk")
+    return [arrays[f"{name}/{field}"] for field in fields]
+
+
+movenet = Backbone(_build, ("stem", *(f"block_{i:02d}" for i in range(BLOCKS)), "head"), _load)

@@ -1,0 +1,140 @@
+"""MoveNet's trunk and its narrow head: what they compute from their arrays, and which arrays they take."""
+
+import keras
+import numpy as np
+import pytest
+from test_backbones import numpy_conv
+
+from posecascade.errors import InputError
+from posecascade.models import load_backbone, part_detector
+from posecascade.models.mobilenet import BLOCKS, STAGES
+from posecascade.models.movenet import TAPS
+
+SIDE = 64
+
+
+def shapes():
+    """Every array of the file by its name, from the published network's description."""
+    channels, made = 32, {"stem/kernel": (3, 3, 3, 32), "stem/bias": (32,)}
+
+    def layer(name, *kernel, bias=True):
+        made[f"{name}/kernel"] = kernel
+        if bias:
+            made[f"{name}/bias"] = (kernel[3] if kernel[3] > 1 else kernel[2],)
+
+    number = 0
+    for count, _, expansion, filters in STAGES:
+        for _ in range(count):
+            wide, block = expansion * channels, f"block_{number:02d}"
+            if number:
+                layer(f"{block}/expand", 1, 1, channels, wide)
+            layer(f"{block}/depthwise", 3, 3, wide, 1)
+            layer(f"{block}/project", 1, 1, wide, filters)
+            channels, number = filters, number + 1
+    layer("head", 1, 1, 320, 1280)
+    for stride, before, below, after in ((32, 1280, 64, None), (16, 64, 64, 32), (8, 32, 32, 24), (4, 24, 24, 24)):
+        layer(f"lateral_{stride}", 1, 1, before, below)
+        if after:
+            layer(f"top_{stride}/depthwise", 3, 3, below, 1, bias=False)
+            layer(f"top_{stride}/pointwise", 1, 1, below, after)
+    layer("heatmap/depthwise", 3, 3, 24, 1, bias=False)
+    layer("heatmap/pointwise", 1, 1, 24, 96)
+    layer("heatmap/out", 1, 1, 96, 17)
+    return made
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """Made-up weights of sane scale, as the file has them."""
+    rng = np.random.default_rng(3)
+    return {name: (rng.normal(size=shape) / (1 if len(shape) == 1 else np.sqrt(2 * np.prod(shape[:2]) * (
+        shape[2] if shape[3] > 1 else 1) / 3))).astype(np.float16) for name, shape in shapes().items()}
+
+
+@pytest.fixture(scope="module")
+def path(arrays, tmp_path_factory):
+    file = tmp_path_factory.mktemp("movenet") / "trunk.npz"
+    np.savez(file, **arrays)
+    return str(file)
+
+
+def doubled(x):
+    """Twice as large bilinearly, half-pixel centres, along both sides."""
+    for axis in (1, 2):
+        before, after = np.roll(x, 1, axis), np.roll(x, -1, axis)
+        edge = [slice(None)] * 4
+        edge[axis] = 0
+        before[tuple(edge)] = x[tuple(edge)]
+        edge[axis] = -1
+        after[tuple(edge)] = x[tuple(edge)]
+        x = np.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis + 1)
+        x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2:])
+    return x
+
+
+def computed(arrays, image):
+    """Taps and logits straight from the arrays, in float64."""
+    def conv(x, name, stride=1, most=None):
+        kernel = arrays[f"{name}/kernel"].astype(np.float64)
+        y = numpy_conv(x, kernel, stride, depthwise="depthwise" in name) + arrays.get(f"{name}/bias", np.zeros(1))
+        return y if most is None else np.clip(y, 0, most)
+
+    x, after = conv(image / 127.5 - 1, "stem", 2, 6), []
+    for number in range(BLOCKS):
+        block, stride = f"block_{number:02d}", 2 if number in (1, 3, 6, 13) else 1
+        y = conv(x, f"{block}/expand", 1, 6) if number else x
+        y = conv(conv(y, f"{block}/depthwise", stride, 6), f"{block}/project")
+        x = y + x if stride == 1 and y.shape == x.shape else y
+        after.append(x)
+    taps = {stride: after[block] for stride, block in TAPS.items()} | {32: conv(x, "head", 1, 6)}
+    x = conv(taps[32], "lateral_32")
+    for stride in (16, 8, 4):
+        x = doubled(x) + conv(taps[stride], f"lateral_{stride}")
+        x = conv(conv(x, f"top_{stride}/depthwise"), f"top_{stride}/pointwise", 1, np.inf)
+    maps = conv(conv(x, "heatmap/depthwise"), "heatmap/pointwise", 1, np.inf)
+    return x, conv(maps, "heatmap/out")
+
+
+def test_it_computes_what_its_arrays_say(arrays, path, rng):
+    model = part_detector(17, backbone="movenet", head="narrow")
+    load_backbone(model, "movenet", path)
+    image = rng.uniform(0, 255, (1, SIDE, SIDE, 3)).astype(np.float32)
+    features, logits = computed(arrays, image)
+    found = model(image)
+    for mine, expected in ((found["features"], features), (found["parts"], logits)):
+        assert mine.shape == expected.shape
+        np.testing.assert_allclose(mine, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_other_joints_keep_their_first_weights_and_another_head_its_own(path):
+    model = part_detector(5, backbone="movenet", head="narrow")
+    before = model.get_layer("parts").get_weights()
+    load_backbone(model, "movenet", path)
+    for old, new in zip(before, model.get_layer("parts").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    other = part_detector(17, backbone="movenet", head="topdown", width=8)
+    before = other.get_layer("parts").get_weights()
+    load_backbone(other, "movenet", path)
+    np.testing.assert_array_equal(before[0], other.get_layer("parts").get_weights()[0])
+
+
+def test_a_file_that_lacks_an_array_and_imagenet_are_refused(arrays, tmp_path):
+    model = part_detector(17, backbone="movenet", head="narrow")
+    file = tmp_path / "part.npz"
+    np.savez(file, **{name: value for name, value in arrays.items() if name != "top_8/pointwise/bias"})
+    with pytest.raises(InputError) as error:
+        load_backbone(model, "movenet", str(file))
+    assert str(error.value) == (f"{file}: array 'top_8/pointwise/bias' is missing; expected those of MoveNet "
+                                "Lightning's trunk")
+    with pytest.raises(InputError) as error:
+        load_backbone(model, "movenet", "imagenet")
+    assert str(error.value) == ("model.weights: backbone 'movenet' was trained on poses, not ImageNet; give the .npz "
+                                "of its trunk, or 'none'")
+    with pytest.raises(InputError, match=r"give 'none' or the path of an \.npz of MoveNet Lightning's trunk"):
+        load_backbone(model, "movenet", str(tmp_path / "absent.npz"))
+
+
+def test_it_has_no_batch_norm_and_as_many_parameters_as_published():
+    model = part_detector(17, backbone="movenet", head="narrow")
+    assert not [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert model.count_params() == sum(int(np.prod(shape)) for shape in shapes().values())
