@@ -39,8 +39,7 @@ def load(path: Path, *, maps: bool = False) -> tuple[Run, Metadata]:
 def _tflite(path, maps):
     sealed = unseal(path)
     metadata = metadata_from(sealed.sidecar.get(MODEL_CARD), f"{path}: {MODEL_CARD!r}")
-    signatures = interpreter(sealed.model).get_signature_list()
-    if maps and MAPS not in signatures:
+    if maps and sealed.sidecar.get("kind") != MAPS:
         raise InputError(f"{path}: decodes by itself, so another decoder, flip test or protocol is not to be had; give "
                          f"the file of the same export whose name begins with {MAPS}")
     return tflite(sealed.model), metadata
