@@ -1,4 +1,4 @@
-# make demo    train the quickstart cascade on rendered people and measure it; results in demo/
+# make demo    train the quickstart cascade on rendered people, then draw a pose on a photograph; results in demo/
 # make test    run the tests
 # make clean   remove what these made
 #
@@ -15,7 +15,12 @@ demo: $(VENV)/installed
 	$(BIN)/posecascade-train --recipe=quickstart --model_dir=demo
 	@echo
 	@echo "The results are in demo/: predictions.jpg (look at it), curve.png, metrics.json, best.keras."
-	@echo "Try the model: $(BIN)/posecascade-predict PHOTO --model=demo --output=out"
+	@echo
+	@echo "The model that comes with the package, on a photograph:"
+	$(BIN)/python -m pip install --quiet '.[demo]'
+	$(BIN)/python -c 'from skimage import data, io; io.imsave("demo/photo.png", data.camera())'
+	$(BIN)/posecascade-predict demo/photo.png --output=demo/poses
+	@echo "Look at demo/poses/overlays/photo.jpg."
 
 test: $(VENV)/editable
 	$(BIN)/python -m pytest

@@ -6,12 +6,17 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
 
 from posecascade.errors import InputError
+
+# All that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, KeyError)
 
 
 @contextlib.contextmanager

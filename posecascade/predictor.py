@@ -9,7 +9,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from posecascade import codec, pretrained
+from posecascade import codec, pretrained, shipped
 from posecascade.errors import InputError
 from posecascade.export import runtime
 from posecascade.files import nearest
@@ -248,24 +248,31 @@ def run_of(network: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Run:
 
 def load(path_or_name: str | Path, *, flip_test: bool = False, decoder: str | None = None, protocol: str = "default",
          batch_size: int = 32) -> Predictor:
-    """The predictor of a `.keras` file, of a run's folder (its best checkpoint, else its last), or of an export.
+    """The predictor of a model that comes with the package, by name ("lite", "base"), or of one trained or exported.
 
-    An export is a bundle's folder, its newest version in the folder above, or one of its `.tflite` files. `decoder`
-    None takes the one the model was measured with. Raises InputError for anything else, as `pretrained.load`, and
-    where an artefact that decodes by itself is asked for another decoder, flips or protocol.
+    That is a `.keras` file, a run's folder (its best checkpoint, else its last), or an export: a bundle's folder, its
+    newest version in the folder above, or one of its `.tflite` files. A folder with the name of a model is given as
+    "./lite". `decoder` None takes the one the model was measured with. Raises InputError for anything else, as
+    `pretrained.load`, and where an artefact that decodes by itself is asked for another decoder, flips or protocol.
     """
     path = Path(path_or_name)
-    if runtime.is_artefact(path):
+    if not shipped.is_shipped(path_or_name) and runtime.is_artefact(path):
         run, metadata = runtime.load(path, maps=flip_test or protocol != "default" or decoder is not None)
     else:
-        model, metadata = pretrained.load(model_file(path))
+        model, metadata = pretrained.load(model_file(path_or_name))
         run = run_of(model.predict_on_batch)
     return Predictor(run, metadata.schema, metadata.input_size, metadata.stride, decoder or metadata.decoder,
                      flip_test, protocol, batch_size)
 
 
-def model_file(path: Path) -> Path:
-    """A `.keras` file itself, or of a run's folder its best or last; InputError where there is none."""
+def model_file(path_or_name: str | Path) -> Path:
+    """The file of a model: of a name, the one in the package; itself; of a run's folder its best or last.
+
+    Raises InputError where there is none.
+    """
+    if shipped.is_shipped(path_or_name):
+        return shipped.file_of(path_or_name)
+    path = Path(path_or_name)
     if path.is_dir():
         found = [path / name for name in CHECKPOINTS if (path / name).is_file()]
         if not found:
@@ -274,5 +281,6 @@ def model_file(path: Path) -> Path:
         return found[0]
     if path.suffix == ".keras" or path.exists():
         return path
-    raise InputError(f"no model {str(path)!r}: neither a file nor a folder of that name exists, and this version has "
-                     "no named models; give a .keras file, the folder of a training run, or an export")
+    raise InputError(f"no model {str(path)!r}: neither a file nor a folder of that name exists; of those with "
+                     f"the package {nearest(str(path), shipped.names())}; or give a .keras file, the folder of a "
+                     "training run, or an export")

@@ -1,53 +1,26 @@
 """A trained model and what must be known to use it, in one `.keras` file; and starting from one trained before.
 
 The file is Keras' own zip with one more member, `posecascade.json`: it loads with plain Keras, and here with its
-schema, sizes, recipe and result.
+schema, sizes, recipe and result. Models that come with the package (`shipped`) go by their names.
 """
 
 import json
-import math
 import re
 import zipfile
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from posecascade import files
-from posecascade.codec import DECODERS
+from posecascade import files, shipped
 from posecascade.errors import InputError
-from posecascade.models.backbone import image_layers
+from posecascade.model_metadata import Metadata, metadata_dict, metadata_from
+from posecascade.models.backbone import weighted_layers
 from posecascade.models.joints import joint_axes
-from posecascade.schema import Schema, schema_from
+from posecascade.schema import Schema
 
 MEMBER = "posecascade.json"
-FORMAT = 1
-# All that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, KeyError)
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a model file says of its model.
-
-    Attributes:
-        schema: its joints; the channels of its outputs, in order.
-        input_size: side in pixels of the square crop it was trained on.
-        stride: input pixels per cell of its output maps.
-        recipe: the resolved recipe it was trained by, as plain values.
-        result: what was measured on it, as plain values.
-        decoder: the one of `codec.DECODERS` that its results were measured with.
-    """
-
-    schema: Schema
-    input_size: int
-    stride: int
-    recipe: dict = field(default_factory=dict)
-    result: dict = field(default_factory=dict)
-    decoder: str = "soft"
 
 
 @dataclass(frozen=True)
@@ -81,23 +54,19 @@ def save(model: keras.Model, path: Path | str, metadata: Metadata) -> None:
             archive.writestr(MEMBER, text)
 
 
-def metadata_dict(metadata: Metadata) -> dict:
-    """The metadata as JSON has them; `metadata_from` reads them back."""
-    return _plain({"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
-                   "stride": metadata.stride, "decoder": metadata.decoder, "recipe": metadata.recipe,
-                   "result": metadata.result})
-
-
 def load(path: Path | str) -> tuple[keras.Model, Metadata]:
     """The model (not compiled) and its metadata; every byte is checked against the file's checksums first.
 
-    Keras' safe mode stays on: a file cannot bring code of its own. Raises InputError, in one line, for a missing,
-    foreign or damaged file, or one whose metadata do not fit its model.
+    Keras' safe mode stays on: a file cannot bring code of its own. `path` may be the name of a model that comes with
+    the package, or its file. Raises InputError, in one line, for a missing, foreign or damaged file, or one whose
+    metadata do not fit its model.
     """
+    if shipped.is_shipped(path):
+        return shipped.load(path)
     metadata = load_metadata(path)
     try:
         model = keras.saving.load_model(path, compile=False)
-    except (*_DAMAGED, TypeError, AttributeError) as error:
+    except (*files.DAMAGED, TypeError, AttributeError) as error:
         saved_by = _keras_of(path)
         if _release(saved_by) > _release(keras.__version__):  # Keras reads files of older versions alone
             raise InputError(f"{path}: was saved by Keras {saved_by}, which Keras {keras.__version__} cannot read; "
@@ -127,14 +96,17 @@ def _release(version):
 
 def load_metadata(path: Path | str) -> Metadata:
     """The metadata alone, after the same checks of the file as `load` makes. Raises InputError as it does."""
+    if shipped.is_shipped(path):
+        return shipped.load_metadata(path)
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such model file; give the path of a .keras file")
+        raise InputError(f"{path}: no such model file; give the path of a .keras file or one of "
+                         f"{', '.join(shipped.names())}")
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
             names = archive.namelist()
             text = archive.read(MEMBER) if MEMBER in names and not bad else b""
-    except _DAMAGED as error:
+    except files.DAMAGED as error:
         raise InputError(f"{path}: is no .keras file, or truncated or damaged ({_first_line(error)}); "
                          "copy or download it again") from None
     if bad:
@@ -149,27 +121,6 @@ def load_metadata(path: Path | str) -> Metadata:
         raise InputError(f"{path}: {MEMBER} is no JSON ({_first_line(error)}); get the file again") from None
 
 
-def metadata_from(value: object, origin: str) -> Metadata:
-    """What `metadata_dict` gave; other keys are passed over. Raises InputError, which `origin` begins."""
-    def wrong(key, expected):
-        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
-
-    if not isinstance(value, Mapping):
-        raise InputError(f"{origin}: holds {type(value).__name__}, expected an object; get the file again")
-    if value.get("format") != FORMAT:
-        wrong("format", f"{FORMAT} (of this version of posecascade)")
-    for key in ("input_size", "stride"):
-        if type(value.get(key)) is not int or value[key] < 1:
-            wrong(key, "a positive whole number")
-    for key in ("recipe", "result"):
-        if not isinstance(value.get(key), Mapping):
-            wrong(key, "an object")
-    if value.get("decoder") not in DECODERS:
-        wrong("decoder", f"one of {', '.join(DECODERS)}")
-    return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), value["input_size"], value["stride"],
-                    dict(value["recipe"]), dict(value["result"]), value["decoder"])
-
-
 def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> WarmStart:
     """Copy into `model` (with `schema`'s joints) all weights of a saved model that fit, joint channels by joint name.
 
@@ -178,8 +129,8 @@ def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> W
     """
     source, metadata = load(source_path)
     order = schema.order_from(metadata.schema)
-    theirs, copied, partly, left = _weighted_layers(source), 0, 0, []
-    for name, layer in _weighted_layers(model).items():
+    theirs, copied, partly, left = weighted_layers(source), 0, 0, []
+    for name, layer in weighted_layers(model).items():
         merged = _merged(layer, theirs[name], order, metadata.schema.size) if name in theirs else None
         if merged is None:
             left.append(name)
@@ -214,27 +165,9 @@ def _select(shape, joint_axes_, chosen):
     return np.ix_(*(chosen if axis in axes else np.arange(size) for axis, size in enumerate(shape)))
 
 
-def _weighted_layers(model):
-    found = {layer.name: layer for layer in image_layers(model)}
-    for stage in (layer for layer in model.layers if layer.name == "regressor"):
-        found |= {f"regressor/{layer.name}": layer for layer in stage.layers}
-    return {name: layer for name, layer in found.items() if layer.weights}
-
-
 def _output_shapes(model):
     output = model.output if isinstance(model.output, dict) else {"output": model.output}
     return {name: tensor.shape for name, tensor in output.items() if name in ("parts", "heatmaps", "output")}
-
-
-def _plain(value):
-    """`value` as JSON has it: NumPy numbers and arrays as Python's, NaN and infinities as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _first_line(error):

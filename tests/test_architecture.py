@@ -56,6 +56,8 @@ HOUSE = """
     models.regressor
     models.cascade
     models
+    model_metadata
+    shipped
     learner  pretrained
 
     export.runtime
@@ -106,8 +108,8 @@ OUTSIDE = {
     "tensorflow": ("tensorflow", "export.artefacts export.decoding export.network "
                                  "export.picture_headers export.picture_pixels export.pictures export.runtime "
                                  "export.saved_model export.serving export.stopwatch export.tflite export.warmup"),
-    "keras": ("keras", "ops optimizers models.* learner pretrained preflight checkpoints construction provenance "
-                       "training export.network cli.app"),
+    "keras": ("keras", "ops optimizers models.* learner pretrained shipped preflight checkpoints construction "
+                       "provenance training export.network cli.app"),
     "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "
                                       "datasets.synthetic export.artefacts"),
     "ai_edge_litert": ("ai-edge-litert", "export.runtime export.sealed export.tflite_graphs export.tflite_metadata"),

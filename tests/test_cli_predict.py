@@ -199,9 +199,9 @@ def test_bad_inputs_are_told_and_the_good_ones_written(run, photos, tmp_path):
     (["-"], "standard input: has no line"), (["text.png"], "image text.png: is no picture that can be decoded"),
     (["broken"], "none of 1 pictures could be read; nothing is written"), ([], "no INPUT is given; name pictures"),
     (["text.png", "--decoder=darc"], "unknown decoder 'darc'; did you mean 'dark'?"),
-    (["text.png", "--model="], "--model is missing; pass --model=..., the .keras file or the folder of a training run"),
+    (["text.png", "--model="], "--model is empty; pass --model=..., a model's name, file or folder"),
     (["text.png", "--model=text.png"], "text.png: is no .keras file"),
-    (["text.png", "--output="], "--output is missing"), (["text.png", "--output=text.png"], "expected a folder"),
+    (["text.png", "--output="], "--output is empty"), (["text.png", "--output=text.png"], "expected a folder"),
     (["text.png", "--batch_size=0"], "batch_size"), (["text.png", "--modle=x"], "Unknown command line flag 'modle'")],
     ids=str)
 def test_where_nothing_can_be_done_there_is_one_line_and_older_files_stay(run, model, tmp_path, words, problem):

@@ -187,7 +187,7 @@ def _repository_files() -> list[Path]:
 def test_no_file_of_the_repository_holds(what):
     paths = _repository_files()
     assert TESTS / "conftest.py" in paths
-    found = [f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:80]}" for path in paths
+    found = [f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:80]}" for path in paths if path.suffix != ".npz"
              for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
              if re.search(FORBIDDEN[what], line)]
     assert not found

@@ -23,8 +23,8 @@ from posecascade.report import Report, compare, comparison_table
 from posecascade.schema import find_schema
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "trained model: a .keras file, a run's folder, or an export: its folder or one of "
-                    "its .tflite files", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "base or lite, which come with the package, or a trained model: a .keras file, a "
+                    "run's folder, or an export: its folder or one of its .tflite files", flag_values=FLAGS)
 flags.DEFINE_string("predictions", None, "score this file instead of a model: JSON lines (.jsonl), or an array `pred` "
                     "or `preds` (N, K, 2) or (2, K, N) in .mat, .h5 or .json", flag_values=FLAGS)
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT, repeatable; TYPE is one of " + ", ".join(datasets.READERS),

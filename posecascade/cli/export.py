@@ -20,7 +20,8 @@ from posecascade.cli import app
 from posecascade.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "trained model: a .keras file or a run's folder", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "trained model: a .keras file, a run's folder, or base or lite, which come with the "
+                    "package", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "folder for the versions; TF Serving's base path", flag_values=FLAGS)
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT to calibrate and measure on instead of what the model was trained on, "
                           "repeatable; TYPE is one of " + ", ".join(datasets.READERS), flag_values=FLAGS)
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
     with app.quietly():
         from posecascade.export.exporting import export, prepared
 
-        model, manifest = _found(Path(FLAGS.model))
+        model, manifest = _found(FLAGS.model)
         recipe, people = prepared(model, FLAGS.data, FLAGS.set)
         license = FLAGS.license or TERMS
         try:
@@ -65,15 +66,17 @@ def _check(arguments):
         raise InputError(f"--output={FLAGS.output}: is a file, expected a folder")
 
 
-def _found(path: Path):
+def _found(model: str):
     """The model's file, and the manifest of the run it lies in, if it lies in one."""
+    from posecascade import shipped
     from posecascade.export import runtime
     from posecascade.predictor import model_file
 
-    if path.exists() and runtime.is_artefact(path):
+    path = Path(model)
+    if not shipped.is_shipped(model) and path.exists() and runtime.is_artefact(path):
         raise InputError(f"--model={path}: is an export itself; give the .keras file or the run's folder that it was "
                          "made from")
-    file = model_file(path)
+    file = model_file(model)
     beside = file.parent / "manifest.json"
     try:
         return file, json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None

@@ -1,4 +1,4 @@
-"""posecascade-predict INPUT... --model=MODEL --output=DIR: poses by joint name, in the pixels of the pictures given.
+"""posecascade-predict INPUT... [--model=MODEL] [--output=DIR]: poses by joint name, in pixels of the pictures given.
 
 INPUT is a picture, a folder (the pictures directly in it, sorted by name), a video, a camera's number, a .jsonl file
 of lines {"image": PATH, "box": [x, y, w, h]}, or - for such lines on standard input. Without "box" the person is
@@ -29,9 +29,9 @@ from posecascade.geometry import shrink_transform
 from posecascade.poses_io import PoseWriter, Request, answer, requests
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "trained model: a .keras file, a run's folder, or an export: its folder or one of "
-                    "its .tflite files", flag_values=FLAGS)
-flags.DEFINE_string("output", None, "folder to write to", flag_values=FLAGS)
+flags.DEFINE_string("model", "base", "base or lite, which come with the package, or a trained model: a .keras file, a "
+                    "run's folder, or an export: its folder or one of its .tflite files", flag_values=FLAGS)
+flags.DEFINE_string("output", "poses", "folder to write to", flag_values=FLAGS)
 flags.DEFINE_bool("overlays", True, "draw the poses on the pictures and videos", flag_values=FLAGS)
 flags.DEFINE_bool("smooth", True, "smooth the joints of videos (One-Euro filter)", flag_values=FLAGS)
 flags.DEFINE_bool("flip_test", False, "average with the mirrored picture: twice the time", flag_values=FLAGS)
@@ -97,8 +97,8 @@ def main(arguments: list[str]) -> None:
     """Predict on every input; InputError at the end where one could not be read."""
     for name in ("model", "output"):
         if not FLAGS[name].value:
-            example = "the .keras file or the folder of a training run" if name == "model" else "a folder to write to"
-            raise InputError(f"--{name} is missing; pass --{name}=..., {example}")
+            example = "a model's name, file or folder" if name == "model" else "a folder to write to"
+            raise InputError(f"--{name} is empty; pass --{name}=..., {example}")
     if not arguments:
         raise InputError("no INPUT is given; name pictures, folders, videos, a camera's number, .jsonl files or -")
     folder = Path(FLAGS.output)

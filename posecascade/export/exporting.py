@@ -12,9 +12,10 @@ from posecascade.errors import InputError
 from posecascade.export import artefacts, bundle, certificate, runtime, saved_model, sealed, tflite
 from posecascade.export.certificate import Row
 from posecascade.export.network import Network
+from posecascade.model_metadata import metadata_dict
 from posecascade.people import People, people_of
 from posecascade.predictor import Predictor, run_of
-from posecascade.pretrained import load, load_metadata, metadata_dict
+from posecascade.pretrained import load, load_metadata
 from posecascade.provenance import versions
 from posecascade.recipe import Recipe, overridden, recipe_from
 from posecascade.records import Record

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from posecascade.export.decoding import DECODERS, value_at
-from posecascade.pretrained import Metadata
+from posecascade.model_metadata import Metadata
 
 Maps = dict[str, tf.Tensor]
 

@@ -8,7 +8,7 @@ import numpy as np
 from posecascade.errors import InputError
 from posecascade.export import bundle
 from posecascade.export.sealed import unseal
-from posecascade.pretrained import Metadata, metadata_from
+from posecascade.model_metadata import Metadata, metadata_from
 
 SUFFIX = ".tflite"
 MODEL_CARD = "model"  # the sidecars' key under which `pretrained.metadata_dict` lies

@@ -80,6 +80,14 @@ def image_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from image_layers(layer)
 
 
+def weighted_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Every layer that has weights, by a name that no other has: the regressor's begin with "regressor/"."""
+    found = {layer.name: layer for layer in image_layers(model)}
+    for stage in (layer for layer in model.layers if layer.name == "regressor"):
+        found |= {f"regressor/{layer.name}": layer for layer in stage.layers}
+    return {name: layer for name, layer in found.items() if layer.weights}
+
+
 def put_weights(model: keras.Model, arrays: Mapping[str, list[np.ndarray]], origin: str) -> None:
     """Set the layers named in `arrays`; InputError naming `origin` and the layer where one is missing or differs."""
     found = {layer.name: layer for layer in image_layers(model)}

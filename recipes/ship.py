@@ -1,0 +1,28 @@
+"""Put a trained model into the package under a name: python recipes/ship.py runs/lite lite."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from posecascade import pretrained, shipped
+from posecascade.predictor import model_file
+
+
+def portable(recipe: dict) -> dict:
+    """The recipe without the paths of the machine it was trained on; which data it names is for the model card."""
+    model = recipe["model"] | {name: Path(recipe["model"][name]).name for name in ("weights", "start_from")}
+    return recipe | {"model": model, "data": recipe["data"] | {"sources": [], "weights": []}}
+
+
+def ship(trained: str, name: str, folder: Path) -> Path:
+    """Write FOLDER/NAME.npz and SHA256SUMS there; the file. InputError as `pretrained.load`."""
+    model, metadata = pretrained.load(model_file(trained))
+    path = folder / f"{name}{shipped.SUFFIX}"
+    shipped.save(model, path, dataclasses.replace(metadata, recipe=portable(metadata.recipe)))
+    shipped.write_sums(folder)
+    return path
+
+
+if __name__ == "__main__":
+    written = ship(sys.argv[1], sys.argv[2], shipped.FOLDER)
+    print(f"{written.name}: {written.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,153 @@
+"""Models that come with the package: they load by name, what was saved comes back, damage is found."""
+
+import dataclasses
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import posecascade
+from posecascade import files, pretrained, shipped
+from posecascade.errors import InputError
+from posecascade.model_metadata import Metadata
+from posecascade.models import cascade
+from posecascade.predictor import model_file
+from posecascade.recipe import recipe_from
+from posecascade.schema import LSP14, Schema
+
+PAIR = Schema("pair", ("left_hand", "right_hand"), (("left_hand", "right_hand"),))
+OPTIONS = {"backbone": "tiny", "width": 8}
+METADATA = Metadata(PAIR, 64, 4, {"model": OPTIONS}, {"pck": 0.5}, "dark")
+SIZE_LIMIT = 16e6  # bytes of all models together
+
+
+@pytest.fixture(scope="module")
+def model():
+    return cascade(2, **OPTIONS)
+
+
+@pytest.fixture
+def file(model, tmp_path):
+    path = tmp_path / "pair.npz"
+    shipped.save(model, path, METADATA)
+    return path
+
+
+def test_base_and_lite_come_with_the_package_and_are_small():
+    assert {"base", "lite"} <= set(shipped.names())
+    assert sum(shipped.file_of(name).stat().st_size for name in shipped.names()) < SIZE_LIMIT
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_a_shipped_model_loads_by_name_and_has_its_card(name):
+    predict = posecascade.load(name)
+    assert predict.schema == LSP14
+    pose = predict.predict(np.full((90, 70, 3), 120, np.uint8))
+    assert pose.keypoints.shape == (14, 2) and np.isfinite(pose.keypoints).all()
+    card = (shipped.FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    assert files.sha256(shipped.file_of(name)) in card
+    for heading in ("Trained on", "Measured", "Licence", "Limits", "fails"):
+        assert heading in card, heading
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_the_recipe_inside_is_whole_and_names_no_place_of_the_machine_it_was_trained_on(name):
+    recipe = shipped.load_metadata(name).recipe
+    assert recipe_from(recipe, name).as_dict() == recipe
+    assert not [text for text in (*recipe["data"]["sources"], recipe["model"]["weights"], recipe["model"]["start_from"])
+                if "/" in text]
+
+
+def test_kernels_come_back_within_half_precision_and_vectors_exactly(model, file):
+    again, metadata = pretrained.load(file)
+    assert metadata == METADATA
+    for mine, theirs in zip(model.weights, again.weights, strict=True):
+        assert mine.shape == theirs.shape
+        step = 0 if len(mine.shape) < 2 else 2.0 ** -11
+        np.testing.assert_allclose(theirs.numpy() if hasattr(theirs, "numpy") else np.array(theirs), np.array(mine),
+                                   rtol=step, atol=1e-7 if step else 0)
+
+
+def test_the_same_model_gives_the_same_bytes(model, file, tmp_path):
+    shipped.save(model, tmp_path / "again.npz", METADATA)
+    assert files.sha256(tmp_path / "again.npz") == files.sha256(file)
+
+
+def test_a_run_may_start_from_one(model, file):
+    found = pretrained.warm_start(cascade(2, **OPTIONS), PAIR, file)
+    assert found.copied > 0 and not found.left and not found.new_joints
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
+def test_a_bit_that_flipped_is_found(file, at):
+    data = bytearray(file.read_bytes())
+    data[int(at * len(data))] ^= 4
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=r"damaged|fit|posecascade\.json") as error:
+        shipped.load(file)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_cut_short_or_missing_or_of_something_else_costs_one_line(file, tmp_path):
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(InputError, match="damaged"):
+        shipped.load(file)
+    with pytest.raises(InputError, match="no such model file"):
+        pretrained.load(tmp_path / "none.npz")
+    np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match=r"has no posecascade\.json"):
+        shipped.load(tmp_path / "arrays.npz")
+
+
+@pytest.mark.parametrize(("recipe", "told"), [({"model": OPTIONS | {"width": 16}}, "do not fit"),
+                                              ({"model": OPTIONS | {"backbone": "none"}}, "builds no network")])
+def test_weights_that_do_not_fit_their_recipe_are_refused(model, tmp_path, recipe, told):
+    shipped.save(model, tmp_path / "odd.npz", dataclasses.replace(METADATA, recipe=recipe))
+    with pytest.raises(InputError, match=told):
+        shipped.load(tmp_path / "odd.npz")
+
+
+def test_a_model_of_the_package_whose_bytes_are_others_is_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    shipped.save(model, tmp_path / "pair.npz", METADATA)
+    with pytest.raises(InputError, match="SHA-256"):
+        shipped.load("pair")
+    shipped.write_sums(tmp_path)
+    assert shipped.load("pair")[1] == METADATA
+    with zipfile.ZipFile(tmp_path / "pair.npz", "a") as archive:
+        archive.writestr("more.npy", b"")
+    with pytest.raises(InputError, match="SHA-256"):
+        shipped.load_metadata("pair")
+
+
+def test_nan_is_not_saved(tmp_path):
+    broken = cascade(2, **OPTIONS)
+    broken.set_weights([np.full(value.shape, np.nan) for value in broken.get_weights()])
+    with pytest.raises(InputError, match="NaN"):
+        shipped.save(broken, tmp_path / "broken.npz", METADATA)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_goes_before_a_folder_of_that_name_unless_it_is_written_as_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lite").mkdir()
+    assert model_file("lite").parent == shipped.FOLDER
+    with pytest.raises(InputError, match="holds neither"):
+        model_file("./lite")
+
+
+def test_a_wrong_name_is_told_with_the_right_one():
+    with pytest.raises(InputError, match="did you mean 'lite'"):
+        posecascade.load("light")
+
+
+def test_predict_takes_base_where_no_model_is_named(tmp_path):
+    from posecascade.drawing import write_image
+
+    write_image(tmp_path / "one.png", np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8))
+    command = "from posecascade.cli.predict import console; import sys; sys.argv = ['p', 'one.png']; console()"
+    found = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert len((tmp_path / "poses" / "predictions.jsonl").read_text().splitlines()) == 1
