@@ -1,4 +1,4 @@
-"""Put a trained model into the package under a name: python recipes/ship.py runs/lite lite."""
+"""Put a trained model into the package under a name: python recipes/tools/ship.py runs/lite lite."""
 
 import dataclasses
 import sys

@@ -1,4 +1,4 @@
-"""MoveNet Lightning's trunk and part maps as a start: python recipes/movenet_start.py TRUNK.npz OUT.keras."""
+"""MoveNet Lightning's trunk and part maps as a start: python recipes/tools/movenet_start.py TRUNK.npz OUT.keras."""
 
 import sys
 
