@@ -281,6 +281,6 @@ def model_file(path_or_name: str | Path) -> Path:
         return found[0]
     if path.suffix == ".keras" or path.exists():
         return path
-    raise InputError(f"no model {str(path)!r}: neither a file nor a folder of that name exists; of those with "
-                     f"the package {nearest(str(path), shipped.names())}; or give a .keras file, the folder of a "
-                     "training run, or an export")
+    raise InputError(f"no model {str(path)!r}: neither a file nor a folder of that name exists; give a .keras file, "
+                     "the folder of a training run, an export, or a model of the package "
+                     f"({nearest(str(path), shipped.names())})")

@@ -206,9 +206,10 @@ SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
     ([MODEL, "--output=file"], "--output=file: is a file, expected a folder"),
     ([MODEL, DATA, "--output=file/deeper"],
      "--output=file/deeper: cannot be written (Not a directory); free or choose another"),
-    (["--model=none.keras"], "none.keras: no such model file; give the path of a .keras file"),
-    (["--model=none"], "no model 'none': neither a file nor a folder of that name exists, and this version has no "
-                       "named models; give a .keras file, the folder of a training run, or an export"),
+    (["--model=none.keras"], "none.keras: no such model file; give the path of a .keras file or one of base, lite"),
+    (["--model=none"], "no model 'none': neither a file nor a folder of that name exists; give a .keras "
+                       "file, the folder of a training run, an export, or a model of the package (choose from base, "
+                       "lite)"),
     (["--model=empty"], f"empty: holds neither best.keras nor last.keras nor an export; {SOME}"),
     (["--model=text.keras"],
      "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),

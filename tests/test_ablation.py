@@ -1,0 +1,118 @@
+"""benchmarks/ablation.py: objects cover what they should, figures tell right from wrong, variants differ in a knob."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posecascade import evaluation
+from posecascade.datasets.synthetic import record_of
+from posecascade.predictor import Pose
+from posecascade.records import Visibility, checked_conversion
+from posecascade.schema import LSP14
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def ablation():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module("ablation")
+        for name in ("ablation", "hidden_people"):
+            sys.modules.pop(name)
+
+
+@pytest.fixture(scope="module")
+def people():
+    return checked_conversion([record_of(5, number) for number in range(6)], LSP14)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6])
+def test_the_object_covers_its_share_and_hides_the_joints_under_it(ablation, people, share):
+    done = 0
+    for number, record in enumerate(people):
+        found = ablation.hidden(record, share, 1, number)
+        if found is None:
+            continue
+        done += 1
+        changed = (found.image.read() != record.image.read()).any(-1)
+        box = record.box
+        inner = changed[max(round(box.y), 0):round(box.y + box.h) + 1, max(round(box.x), 0):round(box.x + box.w) + 1]
+        assert inner.mean() == pytest.approx(share, abs=0.06)  # a few painted pixels have the colour that was there
+        under = found.visibility == Visibility.OCCLUDED
+        cells = np.rint(record.keypoints[under]).astype(int)
+        assert changed[cells[:, 1], cells[:, 0]].mean() > 0.9 if under.any() else True
+        assert found.occlusion_known and not under.any() if share == 0 else True
+        np.testing.assert_array_equal(found.keypoints, record.keypoints)
+        again = ablation.hidden(record, share, 1, number)
+        np.testing.assert_array_equal(again.image.read(), found.image.read())
+    assert done >= len(people) - 1
+
+
+def test_the_sets_of_all_sizes_hold_the_same_people(ablation, people):
+    sets = ablation.occluded_sets(people, (0.0, 0.3))
+    assert list(sets) == ["0", "30"]
+    assert [r.origin for r in sets["0"]] == [r.origin for r in sets["30"]] and sets["0"]
+
+
+def test_who_misses_covered_joints_alone_has_100_and_0(ablation, people):
+    records = ablation.occluded_sets(people, (0.0, 0.3))["30"]
+    waiting = iter(records)
+
+    def predict(images, boxes):
+        poses = []
+        for box in boxes:
+            record = next(waiting)
+            seen = record.visibility == Visibility.VISIBLE
+            joints = np.where(seen[:, None], record.keypoints, -1e4)
+            poses.append(Pose(joints, seen * 0.9, seen * 0.8, LSP14, box, {"heatmaps": joints}))
+        return poses
+
+    found = ablation.measured(predict, records)
+    rows = found["stages"]["heatmaps"]
+    assert rows["visible"][0] == 100 and rows["occluded"][0] == 0 and rows["occluded"][3] > 0
+    assert found["auc_visibility"] == 1 and found["auc_scores"] == 1
+    assert found["calibration"]["ece"] == pytest.approx(0.1 * rows["visible"][3] / rows["total"][3])
+
+
+def test_calibration_of_known_scores(ablation):
+    right = np.arange(1000) % 4 > 0  # three of four
+    assert ablation.calibration(np.full(1000, 0.75), right)["ece"] == pytest.approx(0)
+    assert ablation.calibration(np.full(1000, 1.0), right) == {"ece": pytest.approx(0.25), "bins": [[1.0, 0.75, 1000]]}
+
+
+def test_each_variant_changes_its_own_knob(ablation):
+    commands = {variant: ablation.command(variant, "2", "lspet:DIR", Path("out"), ["training.epochs=1"])
+                for variant in ablation.VARIANTS}
+    for variant, words in commands.items():
+        assert words[0] == "posecascade-train" and words[-1] == "--model_dir=out" and "--set=training.seed=2" in words
+        assert [word for word in words if word not in commands["cascade"]] == [f"--set={item}" for item in
+                                                                              ablation.VARIANTS[variant]]
+    assert len({tuple(words) for words in commands.values()}) == len(commands)
+
+
+def test_the_table_has_a_row_per_variant_and_the_range_of_its_seeds(ablation, people):
+    def predict(images, boxes):
+        return [Pose(np.zeros((14, 2)), np.ones(14), np.linspace(0, 1, 14), LSP14, box, {"heatmaps": np.zeros((14, 2))})
+                for box in boxes]
+
+    run = {"real": ablation.measured(predict, people), "synthetic": ablation.measured(predict, people),
+           "occluded": {}}
+    other = {**run, "real": {**run["real"], "calibration": {"ece": 0.5, "bins": []}}}
+    lines = ablation.table({"cascade": {"0": run, "1": other}, "detector": {"0": run}}).splitlines()
+    assert len(lines) == 4 and lines[2].startswith("| cascade | 2 |") and lines[3].startswith("| detector | 1 |")
+    assert lines[2].endswith("(0.50-1.00) |")
+    assert {line.count("|") for line in lines} == {9 + 1}
+
+
+def test_evaluation_is_the_package_s_own(ablation, people):
+    """The figures of `measured` are those of the evaluate command."""
+    def predict(images, boxes):
+        joints = np.tile([[40.0, 60.0]], (14, 1))
+        return [Pose(joints, np.ones(14), np.linspace(0, 1, 14), LSP14, box, {"heatmaps": joints}) for box in boxes]
+
+    report = evaluation.evaluate(predict, people, metric="pck")
+    assert ablation.measured(predict, people)["stages"]["heatmaps"]["total"][0] == round(report.total, 2)
