@@ -2,21 +2,26 @@
 
 Trains every variant with every seed by `posecascade-train --recipe=ablation` (seed 0 of all, then seed 1, ...; what is
 finished is not done again, what was killed goes on), measures what there is on the people kept for it, on synthetic
-people, whose flags are exact, and with objects of growing size pasted over people, and writes DIR/ablation.json.
+people, whose flags are exact, and with objects of growing size pasted over people, and writes benchmarks/ablation.json,
+docs/ablation_occlusion.png and docs/ablation_calibration.png (all of them into DIR with --results=DIR).
 """
 
 import json
 import math
+import os
+import re
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ablation_plots import draw
 from absl import app, flags
 from hidden_people import hidden
 
 from posecascade import datasets, evaluation, files, metrics, predictor
-from posecascade.records import Visibility, checked_conversion
+from posecascade.records import Record, Visibility, checked_conversion
 from posecascade.schema import LSP14
 
 VARIANTS = {  # name -> what differs from the recipe
@@ -32,11 +37,12 @@ BINS = 10
 RIGHT = 0.2  # of the torso
 DATA = flags.DEFINE_string("data", None, "TYPE:ROOT of real people", required=True)
 OUTPUT = flags.DEFINE_string("output", "runs/ablation", "folder of the runs")
-RESULTS = flags.DEFINE_string("results", "benchmarks", "folder for ablation.json")
+RESULTS = flags.DEFINE_string("results", None, "folder for figures and plots; else benchmarks/ and docs/")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the trainings")
 SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE of the recipe, for every variant")
 PEOPLE = flags.DEFINE_integer("people", 250, "measured on, of each kind, at most", lower_bound=1)
-TRAIN = flags.DEFINE_bool("train", True, "train what is not trained yet; else measure what there is")
+ONLY = flags.DEFINE_enum("only", None, ["train", "measure"],
+                         "train alone, or measure anew what is trained; else both, as far as not done yet")
 
 
 def command(variant: str, seed: str, data: str, folder: Path, overrides: list[str]) -> list[str]:
@@ -46,6 +52,25 @@ def command(variant: str, seed: str, data: str, folder: Path, overrides: list[st
             *(f"--set={item}" for item in sets), f"--model_dir={folder}"]
 
 
+@dataclass(frozen=True)
+class Pasted:
+    """The picture of `hidden`, made anew whenever it is read: all people and sizes at once would fill the memory."""
+
+    record: Record
+    share: float
+    seed: int
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Of the picture below."""
+        return self.record.image.name
+
+    def read(self, shrink: int = 1) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, shrunk `shrink` times."""
+        return hidden(self.record, self.share, self.seed, self.number).image.read(shrink)
+
+
 def spread(items: list, count: int) -> list:
     """At most `count` items, evenly chosen."""
     return [items[i * len(items) // count] for i in range(count)] if len(items) > count else items
@@ -53,9 +78,14 @@ def spread(items: list, count: int) -> list:
 
 def occluded_sets(records: list, shares=SHARES, seed: int = 1) -> dict[str, list]:
     """Share in per cent -> the people for whom an object of every share was found, with one of that size."""
-    rows = [[hidden(record, share, seed, number) for share in shares] for number, record in enumerate(records)]
+    rows = [[_lazy(record, share, seed, number) for share in shares] for number, record in enumerate(records)]
     whole = [row for row in rows if all(row)]
     return {f"{100 * share:.0f}": [row[i] for row in whole] for i, share in enumerate(shares)}
+
+
+def _lazy(record, share, seed, number):
+    found = hidden(record, share, seed, number)
+    return found and replace(found, image=Pasted(record, share, seed, number))
 
 
 def calibration(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> dict:
@@ -67,7 +97,7 @@ def calibration(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> dict
     place = np.minimum((scores * bins).astype(int), bins - 1)
     rows = [(float(scores[place == b].mean()), float(right[place == b].mean()), int((place == b).sum()))
             for b in range(bins) if (place == b).any()]
-    return {"ece": sum(n * abs(score - share) for score, share, n in rows) / len(scores),
+    return {"ece": round(sum(n * abs(score - share) for score, share, n in rows) / len(scores), 4),
             "bins": [[round(score, 3), round(share, 3), n] for score, share, n in rows]}
 
 
@@ -85,64 +115,114 @@ def measured(predict, records: list) -> dict:
             "auc_scores": _rounded(metrics.roc_auc(scores, visible), 3) if (report.codes[known] > 0).all() else None}
 
 
-def measured_all(model: Path, real: list, synthetic: list, occluded: dict[str, list]) -> dict:
-    """Everything of one trained model."""
-    predict = predictor.load(model)
-    return {"real": measured(predict, real), "synthetic": measured(predict, synthetic),
-            "occluded": {share: measured(predict, people) for share, people in occluded.items()}}
+def measured_all(predict: predictor.Predictor, real: list, synthetic: list, occluded: dict[str, list]) -> dict:
+    """Everything of one trained model; of people with an object over them, not each joint."""
+    found = {"real": measured(predict, real), "synthetic": measured(predict, synthetic),
+             "occluded": {share: _brief(measured(predict, people)) for share, people in occluded.items()}}
+    if len(found["real"]["stages"]) > 1:
+        alone = replace(predict, run=lambda crops: {"parts": predict.run(crops)["parts"]})
+        for kind, people in (("real", real), ("synthetic", synthetic)):
+            found[kind]["calibration_parts"] = measured(alone, people)["calibration"]
+    return found
+
+
+def _brief(found):
+    rows = ("total", "visible", "occluded")
+    return {**found, "calibration": {"ece": found["calibration"]["ece"]},
+            "stages": {stage: {row: values[row] for row in rows} for stage, values in found["stages"].items()}}
+
+
+def result(found: dict) -> dict:
+    """The rows of the last stage."""
+    return found["stages"].get("heatmaps") or found["stages"]["parts"]
+
+
+def headline(run: dict) -> dict[str, float | None]:
+    """The columns of the table, of one training; PCK but for AUC and ECE."""
+    real, synthetic, covered = run["real"], run["synthetic"], run["occluded"].get("30")
+    return {"real": result(real)["total"][0], "synthetic": result(synthetic)["total"][0],
+            "visible": result(synthetic)["visible"][0], "occluded": result(synthetic)["occluded"][0],
+            "uncovered, 30 %": result(covered)["visible"][0] if covered else None,
+            "covered, 30 %": result(covered)["occluded"][0] if covered else None,
+            "AUC, synthetic": synthetic["auc_visibility"],
+            "AUC, 30 %": covered["auc_visibility"] if covered else None, "ECE, real": real["calibration"]["ece"]}
+
+
+def over_seeds(results: dict) -> dict[str, dict[str, list[float] | None]]:
+    """Variant -> column of `headline` -> mean, least and greatest over the seeds there are."""
+    return {variant: {column: _range([headline(run)[column] for run in runs.values()])
+                      for column in headline(next(iter(runs.values())))} for variant, runs in results.items() if runs}
 
 
 def table(results: dict) -> str:
     """Markdown: a row per variant, mean over its seeds (range)."""
-    columns = {"real": ("real", "total"), "synthetic": ("synthetic", "total"), "visible": ("synthetic", "visible"),
-               "occluded": ("synthetic", "occluded")}
-    lines = [f"| variant | seeds | {' | '.join(columns)} | covered, 30 % | AUC | ECE |", "|" + "---|" * 9]
-    for variant in (v for v in VARIANTS if results.get(v)):
-        runs = list(results[variant].values())
-        cells = [[_last(run[kind])[row][0] for run in runs] for kind, row in columns.values()]
-        cells.append([_last(run["occluded"]["30"])["occluded"][0] for run in runs if "30" in run["occluded"]])
-        cells += [[run["synthetic"]["auc_visibility"] for run in runs],
-                  [run["real"]["calibration"]["ece"] for run in runs]]
-        lines.append(f"| {variant} | {len(runs)} | {' | '.join(map(_shown, cells))} |")
+    found = over_seeds(results)
+    columns = list(next(iter(found.values()), ()))
+    lines = ["| " + " | ".join(["variant", "seeds", *columns]) + " |", "|" + "---|" * (2 + len(columns))]
+    for variant in (v for v in VARIANTS if v in found):
+        cells = [_shown(column, ends) for column, ends in found[variant].items()]
+        lines.append(f"| {variant} | {len(results[variant])} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _last(found):
-    return list(found["stages"].values())[-1]
-
-
-def _shown(values):
+def _range(values):
     values = [value for value in values if value is not None]
-    if not values:
+    return [_rounded(v, 4) for v in (np.mean(values), min(values), max(values))] if values else None
+
+
+def _shown(column, ends):
+    if ends is None:
         return ""
-    digits = 1 if max(values) > 1 else 2
-    ends = f" ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{ends}"
+    mean, low, high = ends
+    digits = 2 if column.startswith(("AUC", "ECE")) else 1
+    return f"{mean:.{digits}f}" + (f" ({low:.{digits}f}-{high:.{digits}f})" if low != high else "")
 
 
 def _rounded(value, digits=2):
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
+def write(file: Path, setting: dict, results: dict) -> None:
+    """The figures as JSON with sorted keys, a list of numbers in a line."""
+    text = json.dumps({"setting": setting, "runs": results, "over_seeds": over_seeds(results)}, indent=1,
+                      sort_keys=True, allow_nan=False)
+    flat = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    with files.whole(file) as draft:
+        draft.write_text(flat + "\n", encoding="utf-8")
+
+
+def written(file: Path, setting: dict) -> dict:
+    """Variant -> seed -> figures that lie in the file, or none where they were measured on other people."""
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found["runs"] if found.get("setting") == setting else {}
+
+
 def main(_) -> None:
     """Train, measure after each training, write, print."""
-    file = Path(RESULTS.value) / "ablation.json"
-    results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file = Path(RESULTS.value or "benchmarks") / "ablation.json"
     real, synthetic = (spread(checked_conversion(datasets.read(source, "val"), LSP14), PEOPLE.value)
                        for source in (DATA.value, SYNTHETIC))
+    setting = {"real": datasets.parse(DATA.value)[0], "real_people": len(real), "synthetic_people": len(synthetic)}
+    results = written(file, setting)
     occluded = None
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # of the same environment
     for seed in SEEDS.value:
         for variant in VARIANTS:
             folder = Path(OUTPUT.value) / f"{variant}_{seed}"
-            if TRAIN.value and not (folder / "metrics.json").is_file():
-                subprocess.run(command(variant, seed, DATA.value, folder, SET.value), check=True)
-            if not (folder / "metrics.json").is_file() or seed in results.get(variant, {}):
+            if ONLY.value != "measure" and not (folder / "metrics.json").is_file():
+                subprocess.run(command(variant, seed, DATA.value, folder, SET.value), check=True,
+                               env={**os.environ, "PATH": path})
+            done = seed in results.get(variant, {}) and ONLY.value != "measure"
+            if ONLY.value == "train" or done or not (folder / "metrics.json").is_file():
                 continue
             occluded = occluded or occluded_sets(real)
-            results.setdefault(variant, {})[seed] = measured_all(folder, real, synthetic, occluded)
-            files.write_json(file, results)
+            found = measured_all(predictor.load(folder), real, synthetic, occluded)
+            results.setdefault(variant, {})[seed] = found
+            write(file, setting, results)
             print(table(results), flush=True)
-    print(table(results))
+    if results:
+        print(table(results))
+        draw(results, Path(RESULTS.value or "docs"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""Plots of benchmarks/ablation.py: accuracy under growing objects, and what scores are worth."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from posecascade import files
+
+COLOURS = {"cascade": "tab:blue", "detector": "tab:orange", "regressor": "tab:green", "l2_only": "tab:red",
+           "no_image": "tab:purple"}
+PANELS = {"occluded": "covered joints", "visible": "uncovered joints", "total": "all joints"}
+SOURCES = {("real", "calibration"): "result, real people", ("synthetic", "calibration"): "result, synthetic people",
+           ("real", "calibration_parts"): "part maps, real people"}
+BINS = 10
+LEAST = 10  # joints of a bin that is drawn: fewer say nothing
+
+
+def draw(results: dict, folder: Path) -> None:
+    """Both plots of results (variant -> seed -> figures) into the folder."""
+    for name, plot in (("ablation_occlusion.png", _occlusion), ("ablation_calibration.png", _calibration)):
+        figure = Figure(figsize=(11, 3.8), dpi=80, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        plot(results, figure)
+        canvas.draw()
+        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        with files.whole(folder / name) as draft:
+            pixels.quantize(64).save(draft, optimize=True)  # half the bytes of full colour
+
+
+def curve(runs: dict, row: str) -> np.ndarray:
+    """Per cent covered, mean over the seeds of the accuracy and of the ends of its interval: (shares, 4).
+
+    Shares at which a seed has no such joint are left out.
+    """
+    shares = sorted({int(share) for run in runs.values() for share in run["occluded"]})
+    points = []
+    for share in shares:
+        found = [stages.get("heatmaps") or stages["parts"] for run in runs.values()
+                 if (stages := run["occluded"].get(str(share), {}).get("stages"))]
+        values = [rows[row][:3] for rows in found if None not in rows[row][:3]]
+        if values:
+            points.append([share, *np.mean(values, axis=0)])
+    return np.array(points).reshape(-1, 4)
+
+
+def reliability(runs: dict, kind: str, which: str) -> np.ndarray:
+    """Mean score, share of right joints and joints of each bin, all seeds together: (bins, 3)."""
+    rows = np.array([row for run in runs.values() for row in run[kind].get(which, {}).get("bins", ())]).reshape(-1, 3)
+    place = np.minimum((rows[:, 0] * BINS).astype(int), BINS - 1)
+    pooled = [rows[place == b] for b in range(BINS) if (place == b).any()]
+    return np.array([[*np.average(some[:, :2], axis=0, weights=some[:, 2]), some[:, 2].sum()]
+                     for some in pooled]).reshape(-1, 3)
+
+
+def _variants(results):
+    return [(variant, colour) for variant, colour in COLOURS.items() if results.get(variant)]
+
+
+def _occlusion(results, figure):
+    for axes, (row, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for place, (variant, colour) in enumerate(_variants(results)):
+            share, mean, low, high = curve(results[variant], row).T
+            beside = share + 0.6 * (place - 2)  # so that intervals can be told apart
+            axes.errorbar(beside, mean, np.maximum([mean - low, high - mean], 0), marker=".", color=colour,
+                          elinewidth=0.8, label=variant)
+        axes.set(title=f"{title}: PCK@0.2, 95 %", xlabel="box covered, per cent", xlim=(-2, 62))
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _calibration(results, figure):
+    for axes, ((kind, which), title) in zip(figure.subplots(1, len(SOURCES)), SOURCES.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+        for variant, colour in _variants(results):
+            rows = reliability(results[variant], kind, which)
+            rows = rows[rows[:, 2] >= LEAST]
+            axes.plot(rows[:, 0], rows[:, 1], marker=".", color=colour, label=variant)
+        axes.set(title=title, xlabel="score", ylabel="joints within 0.2 torso", xlim=(0, 1), ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize="small")
