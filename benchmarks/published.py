@@ -5,6 +5,7 @@ DIR holds LSP's `joints.mat` and `predictions/*.mat`, as released: this paper's 
 paired: the same images in both.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from posecascade import datasets, evaluation, files, published
 from posecascade.report import Report, compare
 
 METHODS = {"this paper": "bulat2016", "DeeperCut": "insafutdinov2016"}
-ROWS = ("total", "limbs", "visible", "occluded")
 DATA = flags.DEFINE_string("data", None, "folder with joints.mat and predictions/", required=True)
 JSON = flags.DEFINE_string("json", None, "write the figures to this file")
 
@@ -73,7 +73,7 @@ def main(_) -> None:
     print(table(rows))
     print("\n" + verdict(rows))
     if JSON.value:
-        files.write_json(JSON.value, rows)
+        files.write_json(JSON.value, json.loads(json.dumps(rows, sort_keys=True)))
 
 
 if __name__ == "__main__":
