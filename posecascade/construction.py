@@ -1,7 +1,6 @@
 """From a recipe's sections to the things they name: networks, loss and optimiser."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import keras
 
@@ -9,7 +8,7 @@ from posecascade import pretrained
 from posecascade.errors import InputError
 from posecascade.learner import backbone_rates
 from posecascade.losses import CascadeLoss
-from posecascade.models import BACKBONES, cascade, load_backbone
+from posecascade.models import BACKBONES, OPTIONS, cascade, load_backbone, precision
 from posecascade.optimizers import make_optimizer
 from posecascade.recipe import Recipe
 from posecascade.schedule import spans
@@ -68,8 +67,7 @@ def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
         begin: False leaves the starting weights out: a run that goes on has its own, and may have lost those files.
     """
     model = recipe.model
-    options = {"pieces": model.pieces, "backbone": model.backbone, "detector": model.detector, "stride": model.stride,
-               "regressor": model.regressor, "width": model.width, "reads_image": model.reads_image}
+    options = {name: getattr(model, name) for name in OPTIONS}
     twin = cascade(schema.size, **options)
     if begin and (model.pieces != "regressor" or model.regressor == "light"):
         load_backbone(twin, model.backbone, model.weights)
@@ -78,20 +76,10 @@ def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
         new = f"; new joints: {', '.join(start.new_joints)}" if start.new_joints else ""
         tell(f"started from {model.start_from}: {start.copied} layers copied, {start.partly} in part, "
              f"{len(start.left)} new{new}")
-    with _precision(recipe.training.precision):
+    with precision(recipe.training.precision):
         network = cascade(schema.size, **options)
     network.set_weights(twin.get_weights())
     return network, twin
-
-
-@contextmanager
-def _precision(policy: str):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def loss_of(recipe: Recipe, train: str) -> CascadeLoss:

@@ -1,4 +1,4 @@
-"""InputError: what a user can mend, told in one line."""
+"""InputError: what a user can mend, told in one line; and what other libraries say, brought to one."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,8 @@ class InputError(ValueError):
 
     The command line prints it as one line and leaves with exit code 2 (`posecascade.cli.app`).
     """
+
+
+def first_line(error: Exception) -> str:
+    """What another library says, on one line of at most 160 characters."""
+    return " ".join(str(error).split())[:160]

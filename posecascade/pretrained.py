@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from posecascade import files, shipped
-from posecascade.errors import InputError
+from posecascade.errors import InputError, first_line
 from posecascade.model_metadata import Metadata, metadata_dict, metadata_from
 from posecascade.models.backbone import weighted_layers
 from posecascade.models.joints import joint_axes
@@ -72,7 +72,7 @@ def load(path: Path | str) -> tuple[keras.Model, Metadata]:
             raise InputError(f"{path}: was saved by Keras {saved_by}, which Keras {keras.__version__} cannot read; "
                              f"pip install 'keras>={saved_by}' (from 3.13 on it needs Python 3.11), or train with the "
                              "version that will read it") from None
-        raise InputError(f"{path}: Keras {keras.__version__} cannot read the model ({_first_line(error)}); "
+        raise InputError(f"{path}: Keras {keras.__version__} cannot read the model ({first_line(error)}); "
                          "give a file saved by posecascade") from None
     for name, shape in _output_shapes(model).items():
         if shape[-1] != metadata.schema.size:
@@ -107,7 +107,7 @@ def load_metadata(path: Path | str) -> Metadata:
             names = archive.namelist()
             text = archive.read(MEMBER) if MEMBER in names and not bad else b""
     except files.DAMAGED as error:
-        raise InputError(f"{path}: is no .keras file, or truncated or damaged ({_first_line(error)}); "
+        raise InputError(f"{path}: is no .keras file, or truncated or damaged ({first_line(error)}); "
                          "copy or download it again") from None
     if bad:
         raise InputError(f"{path}: is damaged (checksum of {bad!r} differs); copy or download it again")
@@ -118,7 +118,7 @@ def load_metadata(path: Path | str) -> Metadata:
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: {MEMBER} is no JSON ({_first_line(error)}); get the file again") from None
+        raise InputError(f"{path}: {MEMBER} is no JSON ({first_line(error)}); get the file again") from None
 
 
 def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> WarmStart:
@@ -168,7 +168,3 @@ def _select(shape, joint_axes_, chosen):
 def _output_shapes(model):
     output = model.output if isinstance(model.output, dict) else {"output": model.output}
     return {name: tensor.shape for name, tensor in output.items() if name in ("parts", "heatmaps", "output")}
-
-
-def _first_line(error):
-    return " ".join(str(error).split())[:160]

@@ -15,16 +15,15 @@ import keras
 import numpy as np
 
 from posecascade import files
-from posecascade.errors import InputError
+from posecascade.errors import InputError, first_line
 from posecascade.model_metadata import Metadata, metadata_dict, metadata_from
-from posecascade.models import cascade
+from posecascade.models import OPTIONS, cascade, precision
 from posecascade.models.backbone import weighted_layers
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 SUFFIX = ".npz"
 SUMS = "SHA256SUMS"  # in the format of the command sha256sum
 MEMBER = "posecascade.json"
-OPTIONS = ("pieces", "backbone", "detector", "regressor", "stride", "width", "reads_image")  # of the recipe's model
 
 
 def names() -> list[str]:
@@ -64,14 +63,11 @@ def load(path: Path | str) -> tuple[keras.Model, Metadata]:
     """
     arrays, metadata = _read(file_of(path))
     settings = metadata.recipe.get("model", {})
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
     try:
-        model = cascade(metadata.schema.size, **{key: settings[key] for key in OPTIONS if key in settings})
+        with precision("float32"):
+            model = cascade(metadata.schema.size, **{key: settings[key] for key in OPTIONS if key in settings})
     except (InputError, TypeError) as error:
         raise InputError(f"{path}: its recipe builds no network ({error}); get the file again") from None
-    finally:
-        keras.config.set_dtype_policy(policy)
     wanted = {name: value.shape for name, value in _weights(model).items()}
     if wanted != {name: array.shape for name, array in arrays.items()}:
         raise InputError(f"{path}: its weights do not fit the network of its recipe; get the file again, or the "
@@ -107,7 +103,7 @@ def _read(path: Path) -> tuple[Mapping[str, np.ndarray], Metadata]:
     except KeyError:
         raise InputError(f"{path}: has no {MEMBER}, so it is no model; give one of {', '.join(names())}") from None
     except files.DAMAGED as error:
-        raise InputError(f"{path}: is damaged or no model ({' '.join(str(error).split())[:160]}); get the file "
+        raise InputError(f"{path}: is damaged or no model ({first_line(error)}); get the file "
                          "again") from None
     return arrays, metadata_from(value, f"{path}: {MEMBER}")
 

@@ -1,9 +1,11 @@
 """Models that come with the package: they load by name, what was saved comes back, damage is found."""
 
 import dataclasses
+import runpy
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from posecascade.errors import InputError
 from posecascade.model_metadata import Metadata
 from posecascade.models import cascade
 from posecascade.predictor import model_file
-from posecascade.recipe import recipe_from
+from posecascade.recipe import Recipe, recipe_from
 from posecascade.schema import LSP14, Schema
 
 PAIR = Schema("pair", ("left_hand", "right_hand"), (("left_hand", "right_hand"),))
@@ -120,6 +122,19 @@ def test_a_model_of_the_package_whose_bytes_are_others_is_refused(model, tmp_pat
         archive.writestr("more.npy", b"")
     with pytest.raises(InputError, match="SHA-256"):
         shipped.load_metadata("pair")
+
+
+def test_what_is_shipped_keeps_its_recipe_without_the_paths_of_the_machine(model, tmp_path):
+    ship = runpy.run_path(str(Path(__file__).resolve().parents[1] / "recipes" / "tools" / "ship.py"))["ship"]
+    recipe = Recipe().as_dict()
+    recipe["model"] |= OPTIONS | {"start_from": "some/run/best.keras", "weights": "else/where.npz"}
+    recipe["data"] |= {"sources": ["lspet:some/where"], "weights": [1.0]}
+    pretrained.save(model, tmp_path / "best.keras", dataclasses.replace(METADATA, recipe=recipe))
+    path = ship(str(tmp_path), "pair", tmp_path / "weights", 96)
+    assert path.name == "pair.npz" and files.sha256(path) in (tmp_path / "weights" / "SHA256SUMS").read_text()
+    metadata = shipped.load(path)[1]
+    assert metadata.input_size == 96 and metadata.recipe["data"]["sources"] == []
+    assert metadata.recipe["model"] == recipe["model"] | {"start_from": "best.keras", "weights": "where.npz"}
 
 
 def test_nan_is_not_saved(tmp_path):

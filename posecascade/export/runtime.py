@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from posecascade.errors import InputError
+from posecascade.errors import InputError, first_line
 from posecascade.export import bundle
 from posecascade.export.sealed import unseal
 from posecascade.model_metadata import Metadata, metadata_from
 
 SUFFIX = ".tflite"
-MODEL_CARD = "model"  # the sidecars' key under which `pretrained.metadata_dict` lies
+MODEL_CARD = "model"  # the sidecars' key under which `model_metadata.metadata_dict` lies
 MAPS = "heatmaps"     # the signature that gives maps, in a SavedModel and in a TFLite file
 THREADS = 2           # of the TFLite interpreter: more gain little on maps this small
 
@@ -77,7 +77,7 @@ def saved_model(folder: Path) -> Run:
         call = loaded.signatures[MAPS]
     except (OSError, ValueError, LookupError, RuntimeError, tf.errors.OpError) as error:
         raise InputError(f"{folder}: TensorFlow {tf.__version__} cannot load the SavedModel "
-                         f"({' '.join(str(error).split())[:160]}); export the model again") from None
+                         f"({first_line(error)}); export the model again") from None
 
     def run(crops):
         return {name: value.numpy() for name, value in call(crops=tf.constant(crops)).items()}

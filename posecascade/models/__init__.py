@@ -1,8 +1,9 @@
 """Backbones, part detectors, regressors and the cascade of them: what can be built, in visible tables."""
 
 from posecascade.models.backbones import BACKBONES, freeze, load_backbone
-from posecascade.models.cascade import cascade
+from posecascade.models.cascade import OPTIONS, cascade, precision
 from posecascade.models.detector import DETECTORS, part_detector
 from posecascade.models.regressor import REGRESSORS, regressor
 
-__all__ = ["BACKBONES", "DETECTORS", "REGRESSORS", "cascade", "freeze", "load_backbone", "part_detector", "regressor"]
+__all__ = ["BACKBONES", "DETECTORS", "OPTIONS", "REGRESSORS", "cascade", "freeze", "load_backbone", "part_detector",
+           "precision", "regressor"]

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
-from posecascade.errors import InputError
+from posecascade.errors import InputError, first_line
 
 # Keras' own 0.99 (MobileNetV2's 0.999) lets evaluation lag training by hundreds (thousands) of steps.
 BN_MOMENTUM = 0.97
@@ -129,7 +129,7 @@ def application_weights(build: Callable[..., keras.Model], weights: str, what: s
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         if weights == "imagenet":
             raise _offline(what, error) from None
-        raise InputError(f"{weights}: is not {what} ({_first_line(error)}); "
+        raise InputError(f"{weights}: is not {what} ({first_line(error)}); "
                          "give a file saved from that network") from None
     except Exception as error:
         if type(error) is not Exception:  # keras.utils.get_file raises the bare class where a download fails
@@ -139,9 +139,5 @@ def application_weights(build: Callable[..., keras.Model], weights: str, what: s
 
 
 def _offline(what, error):
-    return InputError(f"model.weights: 'imagenet' could not be downloaded ({_first_line(error)}); "
+    return InputError(f"model.weights: 'imagenet' could not be downloaded ({first_line(error)}); "
                       f"download {what} elsewhere and give model.weights: FILE")
-
-
-def _first_line(error):
-    return " ".join(str(error).split())[:160]

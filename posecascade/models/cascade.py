@@ -1,5 +1,8 @@
 """The cascade: part detector and regressor in one functional model, or either piece alone for the ablation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import keras
 from keras import layers
 
@@ -10,6 +13,18 @@ from posecascade.models.detector import part_detector, topdown_features
 from posecascade.models.regressor import regressor as build_regressor
 
 PIECES = ("cascade", "detector", "regressor")
+OPTIONS = ("pieces", "backbone", "detector", "regressor", "stride", "width", "reads_image")  # of `cascade`
+
+
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Networks built inside compute by this policy of Keras ("float32", "mixed_bfloat16", "mixed_float16")."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def cascade(keypoints: int, *, pieces: str = "cascade", backbone: str = "efficientnet_lite0", detector: str = "topdown",

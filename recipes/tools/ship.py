@@ -1,4 +1,4 @@
-"""Put a trained model into the package under a name: python recipes/tools/ship.py runs/lite lite."""
+"""Put a trained model into the package under a name: python recipes/tools/ship.py runs/lite lite [INPUT_SIZE]."""
 
 import dataclasses
 import sys
@@ -14,15 +14,19 @@ def portable(recipe: dict) -> dict:
     return recipe | {"model": model, "data": recipe["data"] | {"sources": [], "weights": []}}
 
 
-def ship(trained: str, name: str, folder: Path) -> Path:
-    """Write FOLDER/NAME.npz and SHA256SUMS there; the file. InputError as `pretrained.load`."""
+def ship(trained: str, name: str, folder: Path, input_size: int | None = None) -> Path:
+    """Write FOLDER/NAME.npz and SHA256SUMS there; the file. `input_size` in pixels where it is to see other crops.
+
+    Raises InputError as `pretrained.load`.
+    """
     model, metadata = pretrained.load(model_file(trained))
     path = folder / f"{name}{shipped.SUFFIX}"
-    shipped.save(model, path, dataclasses.replace(metadata, recipe=portable(metadata.recipe)))
+    shipped.save(model, path, dataclasses.replace(metadata, recipe=portable(metadata.recipe),
+                                                  input_size=input_size or metadata.input_size))
     shipped.write_sums(folder)
     return path
 
 
 if __name__ == "__main__":
-    written = ship(sys.argv[1], sys.argv[2], shipped.FOLDER)
+    written = ship(sys.argv[1], sys.argv[2], shipped.FOLDER, *map(int, sys.argv[3:]))
     print(f"{written.name}: {written.stat().st_size / 1e6:.1f} MB")
