@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from ablation_plots import draw
-from absl import app, flags
+from absl import flags
 from hidden_people import hidden
 
 from posecascade import datasets, evaluation, files, metrics, predictor
+from posecascade.cli import app
 from posecascade.records import Record, Visibility, checked_conversion
 from posecascade.schema import LSP14
 
@@ -35,14 +36,15 @@ SYNTHETIC = "synthetic:1500@7"
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 BINS = 10
 RIGHT = 0.2  # of the torso
-DATA = flags.DEFINE_string("data", None, "TYPE:ROOT of real people", required=True)
-OUTPUT = flags.DEFINE_string("output", "runs/ablation", "folder of the runs")
-RESULTS = flags.DEFINE_string("results", None, "folder for figures and plots; else benchmarks/ and docs/")
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the trainings")
-SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE of the recipe, for every variant")
-PEOPLE = flags.DEFINE_integer("people", 250, "measured on, of each kind, at most", lower_bound=1)
-ONLY = flags.DEFINE_enum("only", None, ["train", "measure"],
-                         "train alone, or measure anew what is trained; else both, as far as not done yet")
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("data", None, "TYPE:ROOT of real people", required=True, flag_values=FLAGS)
+flags.DEFINE_string("output", "runs/ablation", "folder of the runs", flag_values=FLAGS)
+flags.DEFINE_string("results", None, "folder for figures and plots; else benchmarks/ and docs/", flag_values=FLAGS)
+flags.DEFINE_list("seeds", ["0", "1", "2"], "of the trainings", flag_values=FLAGS)
+flags.DEFINE_multi_string("set", [], "KEY=VALUE of the recipe, for every variant", flag_values=FLAGS)
+flags.DEFINE_integer("people", 250, "measured on, of each kind, at most", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_enum("only", None, ["train", "measure"],
+                  "train alone, or measure anew what is trained; else both, as far as not done yet", flag_values=FLAGS)
 
 
 def command(variant: str, seed: str, data: str, folder: Path, overrides: list[str]) -> list[str]:
@@ -199,21 +201,21 @@ def written(file: Path, setting: dict) -> dict:
 
 def main(_) -> None:
     """Train, measure after each training, write, print."""
-    file = Path(RESULTS.value or "benchmarks") / "ablation.json"
-    real, synthetic = (spread(checked_conversion(datasets.read(source, "val"), LSP14), PEOPLE.value)
-                       for source in (DATA.value, SYNTHETIC))
-    setting = {"real": datasets.parse(DATA.value)[0], "real_people": len(real), "synthetic_people": len(synthetic)}
+    file = Path(FLAGS.results or "benchmarks") / "ablation.json"
+    real, synthetic = (spread(checked_conversion(datasets.read(source, "val"), LSP14), FLAGS.people)
+                       for source in (FLAGS.data, SYNTHETIC))
+    setting = {"real": datasets.parse(FLAGS.data)[0], "real_people": len(real), "synthetic_people": len(synthetic)}
     results = written(file, setting)
     occluded = None
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # of the same environment
-    for seed in SEEDS.value:
+    for seed in FLAGS.seeds:
         for variant in VARIANTS:
-            folder = Path(OUTPUT.value) / f"{variant}_{seed}"
-            if ONLY.value != "measure" and not (folder / "metrics.json").is_file():
-                subprocess.run(command(variant, seed, DATA.value, folder, SET.value), check=True,
+            folder = Path(FLAGS.output) / f"{variant}_{seed}"
+            if FLAGS.only != "measure" and not (folder / "metrics.json").is_file():
+                subprocess.run(command(variant, seed, FLAGS.data, folder, FLAGS["set"].value), check=True,
                                env={**os.environ, "PATH": path})
-            done = seed in results.get(variant, {}) and ONLY.value != "measure"
-            if ONLY.value == "train" or done or not (folder / "metrics.json").is_file():
+            done = seed in results.get(variant, {}) and FLAGS.only != "measure"
+            if FLAGS.only == "train" or done or not (folder / "metrics.json").is_file():
                 continue
             occluded = occluded or occluded_sets(real)
             found = measured_all(predictor.load(folder), real, synthetic, occluded)
@@ -222,8 +224,8 @@ def main(_) -> None:
             print(table(results), flush=True)
     if results:
         print(table(results))
-        draw(results, Path(RESULTS.value or "docs"))
+        draw(results, Path(FLAGS.results or "docs"))
 
 
 if __name__ == "__main__":
-    app.run(main, sys.argv)
+    app.run(main, FLAGS, __doc__)

@@ -6,17 +6,18 @@ paired: the same images in both.
 """
 
 import json
-import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from posecascade import datasets, evaluation, files, published
+from posecascade.cli import app
 from posecascade.report import Report, compare
 
 METHODS = {"this paper": "bulat2016", "DeeperCut": "insafutdinov2016"}
-DATA = flags.DEFINE_string("data", None, "folder with joints.mat and predictions/", required=True)
-JSON = flags.DEFINE_string("json", None, "write the figures to this file")
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("data", None, "folder with joints.mat and predictions/", required=True, flag_values=FLAGS)
+flags.DEFINE_string("json", None, "write the figures to this file", flag_values=FLAGS)
 
 
 def reports(folder: str) -> dict[str, Report]:
@@ -69,12 +70,12 @@ def _rounded(value):
 
 def main(_) -> None:
     """Print the table and write the figures."""
-    rows = figures(*reports(DATA.value).values())
+    rows = figures(*reports(FLAGS.data).values())
     print(table(rows))
     print("\n" + verdict(rows))
-    if JSON.value:
-        files.write_json(JSON.value, json.loads(json.dumps(rows, sort_keys=True)))
+    if FLAGS.json:
+        files.write_json(FLAGS.json, json.loads(json.dumps(rows, sort_keys=True)))
 
 
 if __name__ == "__main__":
-    app.run(main, sys.argv)
+    app.run(main, FLAGS, __doc__)
