@@ -1,8 +1,10 @@
 """The models that come with the package, by name: arrays in float16, and the recipe that builds their network.
 
-A file is an .npz with a member for each weight and one more, `posecascade.json`, with the model's metadata. The network
-is built by this package's code, so that the file is read by whichever Keras is there. SHA256SUMS beside the files says
-what their bytes are, NAME.md, the model card, whom they were trained on and fail on.
+A file is an .npz with a member for each weight and one more, `posecascade.json`, with the model's metadata. A kernel is
+stored as two planes of bytes, (2, *shape) uint8: the low bytes of its float16 numbers, then the high ones, which alone
+are alike enough to compress. The network is built by this package's code, so that the file is read by whichever Keras
+is there. SHA256SUMS beside the files says what their bytes are, NAME.md, the model card, whom they were trained on and
+fail on.
 """
 
 import io
@@ -49,10 +51,10 @@ def save(model: keras.Model, path: Path | str, metadata: Metadata) -> None:
     with files.whole(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, value in _weights(model).items():
             with np.errstate(over="ignore"):
-                array = value.astype(np.float16 if value.ndim > 1 else np.float32)
+                array = value.astype("<f2" if value.ndim > 1 else "<f4")
             if not np.isfinite(array).all():
                 raise InputError(f"{path}: weight {name} holds NaN or values beyond float16")
-            _add(archive, f"{name}.npy", array)
+            _add(archive, f"{name}.npy", _planes(array) if value.ndim > 1 else array)
         _add(archive, MEMBER, json.dumps(metadata_dict(metadata), indent=1, allow_nan=False).encode())
 
 
@@ -97,7 +99,7 @@ def _read(path: Path) -> tuple[Mapping[str, np.ndarray], Metadata]:
                          "install posecascade again")
     try:
         with zipfile.ZipFile(path) as archive:  # reading checks each member's CRC
-            arrays = {name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+            arrays = {name.removesuffix(".npy"): _joined(np.load(io.BytesIO(archive.read(name)), allow_pickle=False))
                       for name in archive.namelist() if name != MEMBER}
             value = json.loads(archive.read(MEMBER))
     except KeyError:
@@ -119,6 +121,16 @@ def _sum_of(path):
 def _weights(model) -> dict[str, np.ndarray]:
     return {f"{name}/{i}": value for name, layer in weighted_layers(model).items()
             for i, value in enumerate(layer.get_weights())}
+
+
+def _planes(array):
+    return np.moveaxis(array[..., None].view(np.uint8), -1, 0)
+
+
+def _joined(array):
+    if array.dtype != np.uint8:
+        return array
+    return np.ascontiguousarray(np.moveaxis(array, 0, -1)).view("<f2")[..., 0]
 
 
 def _add(archive, name, value):

@@ -1,5 +1,9 @@
 """MoveNet's trunk and its narrow head: what they compute from their arrays, and which arrays they take."""
 
+import json
+import runpy
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -11,11 +15,15 @@ from posecascade.models.mobilenet import BLOCKS, STAGES
 from posecascade.models.movenet import TAPS
 
 SIDE = 64
+# Channels of the stem, of the stages and of the laterals' inputs, as the published graphs have them.
+LIGHTNING = (32, (16, 24, 32, 64, 96, 160, 320), (64, 32, 24))
+THUNDER = (56, (32, 40, 56, 112, 168, 280, 560), (112, 56, 40))
 
 
-def shapes():
+def shapes(published=LIGHTNING):
     """Every array of the file by its name, from the published network's description."""
-    channels, made = 32, {"stem/kernel": (3, 3, 3, 32), "stem/bias": (32,)}
+    channels, stages, laterals = published
+    made = {"stem/kernel": (3, 3, 3, channels), "stem/bias": (channels,)}
 
     def layer(name, *kernel, bias=True):
         made[f"{name}/kernel"] = kernel
@@ -23,7 +31,7 @@ def shapes():
             made[f"{name}/bias"] = (kernel[3] if kernel[3] > 1 else kernel[2],)
 
     number = 0
-    for count, _, expansion, filters in STAGES:
+    for (count, _, expansion, _), filters in zip(STAGES, stages, strict=True):
         for _ in range(count):
             wide, block = expansion * channels, f"block_{number:02d}"
             if number:
@@ -31,8 +39,9 @@ def shapes():
             layer(f"{block}/depthwise", 3, 3, wide, 1)
             layer(f"{block}/project", 1, 1, wide, filters)
             channels, number = filters, number + 1
-    layer("head", 1, 1, 320, 1280)
-    for stride, before, below, after in ((32, 1280, 64, None), (16, 64, 64, 32), (8, 32, 32, 24), (4, 24, 24, 24)):
+    layer("head", 1, 1, channels, 1280)
+    for stride, before, below, after in zip((32, 16, 8, 4), (1280, *laterals), (64, 64, 32, 24), (None, 32, 24, 24),
+                                            strict=True):
         layer(f"lateral_{stride}", 1, 1, before, below)
         if after:
             layer(f"top_{stride}/depthwise", 3, 3, below, 1, bias=False)
@@ -128,13 +137,79 @@ def test_a_file_that_lacks_an_array_and_imagenet_are_refused(arrays, tmp_path):
                                 "Lightning's trunk")
     with pytest.raises(InputError) as error:
         load_backbone(model, "movenet", "imagenet")
-    assert str(error.value) == ("model.weights: backbone 'movenet' was trained on poses, not ImageNet; give the .npz "
-                                "of its trunk, or 'none'")
+    assert str(error.value) == ("model.weights: MoveNet's trunk was trained on poses, not ImageNet; give the .npz of "
+                                "MoveNet Lightning's trunk, or 'none'")
     with pytest.raises(InputError, match=r"give 'none' or the path of an \.npz of MoveNet Lightning's trunk"):
         load_backbone(model, "movenet", str(tmp_path / "absent.npz"))
 
 
-def test_it_has_no_batch_norm_and_as_many_parameters_as_published():
-    model = part_detector(17, backbone="movenet", head="narrow")
+@pytest.mark.parametrize(("backbone", "published"), [("movenet", LIGHTNING), ("movenet_thunder", THUNDER)])
+def test_it_has_no_batch_norm_and_as_many_parameters_as_published(backbone, published):
+    model = part_detector(17, backbone=backbone, head="narrow")
     assert not [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert model.count_params() == sum(int(np.prod(shape)) for shape in shapes().values())
+    assert model.count_params() == sum(int(np.prod(shape)) for shape in shapes(published).values())
+
+
+def test_thunder_takes_arrays_of_its_width_and_refuses_lightnings(path, tmp_path):
+    model = part_detector(17, backbone="movenet_thunder", head="narrow")
+    made = {name: np.full(shape, i, np.float16) for i, (name, shape) in enumerate(shapes(THUNDER).items())}
+    file = tmp_path / "thunder.npz"
+    np.savez(file, **made)
+    load_backbone(model, "movenet_thunder", str(file))
+    for layer, name in (("block_16_project_conv", "block_16/project"), ("narrow_lateral_4", "lateral_4")):
+        np.testing.assert_array_equal(model.get_layer(layer).get_weights()[0], made[f"{name}/kernel"])
+    with pytest.raises(InputError, match="stem_conv"):
+        load_backbone(model, "movenet_thunder", path)
+
+
+def published_name(name):
+    """As TensorFlow.js' graph calls the array (read off movenet-thunder.json)."""
+    part, kind = name.rsplit("/", 1)
+    trunk = "StatefulPartitionedCall/center_net_mobile_net_v2fpn_feature_extractor/model_1"
+    suffix = {"kernel": "Conv2D/ReadVariableOp", "bias": "BiasAdd/ReadVariableOp"}[kind]
+    if part.startswith("lateral"):
+        return f"{trunk}/conv2d{ {'32': '', '16': '_1', '8': '_2', '4': '_3'}[part.split('_')[1]] }/{suffix}"
+    if part == "heatmap/out":
+        return f"StatefulPartitionedCall/kpt_heatmap_0/conv2d_5/{suffix}"
+    if part.startswith("heatmap"):
+        op = "BiasAdd/ReadVariableOp" if kind == "bias" else \
+            f"separable_conv2d/ReadVariableOp{'_1' if part.endswith('pointwise') else ''}"
+        return f"StatefulPartitionedCall/kpt_heatmap_0/separable_conv2d_4/{op}"
+    if part.startswith("top"):
+        op = "separable_conv2d/ReadVariableOp" if part.endswith("depthwise") else \
+            {"kernel": "separable_conv2d_weights", "bias": "separable_conv2d_bn_offset"}[kind]
+        return f"{trunk}/separable_conv2d{ {'16': '', '8': '_1', '4': '_2'}[part.split('/')[0][4:]] }/{op}"
+    if part in ("stem", "head"):
+        layer = {"stem": "Conv1", "head": "Conv_1"}[part]
+    else:
+        number, layer = int(part[6:8]), part.split("/")[1]
+        layer = f"block_{number}_{layer}" if number else f"expanded_conv_{layer}"
+    op = "depthwise" if layer.endswith("depthwise") else "Conv2D"
+    return f"{trunk}/model/{layer}/{op}_{ {'kernel': 'weights', 'bias': 'bn_offset'}[kind] }"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    return runpy.run_path(str(Path(__file__).resolve().parents[1] / "recipes" / "tools" / "movenet_trunk.py"))
+
+
+def test_the_published_graph_becomes_the_file(tool, arrays, tmp_path):
+    others = {"StatefulPartitionedCall/stack_4": np.arange(34, dtype=np.int32).reshape(17, 2),
+              "Some/offset": np.float32(2.5)}
+    manifest, raw = [], b""
+    for name, array in ({published_name(name): array for name, array in arrays.items()} | others).items():
+        half = {"quantization": {"dtype": "float16"}} if array.dtype == np.float16 else {}
+        manifest.append({"name": name, "shape": list(array.shape),
+                         "dtype": "float32" if half else str(array.dtype)} | half)
+        raw += array.tobytes()
+    graph, output = tmp_path / "movenet-lightning.json", tmp_path / "trunk.npz"
+    graph.write_text(json.dumps({"weightsManifest": [{"weights": manifest}]}))
+    graph.with_suffix(".bin").write_bytes(raw)
+    tool["main"](str(graph), str(output))
+    with np.load(output) as found:
+        assert set(found.files) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found[name], array)
+    graph.with_suffix(".bin").write_bytes(raw + b"x")
+    with pytest.raises(ValueError, match=f"its weights take {len(raw)} bytes, its .bin file has {len(raw) + 1}"):
+        tool["main"](str(graph), str(output))

@@ -7,7 +7,7 @@ from posecascade.files import nearest
 from posecascade.models.backbone import Backbone, image_layers
 from posecascade.models.efficientnet_lite import efficientnet_lite0, efficientnet_lite2
 from posecascade.models.mobilenet import mobilenet_v2, mobilenet_v2_035
-from posecascade.models.movenet import movenet
+from posecascade.models.movenet import movenet, movenet_thunder
 from posecascade.models.resnet import resnet50, resnet152
 from posecascade.models.tiny import tiny
 from posecascade.models.vgg import vgg16
@@ -19,6 +19,7 @@ BACKBONES = {
     "mobilenet_v2": mobilenet_v2,
     "mobilenet_v2_035": mobilenet_v2_035,
     "movenet": movenet,
+    "movenet_thunder": movenet_thunder,
     "resnet50": resnet50,
     "resnet152": resnet152,
     "vgg16": vgg16,

@@ -13,7 +13,7 @@ STEM_CHANNELS = 32
 BLOCKS = sum(count for count, *_ in STAGES)
 
 
-def _channels(full, width):
+def channels_at(width: float, full: int) -> int:
     """The multiple of 8 nearest to full x width, but not below 90 % of it, as the published networks round."""
     rounded = max(8, int(full * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * full * width else rounded
@@ -22,11 +22,11 @@ def _channels(full, width):
 def _build(width, image):
     # "same" padding puts the odd pixel at the end, as the original's explicit padding does for even sizes.
     x = layers.Rescaling(1 / 127.5, -1, name="rescale", dtype="float32")(image)
-    x = conv_bn(x, _channels(STEM_CHANNELS, width), 3, 2, name="stem")
+    x = conv_bn(x, channels_at(width, STEM_CHANNELS), 3, 2, name="stem")
     at, number, taps = 2, 0, {}
     for count, stride, expansion, channels in STAGES:
         for i in range(count):
-            x = inverted_residual(x, _channels(channels, width), expansion=expansion, kernel=3,
+            x = inverted_residual(x, channels_at(width, channels), expansion=expansion, kernel=3,
                                   stride=stride if i == 0 else 1, name=f"block_{number:02d}")
             number += 1
         at *= stride

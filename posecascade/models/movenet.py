@@ -1,13 +1,15 @@
-"""MoveNet Lightning's trunk (Google 2021): MobileNetV2 whose batch norms are folded away, trained on poses."""
+"""MoveNet's trunks (Google 2021), Lightning's and Thunder's: MobileNetV2 without batch norms, trained on poses."""
+
+from functools import partial
 
 import keras
 from keras import layers
 
 from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, image_layers, put_weights, read_npz
-from posecascade.models.mobilenet import BLOCKS, STAGES, STEM_CHANNELS
+from posecascade.models.mobilenet import BLOCKS, STAGES, STEM_CHANNELS, channels_at
 
-HEAD_CHANNELS = 1280
+HEAD_CHANNELS = 1280  # of both widths
 COCO_JOINTS = 17  # of its own part maps, in COCO's order
 # Where its top-down path begins: after these blocks and after the head, which is not where the stages end.
 TAPS = {4: 2, 8: 5, 16: 9}
@@ -32,46 +34,52 @@ def _block(x, filters, expansion, stride, name):
     return layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and channels == filters else y
 
 
-def _build(image):
+def _build(width, image):
     x = layers.Rescaling(1 / 127.5, -1, name="rescale", dtype="float32")(image)
-    x = _conv(x, STEM_CHANNELS, 3, 2, name="stem")
+    x = _conv(x, channels_at(width, STEM_CHANNELS), 3, 2, name="stem")
     after = []
     for count, stride, expansion, channels in STAGES:
         for i in range(count):
-            x = _block(x, channels, expansion, stride if i == 0 else 1, f"block_{len(after):02d}")
+            x = _block(x, channels_at(width, channels), expansion, stride if i == 0 else 1, f"block_{len(after):02d}")
             after.append(x)
     return {stride: after[block] for stride, block in TAPS.items()} | {32: _conv(x, HEAD_CHANNELS, name="head")}
 
 
-def _load(model, weights):
+def _load(name, model, weights):
     """From an .npz of its convolutions: `stem`, `block_NN/{expand,depthwise,project}` and `head`, `kernel` and `bias`.
 
     The head `narrow` gets its path too, `lateral_N`, `top_N/{depthwise,pointwise}` and `heatmap/{depthwise,pointwise}`;
     and, where the model has COCO's 17 joints, `heatmap/out`.
     """
+    published = f"MoveNet {name.capitalize()}'s trunk"
     if weights == "imagenet":
-        raise InputError("model.weights: backbone 'movenet' was trained on poses, not ImageNet; give the .npz of its "
-                         "trunk, or 'none'")
-    arrays = read_npz(weights, "of MoveNet Lightning's trunk")
+        raise InputError("model.weights: MoveNet's trunk was trained on poses, not ImageNet; give the .npz of "
+                         f"{published}, or 'none'")
+    arrays = read_npz(weights, f"of {published}")
     names = {"stem_conv": "stem", "head_conv": "head"}
     for number in range(BLOCKS):
         for part in ("expand", "depthwise", "project")[number == 0:]:
             names[f"block_{number:02d}_{part}_conv"] = f"block_{number:02d}/{part}"
     found = {layer.name: layer for layer in image_layers(model)}
-    names |= {layer: name for layer, name in _NARROW.items() if layer in found}
+    names |= {layer: array for layer, array in _NARROW.items() if layer in found}
     if "narrow_maps" in found and found["parts"].filters == COCO_JOINTS:
         names["parts"] = "heatmap/out"
-    put_weights(model, {layer: _weights(arrays, name, found.get(layer), weights) for layer, name in names.items()},
-                str(weights))
+    put_weights(model, {layer: _weights(arrays, array, found.get(layer), weights, published)
+                        for layer, array in names.items()}, str(weights))
 
 
-def _weights(arrays, name, layer: keras.layers.Layer | None, origin):
+def _weights(arrays, name, layer: keras.layers.Layer | None, origin, published):
     fields = ("kernel", "bias") if layer is None or layer.use_bias else ("kernel",)
     for field in fields:
         if f"{name}/{field}" not in arrays:
-            raise InputError(f"{origin}: array '{name}/{field}' is missing; expected those of MoveNet Lightning's "
-                             "trunk")
+            raise InputError(f"{origin}: array '{name}/{field}' is missing; expected those of {published}")
     return [arrays[f"{name}/{field}"] for field in fields]
 
 
-movenet = Backbone(_build, ("stem", *(f"block_{i:02d}" for i in range(BLOCKS)), "head"), _load)
+def _backbone(name, width):
+    blocks = ("stem", *(f"block_{i:02d}" for i in range(BLOCKS)), "head")
+    return Backbone(partial(_build, width), blocks, partial(_load, name))
+
+
+movenet = _backbone("lightning", 1.0)
+movenet_thunder = _backbone("thunder", 1.75)

@@ -1,4 +1,7 @@
-"""MoveNet Lightning's trunk and part maps as a start: python recipes/tools/movenet_start.py TRUNK.npz OUT.keras."""
+"""MoveNet's trunk and part maps as a start: python movenet_start.py TRUNK.npz OUT.keras [BACKBONE [WIDTH]].
+
+BACKBONE is `movenet` (Lightning's, the default) or `movenet_thunder`, and WIDTH the regressor's channels (48).
+"""
 
 import sys
 
@@ -7,12 +10,14 @@ from posecascade.model_metadata import Metadata
 from posecascade.models import cascade, load_backbone
 from posecascade.schema import COCO17
 
+SIZES = {"movenet": 192, "movenet_thunder": 256}  # pixels that they were published for
 
-def main(trunk: str, output: str) -> None:
+
+def main(trunk: str, output: str, backbone: str = "movenet", width: str = "48") -> None:
     """Write OUTPUT; its regressor is untrained. InputError where TRUNK is not such a file."""
-    model = cascade(COCO17.size, backbone="movenet", detector="narrow", width=48)
-    load_backbone(model, "movenet", trunk)
-    pretrained.save(model, output, Metadata(COCO17, 192, 4))
+    model = cascade(COCO17.size, backbone=backbone, detector="narrow", width=int(width))
+    load_backbone(model, backbone, trunk)
+    pretrained.save(model, output, Metadata(COCO17, SIZES[backbone], 4))
 
 
 if __name__ == "__main__":
