@@ -77,6 +77,18 @@ def test_one_photograph_gives_a_line_a_row_and_an_overlay(run, model, photos, tm
     assert cv2.imread("out/overlays/astronaut.jpg").shape == (512, 512, 3)
 
 
+def test_joints_below_the_least_score_are_left_out_of_overlays_not_of_files(run, photos):
+    _, all_of_them, _, _ = run("photos/camera.jpg", "--least_score=0")
+    drawn = cv2.imread("out/overlays/camera.jpg")
+    _, lines, _, _ = run("photos/camera.jpg", "--least_score=1")
+    photo = cv2.imread("photos/camera.jpg")
+    assert np.abs(cv2.imread("out/overlays/camera.jpg").astype(int) - photo).max() < 30  # JPEG's losses
+    assert np.abs(drawn.astype(int) - photo).max() > 100
+    assert lines == all_of_them
+    code, _, _, errors = run("photos/camera.jpg", "--least_score=1.5")
+    assert code == BAD_INPUT and "least_score" in errors[-1]
+
+
 def test_a_folder_gives_its_pictures_by_name_and_passes_over_the_unreadable(run, photos, tmp_path):
     (photos / "broken.jpg").write_bytes((photos / "camera.jpg").read_bytes()[:5000])
     (photos / "deeper").mkdir()

@@ -7,7 +7,7 @@ upright as their EXIF tag says; boxes and poses are in the upright picture's pix
 
 DIR gets predictions.jsonl, a line {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}} per person or
 frame; predictions.csv, the same as a table; and overlays/NAME.jpg, or NAME.mp4 of a video, whose frames are "VIDEO#0"
-and on. Joints below a score of 0.1 are not drawn, those that the detector does not see are drawn hollow.
+and on. Joints with a score below --least_score are not drawn, those that the detector does not see are drawn hollow.
 
 What cannot be read is told in a line each, the rest is written. The exit code is 2 where that was an INPUT or a line
 of JSON, or where nothing was left; unreadable pictures in a folder are only told and counted. Interrupted with Ctrl-C,
@@ -39,9 +39,10 @@ flags.DEFINE_string("decoder", None, "argmax, quarter, dark or soft (default: th
                     flag_values=FLAGS)
 flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
                   "resolution, always flip-averaged)", flag_values=FLAGS)
+flags.DEFINE_float("least_score", 0.25, "joints with a lower score are left out of overlays (not of the files)",
+                   lower_bound=0, upper_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 32, "pictures predicted at once", lower_bound=1, flag_values=FLAGS)
 
-DRAWN_FROM = 0.1           # score below which a joint is left out of overlays
 OVERLAY_LIMIT = 4096       # px: larger pictures are drawn shrunk
 PIXELS_AT_ONCE = 10 ** 8   # of pictures waiting for a batch: 300 MB
 
@@ -237,7 +238,7 @@ def overlay(picture, pose):
     """The picture with its pose, shrunk where its longer side is beyond OVERLAY_LIMIT."""
     factor = -(-max(picture.shape[:2]) // OVERLAY_LIMIT)
     return draw_pose(images.shrunk(picture, factor), shrink_transform(factor)(pose.keypoints), pose.schema,
-                     visibility=pose.visibility, scores=pose.scores, least_score=DRAWN_FROM)
+                     visibility=pose.visibility, scores=pose.scores, least_score=FLAGS.least_score)
 
 
 def console() -> None:
