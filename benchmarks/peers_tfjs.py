@@ -131,7 +131,7 @@ def function(content: GraphDef, file: Path):
     """The graph as a function, of which `prune` takes parts. Raises InputError where TensorFlow refuses it."""
     try:
         return tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(content, name=""), [])
-    except ValueError as error:
+    except (ValueError, tf.errors.OpError) as error:
         raise InputError(f"{file}: TensorFlow {tf.__version__} cannot build its graph ({first_line(error)}); get the "
                          "package's own file") from None
 
