@@ -6,7 +6,7 @@ import keras
 
 from posecascade import pretrained
 from posecascade.errors import InputError
-from posecascade.learner import backbone_rates
+from posecascade.learner import Teacher, backbone_rates
 from posecascade.losses import CascadeLoss
 from posecascade.models import BACKBONES, OPTIONS, cascade, load_backbone, precision
 from posecascade.optimizers import make_optimizer
@@ -88,7 +88,36 @@ def loss_of(recipe: Recipe, train: str) -> CascadeLoss:
     return CascadeLoss(loss.detection_weight if train != "regressor" else 0.0,
                        loss.regression_weight if train != "detector" else 0.0,
                        loss.foreground, loss.disc_radius / size, loss.sigma / size, recipe.model.stride,
-                       loss.occluded_parts)
+                       loss.occluded_parts, loss.taught if loss.teacher else 0.0)
+
+
+def teacher_of(recipe: Recipe, schema: Schema) -> Teacher | None:
+    """The recipe's teacher, its joints in the order of `schema` by name; None where it has none.
+
+    Raises InputError where its file cannot be used, or it lacks a joint or a map that is to be learned.
+    """
+    file = recipe.loss.teacher
+    if not file:
+        return None
+    model, metadata = pretrained.load(file)
+    model.trainable = False
+    order = schema.order_from(metadata.schema)
+    lacks = [name for name, at in zip(schema.keypoints, order, strict=True) if at < 0]
+    wanted = {"detector": ("parts",), "regressor": ("heatmaps",)}.get(recipe.model.pieces, ("parts", "heatmaps"))
+    lacks += [f"output {name!r}" for name in wanted if name not in model.output]
+    if lacks:
+        raise InputError(f"loss.teacher: {file} has no {', '.join(lacks)}; give a cascade of all joints of schema "
+                         f"{schema.name!r}, or none")
+    if metadata.stride != recipe.model.stride:
+        raise InputError(f"loss.teacher: {file} has stride {metadata.stride}, model.stride is {recipe.model.stride}; "
+                         "give one of the same stride")
+    same = order.tolist() == list(range(metadata.schema.size))
+
+    def teach(images):
+        maps = model(images, training=False)
+        return {name: maps[name] if same else keras.ops.take(maps[name], order, axis=-1) for name in wanted}
+
+    return teach
 
 
 def optimizer_of(recipe: Recipe, network: keras.Model) -> keras.optimizers.Optimizer:

@@ -7,7 +7,8 @@ import numpy as np
 
 from posecascade.models import freeze
 
-Loss = Callable[[object, dict], dict]
+Loss = Callable[..., dict]
+Teacher = Callable[[object], dict]
 
 
 class Latest(keras.metrics.Metric):
@@ -33,12 +34,15 @@ class Learner(keras.Model):
 
     Args:
         network: see `models.cascade`.
-        loss: (targets, outputs) -> scalars, "loss" among them, such as `losses.CascadeLoss`.
+        loss: (targets, outputs) -> scalars, "loss" among them, such as `losses.CascadeLoss`; with a teacher,
+            (targets, outputs, lesson).
+        teacher: images -> a dict of maps as the network gives them, or None. A function, since the weights of a
+            model kept here would count as the learner's.
     """
 
-    def __init__(self, network: keras.Model, loss: Loss):
+    def __init__(self, network: keras.Model, loss: Loss, teacher: Teacher | None = None):
         super().__init__(name="learner", dtype=network.dtype_policy)  # by it Keras decides to scale the loss
-        self.network, self.loss_of = network, loss
+        self.network, self.loss_of, self.teacher = network, loss, teacher
         # Scalars follow from the outputs; made here, because Keras wants all metrics before the first step.
         kinds = {"parts": "detection", "heatmaps": "regression"}
         self.latest = [Latest(name) for name in ("loss", *(kinds[n] for n in kinds if n in network.output))]
@@ -57,7 +61,7 @@ class Learner(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The scalar to descend; its parts are kept for the log."""
-        found = self.loss_of(y, y_pred)
+        found = self.loss_of(y, y_pred) if self.teacher is None else self.loss_of(y, y_pred, self.teacher(x))
         for metric in self.latest:
             metric.update_state(found[metric.name])
         return found["loss"]

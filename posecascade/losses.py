@@ -8,6 +8,10 @@ With N the labelled joints of the batch (weight 1), p the targets of `codec`, i 
 
 The sum over cells, not their mean, is the paper's reduction; a mean makes an all-zero map look perfect and leaves
 the regressor at zero for thousands of steps. Unlabelled joints have weight 0 and take no part.
+
+Beside the labels a student may follow a teacher, a trained cascade, as in Zhang et al., "Fast Human Pose Estimation"
+(CVPR 2019): L1 and L2 are then (1 - taught) x that of the labels + taught x that against the teacher's maps, in which
+every joint counts, labelled or not.
 Axes: B people, H rows, W columns, K joints.
 """
 
@@ -29,6 +33,7 @@ class CascadeLoss:
         occluded_parts: what the detector learns of a joint flagged occluded: to "detect" it like any other,
             nothing ("ignore"), or that no part is to be seen there ("reject").
         stride: input pixels per cell of the outputs.
+        taught: the teacher's part in both losses, 0 to 1.
     """
 
     detection_weight: float
@@ -38,13 +43,15 @@ class CascadeLoss:
     sigma: float
     stride: int
     occluded_parts: str = "detect"
+    taught: float = 0.0
 
-    def __call__(self, targets, outputs) -> dict:
+    def __call__(self, targets, outputs, lesson=None) -> dict:
         """The scalars `loss`, and of `detection` and `regression` those that `outputs` allow (unweighted).
 
         Args:
             targets: (B, K, 4) float32 x, y (input pixels), weight, visible, from `augment.target`.
             outputs: dict of `parts` logits and/or `heatmaps`, each (B, H, W, K).
+            lesson: the teacher's outputs for the same images, in the same form, or None.
         """
         targets = ops.cast(targets, "float32")
         losses = {}
@@ -52,6 +59,9 @@ class CascadeLoss:
             losses["detection"] = self.detection(targets, outputs["parts"])
         if "heatmaps" in outputs:
             losses["regression"] = self.regression(targets, outputs["heatmaps"])
+        if lesson is not None:
+            followed = self.following(lesson, outputs)
+            losses = {name: (1 - self.taught) * value + self.taught * followed[name] for name, value in losses.items()}
         weights = {"detection": self.detection_weight, "regression": self.regression_weight}
         return {"loss": sum(weights[name] * value for name, value in losses.items()), **losses}
 
@@ -74,6 +84,20 @@ class CascadeLoss:
                                        sigma=self._pixels(self.sigma, width))
         squared = ops.square(ops.cast(maps, "float32") - wanted)
         return masked_mean(squared * (1 + self.foreground * wanted), targets[..., 2])
+
+    def following(self, lesson, outputs):
+        """L1 and L2 by name, of outputs against the teacher's: its sigmoid part maps, and its maps within 0 and 1."""
+        losses = {}
+        if "parts" in outputs:
+            wanted = ops.sigmoid(ops.cast(lesson["parts"], "float32"))
+            cells = cell_cross_entropy(wanted, outputs["parts"]) * (1 + self.foreground * wanted)
+            losses["detection"] = masked_mean(cells, ops.ones_like(wanted[:, 0, 0]))
+        if "heatmaps" in outputs:
+            wanted = ops.minimum(ops.maximum(ops.cast(lesson["heatmaps"], "float32"), 0.0), 1.0)
+            squared = ops.square(ops.cast(outputs["heatmaps"], "float32") - wanted)
+            losses["regression"] = masked_mean(squared * (1 + self.foreground * wanted),
+                                               ops.ones_like(wanted[:, 0, 0]))
+        return losses
 
     def _pixels(self, part, width):
         return part * ops.cast(width * self.stride, "float32")

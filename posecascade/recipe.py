@@ -64,7 +64,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Loss:
-    """The two losses (`losses`); `disc_radius` and `sigma` in pixels of an input of `model.input_size`."""
+    """The two losses (`losses`); `disc_radius` and `sigma` in pixels of an input of `model.input_size`.
+
+    `teacher` is a trained cascade, a file or a model of the package, whose maps are learned beside the labels;
+    `taught` is their part in both losses.
+    """
 
     detection_weight: float = _at_least(0, 0.1)
     regression_weight: float = _at_least(0, 0.2)
@@ -72,6 +76,8 @@ class Loss:
     disc_radius: float = _at_least(0, 7.5)
     sigma: float = _at_least(0, 5.25)
     occluded_parts: str = _one_of(OCCLUDED_PARTS, "detect")
+    teacher: str = ""
+    taught: float = _share(0.5)
 
 
 @dataclass(frozen=True)

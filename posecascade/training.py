@@ -14,7 +14,7 @@ from posecascade import checkpoints, files, journal, outcome, predictor, preflig
 from posecascade.augment import NONE
 from posecascade.batches import Batch, batches, make_batch, steps_per_epoch
 from posecascade.checkpoints import Progress
-from posecascade.construction import build, check, loss_of, optimizer_of, plan_of
+from posecascade.construction import build, check, loss_of, optimizer_of, plan_of, teacher_of
 from posecascade.drawing import write_image
 from posecascade.errors import InputError
 from posecascade.evaluation import UNREADABLE_LIMIT, check_measurable, evaluate
@@ -64,6 +64,7 @@ def _run(recipe: Recipe, folder: Path, people: People, progress: Progress, ident
     """The steps from `progress` to the last, with all that is written meanwhile."""
     random.seed(recipe.training.seed)  # of all initialisers; keras.utils.set_random_seed would import TensorFlow
     network, twin = build(recipe, people.schema, tell, begin=progress.step == 0)
+    teacher = teacher_of(recipe, people.schema)
     epoch_steps, plan = steps // recipe.training.epochs, plan_of(recipe, steps)
     _preflight(recipe, people, network, tell)
     checkpoints.remove_drafts(folder, WRITTEN)
@@ -85,7 +86,8 @@ def _run(recipe: Recipe, folder: Path, people: People, progress: Progress, ident
             if span.fresh != fresh:  # other weights train than before
                 fresh = span.fresh
                 set_trainable(network, span.train, span.freeze, recipe.model.backbone)
-                optimizer, learner = optimizer_of(recipe, network), Learner(network, loss_of(recipe, span.train))
+                optimizer = optimizer_of(recipe, network)
+                learner = Learner(network, loss_of(recipe, span.train), teacher)
                 learner.prepare(optimizer)
                 if resumed_at > fresh:
                     checkpoints.load_state(folder, "optimizer", learner.optimizer.variables)

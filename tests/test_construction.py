@@ -6,7 +6,7 @@ import pytest
 from small_runs import small
 
 from posecascade import pretrained
-from posecascade.construction import build, check, loss_of, optimizer_of, plan_of
+from posecascade.construction import build, check, loss_of, optimizer_of, plan_of, teacher_of
 from posecascade.errors import InputError
 from posecascade.learner import set_trainable
 from posecascade.losses import CascadeLoss
@@ -138,3 +138,43 @@ def test_no_clipping_and_no_average_where_the_recipe_has_none():
 def test_the_plan_is_the_stages_over_the_steps():
     recipe = small(training={"stages": [{"train": "detector", "input_size": 96, "share": 3}, {"train": "joint"}]})
     assert plan_of(recipe, 8) == [Span(0, 6, 0, 96, "detector", 0, 1.0), Span(6, 8, 6, 64, "joint", 0, 1.0)]
+
+
+def saved(tmp_path, schema=MPII16, stride=4, **options):
+    keras.utils.set_random_seed(5)
+    model = cascade(schema.size, backbone="tiny", width=8, stride=stride, **options)
+    pretrained.save(model, tmp_path / "teacher.keras", pretrained.Metadata(schema, 64, stride))
+    return model, str(tmp_path / "teacher.keras")
+
+
+def test_a_teacher_gives_its_maps_in_the_order_of_the_schema(tmp_path, rng):
+    model, file = saved(tmp_path)
+    recipe = small(loss={"teacher": file, "taught": 0.25})
+    image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    lesson, plain = teacher_of(recipe, LSP14)(image), model(image)
+    for name, maps in lesson.items():
+        np.testing.assert_array_equal(maps, np.array(plain[name])[..., [MPII16.index(n) for n in LSP14.keypoints]])
+    assert set(lesson) == {"parts", "heatmaps"}
+    assert loss_of(recipe, "joint").taught == 0.25
+    assert teacher_of(small(), LSP14) is None and loss_of(small(), "joint").taught == 0
+
+
+@pytest.mark.parametrize(("made", "asked", "told"), [
+    ({"schema": LSP14}, {}, r"has no pelvis, thorax; give a cascade of all joints of schema 'mpii16', or none"),
+    ({"pieces": "detector"}, {}, "has no output 'heatmaps'; give a cascade"),
+    ({"stride": 1}, {}, "has stride 1, model.stride is 4; give one of the same stride"),
+    ({"pieces": "detector"}, {"pieces": "detector"}, None)])
+def test_a_teacher_that_cannot_teach_all_is_refused(tmp_path, made, asked, told):
+    _, file = saved(tmp_path, **made)
+    recipe = small(loss={"teacher": file}, model=asked)
+    if told is None:
+        assert teacher_of(recipe, MPII16)
+        return
+    with pytest.raises(InputError, match=told) as error:
+        teacher_of(recipe, MPII16)
+    assert str(error.value).startswith(f"loss.teacher: {file} has ")
+
+
+def test_a_teacher_that_is_not_there_costs_one_line():
+    with pytest.raises(InputError, match=r"gone\.keras"):
+        teacher_of(small(loss={"teacher": "gone.keras"}), LSP14)

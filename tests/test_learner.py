@@ -1,5 +1,7 @@
 """One step moves what its stage trains and nothing else, averages follow their recurrence, and a cascade learns."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -110,6 +112,24 @@ def test_a_step_tells_the_losses_of_the_weights_before_it(rng):
     assert found == pytest.approx(expected, rel=1e-5)
     assert found["loss"] == pytest.approx(0.3 * found["detection"] + 0.7 * found["regression"], rel=1e-6)
     assert learner.step(images, targets)["loss"] < found["loss"]
+
+
+def test_a_teacher_sees_the_images_and_its_weights_are_not_the_learner_s(rng):
+    keras.utils.set_random_seed(2)
+    network, teacher = stub(), stub_cascade(2)
+    teacher.trainable = False
+    loss = dataclasses.replace(LOSS, taught=0.5)
+    learner = Learner(network, loss, lambda images: teacher(images, training=False))
+    learner.prepare(optimizer_for(network))
+    assert len(learner.variables) == len(Learner(stub(), LOSS).variables)
+    images, targets = batch(rng)
+    before = values(teacher)
+    outputs, lesson = network(images.astype("float32"), training=True), teacher(images.astype("float32"))
+    expected = {name: float(value) for name, value in loss(targets, outputs, lesson).items()}
+    assert expected["loss"] != pytest.approx(float(LOSS(targets, outputs)["loss"]), rel=1e-4)
+    assert learner.step(images, targets) == pytest.approx(expected, rel=1e-5)
+    learner.step(images, targets)
+    assert not moved(before, teacher)
 
 
 def test_the_step_is_compiled_once(rng, monkeypatch):

@@ -70,6 +70,35 @@ def test_both_losses_are_those_of_another_hand(mode, stride, foreground, rng):
     assert list(found) == ["loss", "detection", "regression"]
 
 
+@pytest.mark.parametrize("taught", [0.0, 0.25, 1.0])
+def test_a_teacher_s_maps_are_followed_beside_the_labels_on_every_joint(taught, rng):
+    loss = with_(foreground=2.0, detection_weight=0.3, regression_weight=2.0, taught=taught)
+    (targets, outputs), (_, lesson) = people(rng), people(rng)
+    detection, regression = by_hand(loss, targets, outputs)
+    z, maps, theirs, peaks = (np.float64(v) for v in (*outputs.values(), *lesson.values()))
+    p, peaks = 1 / (1 + np.exp(-theirs)), np.clip(peaks, 0, 1)
+    entropy = (p * np.logaddexp(0, -z) + (1 - p) * np.logaddexp(0, z)) * (1 + 2 * p)
+    squared = (maps - peaks) ** 2 * (1 + 2 * peaks)
+    detection, regression = ((1 - taught) * label + taught * cells.sum((1, 2)).mean()
+                             for label, cells in ((detection, entropy), (regression, squared)))
+    found = {name: float(value) for name, value in loss(targets, outputs, lesson).items()}
+    assert found == pytest.approx({"loss": 0.3 * detection + 2 * regression, "detection": detection,
+                                   "regression": regression}, rel=1e-5)
+    del outputs["parts"]
+    assert set(loss(targets, outputs, lesson)) == {"loss", "regression"}
+
+
+def test_following_a_teacher_exactly_leaves_no_gradient(rng):
+    loss = with_(taught=1.0)
+    targets, lesson = people(rng)
+    lesson["heatmaps"] = np.clip(lesson["heatmaps"], 0, 1)
+    with tf.GradientTape() as tape:
+        outputs = {name: tf.Variable(value) for name, value in lesson.items()}
+        value = loss(targets, outputs, lesson)["loss"]
+    for gradient in tape.gradient(value, list(outputs.values())):
+        np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
 @given(z=st.floats(-1e4, 1e4, width=32), p=st.sampled_from([0.0, 1.0]) | st.floats(0, 1, width=32))
 @settings(deadline=None)
 def test_the_cross_entropy_is_exact_and_its_gradient_sigmoid_minus_target(z, p):

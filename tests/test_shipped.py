@@ -58,8 +58,8 @@ def test_a_shipped_model_loads_by_name_and_has_its_card(name):
 def test_the_recipe_inside_is_whole_and_names_no_place_of_the_machine_it_was_trained_on(name):
     recipe = shipped.load_metadata(name).recipe
     assert recipe_from(recipe, name).as_dict() == recipe
-    assert not [text for text in (*recipe["data"]["sources"], recipe["model"]["weights"], recipe["model"]["start_from"])
-                if "/" in text]
+    assert not [text for text in (*recipe["data"]["sources"], recipe["model"]["weights"], recipe["model"]["start_from"],
+                                  recipe["loss"]["teacher"]) if "/" in text]
 
 
 def test_kernels_come_back_within_half_precision_and_vectors_exactly(model, file):
@@ -128,11 +128,13 @@ def test_what_is_shipped_keeps_its_recipe_without_the_paths_of_the_machine(model
     ship = runpy.run_path(str(Path(__file__).resolve().parents[1] / "recipes" / "tools" / "ship.py"))["ship"]
     recipe = Recipe().as_dict()
     recipe["model"] |= OPTIONS | {"start_from": "some/run/best.keras", "weights": "else/where.npz"}
+    recipe["loss"]["teacher"] = "some/other/best.keras"
     recipe["data"] |= {"sources": ["lspet:some/where"], "weights": [1.0]}
     pretrained.save(model, tmp_path / "best.keras", dataclasses.replace(METADATA, recipe=recipe))
     path = ship(str(tmp_path), "pair", tmp_path / "weights", 96)
     assert path.name == "pair.npz" and files.sha256(path) in (tmp_path / "weights" / "SHA256SUMS").read_text()
     metadata = shipped.load(path)[1]
+    assert metadata.recipe["loss"] == recipe["loss"] | {"teacher": "best.keras"}
     assert metadata.input_size == 96 and metadata.recipe["data"]["sources"] == []
     assert metadata.recipe["model"] == recipe["model"] | {"start_from": "best.keras", "weights": "where.npz"}
 

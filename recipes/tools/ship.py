@@ -6,12 +6,14 @@ from pathlib import Path
 
 from posecascade import pretrained, shipped
 from posecascade.predictor import model_file
+from posecascade.recipe import recipe_from
 
 
 def portable(recipe: dict) -> dict:
     """The recipe without the paths of the machine it was trained on; which data it names is for the model card."""
     model = recipe["model"] | {name: Path(recipe["model"][name]).name for name in ("weights", "start_from")}
-    return recipe | {"model": model, "data": recipe["data"] | {"sources": [], "weights": []}}
+    loss = recipe["loss"] | {"teacher": Path(recipe["loss"]["teacher"]).name}
+    return recipe | {"model": model, "loss": loss, "data": recipe["data"] | {"sources": [], "weights": []}}
 
 
 def ship(trained: str, name: str, folder: Path, input_size: int | None = None) -> Path:
@@ -20,8 +22,9 @@ def ship(trained: str, name: str, folder: Path, input_size: int | None = None) -
     Raises InputError as `pretrained.load`.
     """
     model, metadata = pretrained.load(model_file(trained))
+    recipe = recipe_from(metadata.recipe, trained).as_dict()  # with the knobs that came after the training
     path = folder / f"{name}{shipped.SUFFIX}"
-    shipped.save(model, path, dataclasses.replace(metadata, recipe=portable(metadata.recipe),
+    shipped.save(model, path, dataclasses.replace(metadata, recipe=portable(recipe),
                                                   input_size=input_size or metadata.input_size))
     shipped.write_sums(folder)
     return path
