@@ -100,7 +100,7 @@ def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happ
 def test_it_tells_what_it_takes_how_it_goes_and_what_came_out(whole):
     folder, told, drawn = whole()
     lines = told.splitlines()
-    assert lines[:2] == ["parameters 47,004 (detector 41,854, regressor 5,150); about 0.0 GiB to train",
+    assert lines[:2] == ["parameters 46,188 (detector 41,854, regressor 4,334); about 0.0 GiB to train",
                          "48 people to train on, 64 to measure on"]
     assert [line.split("  loss")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
     assert lines[-1] == (f"{folder}: best.keras is the best of 2 epochs; metrics.json, curve.png, predictions.jpg and "

@@ -239,7 +239,7 @@ def test_every_piece_and_decoder_answers_as_the_predictor(decoder, outputs):
 
 @pytest.mark.parametrize("piece", ["detector", "regressor"])
 def test_a_detector_and_a_regressor_alone_answer_as_the_predictor(piece, rng):
-    keras.utils.set_random_seed(4)
+    keras.utils.set_random_seed(6)
     model = cascade(14, pieces=piece, backbone="tiny", width=16)
     given = Metadata(LSP14, 64, 4, decoder="argmax")
     road = Predictor(run_of(model.predict_on_batch), LSP14, 64, 4, "argmax")
