@@ -35,6 +35,7 @@ VARIANTS = {  # name -> what differs from the recipe
 SYNTHETIC = "synthetic:1500@7"
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 BINS = 10
+JOINTS = ("head_top", "neck", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 RIGHT = 0.2  # of the torso
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", None, "TYPE:ROOT of real people", required=True, flag_values=FLAGS)
@@ -167,6 +168,21 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
+def joints_table(results: dict) -> str:
+    """Markdown: PCK of real people joint by joint, left and right together, mean over the seeds; a row per variant."""
+    lines = [f"| {' | '.join(['variant', *JOINTS, 'total'])} |", "|" + "---|" * (2 + len(JOINTS))]
+    for variant in (v for v in VARIANTS if results.get(v)):
+        rows = [result(run["real"]) for run in results[variant].values()]
+        means = [np.mean([_of_both_sides(row, joint) for row in rows]) for joint in (*JOINTS, "total")]
+        lines.append(f"| {variant} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
+    return "\n".join(lines)
+
+
+def _of_both_sides(row, joint):
+    sides = [values for name, values in row.items() if name == joint or name in (f"left_{joint}", f"right_{joint}")]
+    return np.average([value for value, *_ in sides], weights=[count for *_, count in sides])
+
+
 def _range(values):
     values = [value for value in values if value is not None]
     return [_rounded(v, 4) for v in (np.mean(values), min(values), max(values))] if values else None
@@ -223,7 +239,7 @@ def main(_) -> None:
             write(file, setting, results)
             print(table(results), flush=True)
     if results:
-        print(table(results))
+        print(f"{table(results)}\n\nJoint by joint, real people\n\n{joints_table(results)}")
         draw(results, Path(FLAGS.results or "docs"))
 
 

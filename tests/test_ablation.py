@@ -114,6 +114,19 @@ def test_the_table_has_a_row_per_variant_and_the_range_of_its_seeds(ablation, pe
     assert {line.count("|") for line in lines} == {11 + 1}
 
 
+def test_joints_of_both_sides_are_one_column_and_weigh_by_their_number(ablation):
+    def run(knees, total):
+        rows = {name: [50.0, 0, 0, 10] for name in LSP14.keypoints} | {"total": [total, 0, 0, 140]}
+        rows |= {f"{side}_knee": list(knee) for side, knee in zip(("left", "right"), knees, strict=True)}
+        return {"real": {"stages": {"heatmaps": rows}}}
+
+    runs = {"0": run(((90.0, 0, 0, 30), (10.0, 0, 0, 10)), 52.0), "1": run(((60.0, 0, 0, 1), (60.0, 0, 0, 3)), 54.0)}
+    head, _, line = ablation.joints_table({"detector": {}, "cascade": runs}).splitlines()
+    found = dict(zip(*([cell.strip() for cell in row.split("|")[1:-1]] for row in (head, line)), strict=True))
+    assert found == {"variant": "cascade", "knee": "65.0", "total": "53.0"} | dict.fromkeys(
+        ("head_top", "neck", "shoulder", "elbow", "wrist", "hip", "ankle"), "50.0")
+
+
 def test_evaluation_is_the_package_s_own(ablation, people):
     """The figures of `measured` are those of the evaluate command."""
     def predict(images, boxes):
