@@ -21,6 +21,7 @@ from absl import flags
 from hidden_people import hidden
 
 from posecascade import datasets, evaluation, files, metrics, predictor
+from posecascade.calibration import reliability
 from posecascade.cli import app
 from posecascade.records import Record, Visibility, checked_conversion
 from posecascade.schema import LSP14
@@ -34,7 +35,6 @@ VARIANTS = {  # name -> what differs from the recipe
 }
 SYNTHETIC = "synthetic:1500@7"
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-BINS = 10
 JOINTS = ("head_top", "neck", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 RIGHT = 0.2  # of the torso
 FLAGS = flags.FlagValues()
@@ -91,17 +91,15 @@ def _lazy(record, share, seed, number):
     return found and replace(found, image=Pasted(record, share, seed, number))
 
 
-def calibration(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> dict:
+def calibration(scores: np.ndarray, right: np.ndarray) -> dict:
     """Expected calibration error of scores (N,) in 0..1 against being right (N,), and its bins.
 
     Returns:
         "ece" in 0..1; "bins", rows of mean score, share right, count, of the bins that have any.
     """
-    place = np.minimum((scores * bins).astype(int), bins - 1)
-    rows = [(float(scores[place == b].mean()), float(right[place == b].mean()), int((place == b).sum()))
-            for b in range(bins) if (place == b).any()]
-    return {"ece": round(sum(n * abs(score - share) for score, share, n in rows) / len(scores), 4),
-            "bins": [[round(score, 3), round(share, 3), n] for score, share, n in rows]}
+    found = reliability(scores, right)
+    return {"ece": round(found.error, 4), "bins": [[round(score, 3), round(share, 3), n]
+                                                   for score, share, n in found.bins]}
 
 
 def measured(predict, records: list) -> dict:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from posecascade.calibration import AS_THEY_ARE, Calibration
 from posecascade.codec import DECODERS
 from posecascade.errors import InputError
 from posecascade.schema import Schema, schema_from
@@ -24,6 +25,7 @@ class Metadata:
         recipe: the resolved recipe it was trained by, as plain values.
         result: what was measured on it, as plain values.
         decoder: the one of `codec.DECODERS` that its results were measured with.
+        calibration: the curve from its maps' peaks to the scores it gives.
     """
 
     schema: Schema
@@ -32,12 +34,14 @@ class Metadata:
     recipe: dict = field(default_factory=dict)
     result: dict = field(default_factory=dict)
     decoder: str = "soft"
+    calibration: Calibration = AS_THEY_ARE
 
 
 def metadata_dict(metadata: Metadata) -> dict:
     """The metadata as JSON has them; `metadata_from` reads them back."""
     return _plain({"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
-                   "stride": metadata.stride, "decoder": metadata.decoder, "recipe": metadata.recipe,
+                   "stride": metadata.stride, "decoder": metadata.decoder,
+                   "calibration": [metadata.calibration.slope, metadata.calibration.offset], "recipe": metadata.recipe,
                    "result": metadata.result})
 
 
@@ -58,8 +62,12 @@ def metadata_from(value: object, origin: str) -> Metadata:
             wrong(key, "an object")
     if value.get("decoder") not in DECODERS:
         wrong("decoder", f"one of {', '.join(DECODERS)}")
+    curve = value.get("calibration", [1.0, 0.0])  # files of before 2026-11-25 have none
+    if not (isinstance(curve, list) and len(curve) == 2 and all(type(number) in (int, float) for number in curve)
+            and np.isfinite(curve).all() and curve[0] > 0):
+        wrong("calibration", "a slope above 0 and an offset")
     return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), value["input_size"], value["stride"],
-                    dict(value["recipe"]), dict(value["result"]), value["decoder"])
+                    dict(value["recipe"]), dict(value["result"]), value["decoder"], Calibration(*map(float, curve)))
 
 
 def _plain(value):

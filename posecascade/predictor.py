@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from posecascade import codec, pretrained, shipped
+from posecascade.calibration import AS_THEY_ARE, Calibration
 from posecascade.errors import InputError
 from posecascade.export import runtime
 from posecascade.files import nearest
@@ -40,7 +41,7 @@ class Pose:
 
     Attributes:
         keypoints: (K, 2) float64, pixels of the picture given.
-        scores: (K,) in 0..1: the joint's peak in the map of the last stage.
+        scores: (K,) in 0..1: the joint's peak in the map of the last stage, calibrated where the model has a curve.
         visibility: (K,) in 0..1: the detector's map at the joint's final place (docs/paper.md, "Idea"); the scores
             where the model has no detector.
         schema: names the joints.
@@ -82,6 +83,7 @@ class Predictor:
         protocol: one of PROTOCOLS. "paper": always flip-averaged, negatives clamped to 0, maps brought to full
             resolution bilinearly, argmax (docs/paper.md, "Test time").
         batch_size: people that go through the model at once, at most.
+        calibration: from the maps' peaks to scores; an artefact that decodes by itself has done it.
     """
 
     run: Run
@@ -92,6 +94,7 @@ class Predictor:
     flip_test: bool = False
     protocol: str = "default"
     batch_size: int = 32
+    calibration: Calibration = AS_THEY_ARE
 
     def __post_init__(self):
         for name, value, choices in (("decoder", self.decoder, codec.DECODERS), ("protocol", self.protocol, PROTOCOLS)):
@@ -147,8 +150,9 @@ class Predictor:
             raise InputError(f"predict_batch: got {len(pictures)} images and {len(given)} boxes, expected one each")
         poses = self(pictures, [box or whole_box(picture) for box, picture in zip(given, pictures, strict=True)])
         unknown = [i for i, box in enumerate(given) if box is None]
+        least = float(self.calibration(np.float64(CONFIDENT)))
         for _ in range(ROUNDS):
-            wanted = {i: box for i in unknown if (box := confident_box(poses[i], pictures[i]))}
+            wanted = {i: box for i in unknown if (box := confident_box(poses[i], pictures[i], least))}
             again = self([pictures[i] for i in wanted], list(wanted.values()))
             better = {i: pose for i, pose in zip(wanted, again, strict=True)
                       if pose.scores.mean() >= WORSE * poses[i].scores.mean()}
@@ -174,9 +178,9 @@ class Predictor:
             return {"keypoints": found["keypoints"]}, found["scores"], found["visibility"]
         decoded = {name: self._decoded(values) for name, values in found.items()}
         places, peaks = list(decoded.values())[-1]
-        scores = np.clip(peaks, 0, 1)
-        visibility = np.clip(codec.value_at(found["parts"], places, self.stride), 0, 1) if "parts" in found else scores
-        return {name: points for name, (points, _) in decoded.items()}, scores, visibility
+        peaks = np.clip(peaks, 0, 1)
+        visibility = np.clip(codec.value_at(found["parts"], places, self.stride), 0, 1) if "parts" in found else peaks
+        return {name: points for name, (points, _) in decoded.items()}, self.calibration(peaks), visibility
 
     def _poses(self, stages, scores, visibility, transforms, boxes):
         poses = []
@@ -209,13 +213,13 @@ def whole_box(image: np.ndarray) -> Box:
     return Box(-0.5, -0.5, image.shape[1], image.shape[0])
 
 
-def confident_box(pose: Pose, image: np.ndarray) -> Box | None:
-    """The box of the pose's confident joints; None where they are few, or where it was just that box.
+def confident_box(pose: Pose, image: np.ndarray, least: float = CONFIDENT) -> Box | None:
+    """The box of the joints with a score of `least` or more; None where they are few, or where it was just that box.
 
     Its edges lie on a grid of a power of two pixels, the next outwards: else the thousandth of a pixel by which two
     runtimes differ in the first look would be another crop, and other joints, in the second.
     """
-    confident = pose.scores >= CONFIDENT
+    confident = pose.scores >= least
     if confident.sum() < min(LEAST_CONFIDENT, pose.schema.size):
         return None
     tight = Box.round_points(pose.keypoints[confident], least=max(1.0, LEAST_SIDE * max(image.shape[:2])))
@@ -262,7 +266,7 @@ def load(path_or_name: str | Path, *, flip_test: bool = False, decoder: str | No
         model, metadata = pretrained.load(model_file(path_or_name))
         run = run_of(model.predict_on_batch)
     return Predictor(run, metadata.schema, metadata.input_size, metadata.stride, decoder or metadata.decoder,
-                     flip_test, protocol, batch_size)
+                     flip_test, protocol, batch_size, metadata.calibration)
 
 
 def model_file(path_or_name: str | Path) -> Path:

@@ -14,7 +14,7 @@ from posecascade.recipe import Recipe, differences, recipe_from
 
 # Settings that change no weight: a run may go on with others.
 FREE = {"training": ("workers", "save_every", "evaluate_every", "validation_people"), "data": ("sources",),
-        "export": ("float_distance", "quantised_loss", "people", "calibration", "batch_sizes")}
+        "export": ("float_distance", "quantised_loss", "people", "calibration", "score_error", "batch_sizes")}
 PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy",
             "opencv-python-headless")
 

@@ -121,13 +121,15 @@ class Export:
 
     `float_distance` is the 99th percentile of how far a joint of a float artefact may lie from the model's, in pixels
     of the crop; `quantised_loss` how many points of PCK an artefact with int8 weights may lose. int8 activations are
-    calibrated on `calibration` augmented crops. Warm-up requests are written for `batch_sizes`.
+    calibrated on `calibration` augmented crops. Scores whose expected calibration error is above `score_error` get a
+    curve that brings it down; 1 leaves them as they are. Warm-up requests are written for `batch_sizes`.
     """
 
     float_distance: float = _at_least(0, 0.1)
     quantised_loss: float = _at_least(0, 1.0)
     people: int = _at_least(1, 500)
     calibration: int = _at_least(1, 200)
+    score_error: float = _share(0.1)
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
 
     def __post_init__(self):

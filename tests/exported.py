@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import pytest
 from small_runs import finished
 
 from posecascade import datasets
+from posecascade.calibration import Calibration
 from posecascade.cli import app
 
 SCRIPTS = Path(sys.executable).parent
@@ -52,6 +54,14 @@ class Exported(NamedTuple):
     def tflite(self, kind: str, precision: str) -> Path:
         """One of the TFLite files."""
         return self.version / "tflite" / f"{kind}_{precision}.tflite"
+
+    @property
+    def metadata(self):
+        """The model's, with the curve of its scores that the certificate tells of."""
+        from posecascade import pretrained  # it imports Keras
+        scores = json.loads((self.version / "certificate.json").read_text())["scores"]
+        return replace(pretrained.load_metadata(self.run / "best.keras"),
+                       calibration=Calibration(scores["slope"], scores["offset"]))
 
 
 def built(folder: Path) -> Exported:

@@ -23,7 +23,7 @@ PACKAGE = Path(posecascade.__file__).parent
 
 # A module imports only from the rows above its own. Its name here lacks "posecascade."; the package itself is that.
 HOUSE = """
-    errors  metrics  schedule  smoothing  export
+    errors  metrics  calibration  schedule  smoothing  export
     files
     export.bundle  export.tflite_graphs  export.tflite_metadata
     export.sealed

@@ -51,7 +51,7 @@ def test_it_tells_what_it_wrote_and_the_table_and_nothing_on_standard_error(expo
     sizes = [f"tflite/{name}: {(exported.version / 'tflite' / name).stat().st_size / 1e6:.2f} MB" for name in NAMES]
     assert lines[1:9] == sizes and lines[9] == f"measuring on {MEASURED} people"
     table = lines[10:-1]
-    assert [line.split()[0] for line in table] == ["artefact", *ROWS]
+    assert [line.split()[0] for line in table] == ["artefact", *ROWS, "scores"]
     assert (exported.version / "certificate.txt").read_text().splitlines() == [
         f"PCK@0.2 of {MEASURED} people of synthetic:160; distances from the model's joints in pixels of the crop", "",
         *table]
@@ -78,7 +78,7 @@ def test_the_certificate_tells_what_each_row_of_the_table_tells(exported):
 
 def test_what_is_known_of_the_model_travels_with_it(exported):
     card = json.loads((exported.version / "posecascade.json").read_text())
-    metadata = pretrained.load_metadata(exported.run / "best.keras")
+    metadata = exported.metadata
     assert card["model"] == pretrained.metadata_dict(metadata)
     assert card["manifest"] == json.loads((exported.run / "manifest.json").read_text())
     data = (exported.run / "best.keras").read_bytes()

@@ -106,7 +106,7 @@ def test_a_damaged_picture_costs_its_own_row_and_no_other(served, rendered, rng)
         for name, values in found.items():
             assert np.isfinite(values).all() and not values[broken].any(), (signature, name)
             np.testing.assert_array_equal(values[kept], without[name])
-        assert without["scores"].max(1).min() > 0.3
+        assert without["scores"].max(1).min() > 0.2
 
 
 def test_every_signature_is_warmed_up_at_every_batch_size_and_answers_the_requests(exported, served):
@@ -201,7 +201,7 @@ def test_nothing_keeps_a_gpu_from_taking_the_whole_of_the_maps(exported, precisi
 
 @pytest.mark.parametrize(("kind", "precision"), FILES)
 def test_a_file_names_its_joints_and_carries_its_card(exported, kind, precision):
-    metadata = pretrained.load_metadata(exported.run / "best.keras")
+    metadata = exported.metadata
     content = sealed.unseal(exported.tflite(kind, precision))
     assert content.joints == metadata.schema.keypoints
     card = content.sidecar

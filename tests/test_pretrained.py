@@ -110,6 +110,8 @@ def saved(folder):
     ({"input_size": "big"}, "'input_size' holds 'big', expected a positive whole number"),
     ({"stride": 0}, "'stride' holds 0, expected a positive whole number"),
     ({"decoder": "magic"}, "'decoder' holds 'magic', expected one of argmax, quarter, dark, soft"),
+    ({"calibration": [0, 1]}, "'calibration' holds [0, 1], expected a slope above 0 and an offset"),
+    ({"calibration": "no"}, "'calibration' holds 'no', expected a slope above 0 and an offset"),
     ({"recipe": []}, "'recipe' holds [], expected an object"),
     ({"format": 99}, "'format' holds 99, expected 1"),
 ])

@@ -57,7 +57,8 @@ def test_a_shipped_model_loads_by_name_and_has_its_card(name):
 @pytest.mark.parametrize("name", shipped.names())
 def test_the_recipe_inside_is_whole_and_names_no_place_of_the_machine_it_was_trained_on(name):
     recipe = shipped.load_metadata(name).recipe
-    assert recipe_from(recipe, name).as_dict() == recipe
+    whole = recipe_from(recipe, name).as_dict()  # with the knobs that came after the training
+    assert {section: whole[section] | recipe[section] for section in whole} == whole and set(recipe) == set(whole)
     assert not [text for text in (*recipe["data"]["sources"], recipe["model"]["weights"], recipe["model"]["start_from"],
                                   recipe["loss"]["teacher"]) if "/" in text]
 

@@ -143,6 +143,17 @@ def as_dict(rows: Sequence[Row]) -> list[dict]:
              "largest_map_difference": row.map_difference, **row.facts} for row in rows]
 
 
+def scores_line(told: Mapping) -> str:
+    """What `exporting.curve_of` tells of the scores, as a line to read."""
+    if told["error"] is None:
+        return "scores: too few joints can be judged to say how often they are right"
+    line = f"scores lie {told['error']:.3f} from the share of joints that are right (expected calibration error)"
+    if told["error_after"] is None:
+        return f"{line}; they stay as they are"
+    return (f"{line}, {told['error_after']:.3f} on people whom their curve does not know; they are sigmoid("
+            f"{told['slope']:.3f} logit(peak) {told['offset']:+.3f})")
+
+
 def table(rows: Sequence[Row], metric: str) -> str:
     """The rows to read: distances in pixels of the crop, points lost, largest difference of a map, size, latency.
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from posecascade import codec
+from posecascade.calibration import AS_THEY_ARE, EDGE
 
 Decoded = tuple[tf.Tensor, tf.Tensor]
 
@@ -107,6 +108,14 @@ def value_at(maps: tf.Tensor, points: tf.Tensor, stride: int) -> tf.Tensor:
 def _last(maps):
     """(2,) int32: the map's last column and row."""
     return np.array([maps.shape[2] - 1, maps.shape[1] - 1], np.int32)
+
+
+def calibrated(scores, calibration):
+    """As `Calibration` does: probabilities of scores in 0..1, of any shape."""
+    if calibration == AS_THEY_ARE:
+        return scores
+    inside = tf.clip_by_value(scores, EDGE, 1 - EDGE)
+    return tf.sigmoid(calibration.slope * (tf.math.log(inside) - tf.math.log(1 - inside)) + calibration.offset)
 
 
 def _peaks(maps):

@@ -1,13 +1,15 @@
 """A trained model to a bundle: SavedModel, TFLite files and their certificate, whole or not at all."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import posecascade
-from posecascade import files
+from posecascade import evaluation, files
 from posecascade.batches import make_batch
+from posecascade.calibration import AS_THEY_ARE, LEAST_JOINTS, Calibration, error_after, fitted, reliability
 from posecascade.errors import InputError
 from posecascade.export import artefacts, bundle, certificate, runtime, saved_model, sealed, tflite
 from posecascade.export.certificate import Row
@@ -44,11 +46,16 @@ def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, li
         tell: gets a line for each thing done, and the certificate's table.
     Raises:
         InputError: the model cannot be read, or an artefact is past a limit; then nothing is left.
+
+    The model's scores get a curve first where they are poor (`curve_of`), so that all artefacts give the same ones.
     """
     model, metadata = load(model_file)
+    records, metric = chosen(people, recipe.export.people), people.validation[0].metric
+    plain = Predictor(run_of(model.predict_on_batch), metadata.schema, metadata.input_size, metadata.stride,
+                      metadata.decoder)
+    curve, told = curve_of(plain, metadata.calibration, records, metric, recipe.export.score_error)
+    metadata, reference = replace(metadata, calibration=curve), replace(plain, calibration=curve)
     network = Network(model, metadata)
-    reference = Predictor(run_of(model.predict_on_batch), metadata.schema, metadata.input_size, metadata.stride,
-                          metadata.decoder)
     crops = calibration(people, recipe, metadata.input_size)
     card = {"model": metadata_dict(metadata), "license": license, "manifest": manifest,
             "source": {"file": model_file.name, "sha256": files.sha256(model_file)}, "exported_by": versions()}
@@ -56,21 +63,19 @@ def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, li
         saved_model.write(draft, network, card, crops[:WARM_PICTURES], recipe.export.batch_sizes)
         tell("SavedModel written")
         models = write_tflite(draft / TFLITE, network, card, crops, tell)
-        records = chosen(people, recipe.export.people)
-        metric = people.validation[0].metric
         tell(f"measuring on {len(records)} people")
         found = [*artefacts.of_saved_model(draft, reference, crops[0]),
                  *artefacts.of_tflite(draft / TFLITE, models, reference)]
         rows = certificate.measure(reference, found, records, metric)
-        measure = MEASURES["pck" if metric == "oks" else metric]
-        table = certificate.table(rows, f"{measure.name}@{measure.at:g}")
+        measure = MEASURES[_distances(metric)]
+        table = f"{certificate.table(rows, f'{measure.name}@{measure.at:g}')}\n{certificate.scores_line(told)}"
         tell(table)
         limits = {"float_distance": recipe.export.float_distance, "quantised_loss": recipe.export.quantised_loss}
         refused = certificate.refusals(rows, **limits)
         if refused:
             raise InputError(f"{len(refused)} artefacts are past a limit, so nothing is exported: {'; '.join(refused)} "
                              "(other limits: --set=export.float_distance or --set=export.quantised_loss)")
-        _write_certificate(draft, rows, table, people, records, measure, limits, card["source"])
+        _write_certificate(draft, rows, table, people, records, measure, limits, card["source"], told)
         bundle.write_sidecar(draft, card)
     return bundle.newest(output)
 
@@ -117,6 +122,36 @@ def chosen(people: People, count: int) -> list[Record]:
     return readable
 
 
+def curve_of(plain: Predictor, present: Calibration, records: Sequence[Record], metric: str,
+             limit: float) -> tuple[Calibration, dict]:
+    """The curve that the model's scores get, and what to tell of it.
+
+    Args:
+        plain: the model without a curve.
+        present: its curve, which stays where it serves.
+        records: people with pictures, whose joints count as right as `metric` has it ("oks": as PCK has it).
+        limit: the expected calibration error above which a curve is fitted to these people.
+    Returns:
+        the curve, and "error", "error_after" (under curves fitted to other people; None where none is fitted),
+        "slope" and "offset" for the certificate; an error is None where too few joints can be judged.
+    """
+    found = evaluation.predicted(plain, records)
+    report = evaluation.score(found, records, metric=_distances(metric), draws=1)
+    known = ~np.isnan(report.result)
+    raw, right, person = found.scores[known], report.result[known] <= report.measure.at, np.nonzero(known)[0]
+    curve, error, after = present, None, None
+    if len(raw) >= 2 * LEAST_JOINTS:  # two halves are looked at
+        error = reliability(present(raw), right).error
+        if error > limit and (better := fitted(raw, right)) != AS_THEY_ARE:
+            curve, after = better, error_after(raw, right, person)
+    return curve, {"error": error, "error_after": after, "slope": curve.slope, "offset": curve.offset}
+
+
+def _distances(metric):
+    """The measure of distances: COCO's OKS has none."""
+    return "pck" if metric == "oks" else metric
+
+
 def write_tflite(folder: Path, network: Network, card: Mapping, crops: np.ndarray,
                  tell: Callable[[str], None]) -> dict[str, tuple[str, bytes]]:
     """Write every TFLite file, sealed; {file name: (precision, the model in it)}."""
@@ -135,13 +170,13 @@ def write_tflite(folder: Path, network: Network, card: Mapping, crops: np.ndarra
 
 
 def _write_certificate(draft: Path, rows: Sequence[Row], table: str, people: People, records: Sequence[Record],
-                       measure: Measure, limits: Mapping, source: Mapping) -> None:
+                       measure: Measure, limits: Mapping, source: Mapping, scores: Mapping) -> None:
     """The certificate to read and to compute with."""
     told = f"{measure.name}@{measure.at:g}"
     content = {"model": dict(source), "people": len(records), "data": list(people.sources),
                "data_fingerprint": people.fingerprint(), "metric": told,
                "distances": "pixels of the crop that the network sees", "limits": dict(limits), "versions": versions(),
-               "artefacts": certificate.as_dict(rows)}
+               "scores": dict(scores), "artefacts": certificate.as_dict(rows)}
     files.write_json(draft / CERTIFICATE, content)
     (draft / TABLE).write_text(f"{told} of {len(records)} people of {', '.join(people.sources)}; distances from the "
                                f"model's joints in pixels of the crop\n\n{table}\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from posecascade.export.decoding import DECODERS, value_at
+from posecascade.export.decoding import DECODERS, calibrated, value_at
 from posecascade.model_metadata import Metadata
 
 Maps = dict[str, tf.Tensor]
@@ -40,9 +40,9 @@ class Network(tf.Module):
         """As `Predictor` does: "keypoints" (B, K, 2) in pixels of the crop, "scores", "visibility" (B, K) in 0..1."""
         stride = self.metadata.stride
         places, peaks = DECODERS[self.metadata.decoder](maps[self.names[-1]], stride)
-        scores = tf.clip_by_value(peaks, 0, 1)
-        seen = tf.clip_by_value(value_at(maps["parts"], places, stride), 0, 1) if "parts" in maps else scores
-        return {"keypoints": places, "scores": scores, "visibility": seen}
+        peaks = tf.clip_by_value(peaks, 0, 1)
+        seen = tf.clip_by_value(value_at(maps["parts"], places, stride), 0, 1) if "parts" in maps else peaks
+        return {"keypoints": places, "scores": calibrated(peaks, self.metadata.calibration), "visibility": seen}
 
 
 def float32(model: keras.Model) -> keras.Model:

@@ -6,6 +6,7 @@ The same road as `predictor.Predictor`, as TensorFlow operations. B people, K jo
 import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from posecascade.export import pictures
@@ -32,6 +33,7 @@ class Serving:
         """`network` is what the crops go through."""
         self.network = network
         self.size = network.metadata.input_size
+        self.least = float(network.metadata.calibration(np.float64(CONFIDENT)))
         # Functions of their own, so that the graph holds them once, however often a signature calls them.
         crops = tf.TensorSpec((None, self.size, self.size, 3), tf.uint8)
         self._maps = tf.function(self._finite_maps, input_signature=[crops])
@@ -107,7 +109,7 @@ class Serving:
 
     def _confident(self, answer, sizes):
         """As `predictor.confident_box`: boxes (B, 4) of the confident joints, and (B,) where they are worth a crop."""
-        confident = (answer.scores >= CONFIDENT)[..., None]
+        confident = (answer.scores >= self.least)[..., None]
         low = tf.reduce_min(tf.where(confident, answer.keypoints, float("inf")), 1)
         high = tf.reduce_max(tf.where(confident, answer.keypoints, -float("inf")), 1)
         least = tf.maximum(1.0, LEAST_SIDE * tf.reduce_max(sizes, 1, keepdims=True))
