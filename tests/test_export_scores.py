@@ -12,9 +12,9 @@ from test_export_serving import assert_same, files, looked_for, rounds
 from posecascade import predictor
 from posecascade.augment import NONE
 from posecascade.calibration import AS_THEY_ARE, LEAST_JOINTS, Calibration
-from posecascade.export import certificate, exporting, latency, runtime, tflite
+from posecascade.export import artefacts, certificate, exporting, runtime, tflite
 from posecascade.export.network import Network
-from posecascade.export.serving import SIGNATURES, Serving
+from posecascade.export.serving import Serving
 from posecascade.model_metadata import metadata_dict, metadata_from
 from posecascade.recipe import Data, Export, Recipe
 
@@ -42,7 +42,7 @@ def test_who_is_looked_for_is_the_same_person_and_has_the_same_scores(road):
     pictures = [image for image, _ in looked_for()]
     serving = Serving(Network(spots.network(), replace(spots.metadata(), calibration=CURVE)))
     poses = road.predict_batch(pictures)
-    assert_same(serving.signatures()["serving_default"](image_bytes=files(pictures)), poses)
+    assert_same(serving.serving_default(files(pictures)), poses)
     assert [rounds(road, image) for image in pictures] == [count for _, count in looked_for()]
     for pose, plain in zip(poses, replace(road, calibration=AS_THEY_ARE).predict_batch(pictures), strict=True):
         np.testing.assert_array_equal(pose.keypoints, plain.keypoints)
@@ -91,7 +91,8 @@ def test_poor_scores_get_a_curve_and_good_ones_keep_theirs(trained):
 def test_an_export_tells_of_the_curve_and_all_it_writes_has_it(trained, tmp_path, monkeypatch):
     file, recipe, people = trained
     told = []
-    monkeypatch.setattr(latency, "of_saved_model", lambda *_: {name: {"1": 2.0, "2": 1.0} for name in SIGNATURES})
+    for name in ("of_saved_model", "of_tflite"):  # what they measure is measured in other tests
+        monkeypatch.setattr(artefacts, name, lambda *_: [])
     folder = exporting.export(file, tmp_path / "out", people, recipe, license="test", manifest=None, tell=told.append)
     written = json.loads((folder / exporting.CERTIFICATE).read_text())
     scores = written["scores"]
@@ -100,9 +101,9 @@ def test_an_export_tells_of_the_curve_and_all_it_writes_has_it(trained, tmp_path
     assert certificate.scores_line(scores) in told[-1] and told[-1] in (folder / exporting.TABLE).read_text()
     images, boxes = map(list, zip(*((r.image.read(), r.box) for r in exporting.chosen(people, 4)), strict=True))
     expected = replace(spots.road_of(spots.network()), calibration=curve)(images, boxes)
-    for artefact in (folder, folder / "tflite" / "heatmaps_float32.tflite",
-                     folder / "tflite" / "keypoints_float32.tflite"):
-        loaded = predictor.load(artefact)
+    for place in (folder, folder / "tflite" / "heatmaps_float32.tflite",
+                  folder / "tflite" / "keypoints_float32.tflite"):
+        loaded = predictor.load(place)
         assert loaded.calibration == curve
         for pose, mine in zip(loaded(images, boxes), expected, strict=True):
             np.testing.assert_allclose(pose.scores, mine.scores, atol=1e-3)
