@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, YAML without surprises, and nearest valid names for errors."""
+"""Files that appear whole or not at all, folders with one writer, YAML without surprises, nearest names for errors."""
 
 import contextlib
 import difflib
@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from posecascade.errors import InputError
 
 # All that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, KeyError)
+
+LOCK = ".lock"  # in a folder that a process holds
 
 
 @contextlib.contextmanager
@@ -38,6 +41,30 @@ def whole(path: Path | str) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    """Keeps other processes out of the folder until the block ends or this process is killed.
+
+    A folder that is not there is made, and removed where it stays empty. Raises InputError, beginning with `what` the
+    folder is ("--model_dir"), where another process holds it.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{what}={folder}: another process is at work in this folder; wait until it has ended, stop "
+                         "it, or give another folder") from None
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def write_json(path: Path | str, value: object) -> None:

@@ -56,7 +56,8 @@ def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
     progress = _progress(folder, identity)
     steps = steps_per_epoch(len(people.everybody), recipe.training.batch_size) * recipe.training.epochs
     if progress.step < steps:
-        _run(recipe, folder, people, progress, identity, steps, tell)
+        with files.held(folder, "--model_dir"):
+            _run(recipe, folder, people, progress, identity, steps, tell)
     return _finish(folder, people, progress, recipe, tell)
 
 

@@ -117,6 +117,7 @@ OUTSIDE = {
     "scipy": ("scipy", "datasets.sources datasets.mpii_release published"),
     "h5py": ("h5py", "datasets.mpii published"),
     "yaml": ("PyYAML", "files recipe"),
+    "filelock": ("filelock", "files"),
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "outcome cli.evaluate"),
     "tensorboard": ("tensorboard", "journal"),

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from posecascade.errors import InputError
-from posecascade.files import nearest, read_yaml, sha256, whole, write_json
+from posecascade.files import held, nearest, read_yaml, sha256, whole, write_json
 
 
 def names(folder):
@@ -110,3 +110,31 @@ def test_yaml_is_read_as_data(tmp_path):
         read_yaml(path, "recipe")
     with pytest.raises(InputError, match=r"recipe .*: cannot be read \(Is a directory\); check the path"):
         read_yaml(tmp_path, "recipe")
+
+
+def test_a_folder_has_one_writer_at_a_time_and_none_after_it_was_killed(tmp_path):
+    folder = tmp_path / "runs" / "mine"
+    code = f"""
+import sys, time
+from pathlib import Path
+from posecascade.files import held
+with held(Path({str(folder)!r}), "--model_dir"):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.read(3) == b"in\n"
+            with pytest.raises(InputError) as told, held(folder, "--model_dir"):
+                pass
+        finally:
+            other.kill()
+    assert str(told.value) == (f"--model_dir={folder}: another process is at work in this folder; wait until it has "
+                               "ended, stop it, or give another folder")
+    with held(folder, "--model_dir"):
+        assert names(folder) == [".lock"]
+    assert names(folder) == []
+    folder.rmdir()
+    with held(folder, "--model_dir"):
+        assert names(folder) == [".lock"]
+    assert names(folder.parent) == []

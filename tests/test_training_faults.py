@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_runs import EPOCH_STEPS, cut, small, state_arrays, write_people
 
-from posecascade import checkpoints, pretrained, training
+from posecascade import checkpoints, files, pretrained, training
 from posecascade.errors import InputError
 from posecascade.learner import Learner
 from posecascade.schema import COCO17
@@ -142,6 +142,15 @@ def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(p
     model, _ = pretrained.load(tmp_path / "last.keras")
     assert {v.dtype for v in model.variables} == {"float32"}
     assert {layer.compute_dtype for layer in model.get_layer("detector").layers} == {"float32"}
+
+
+def test_a_folder_in_which_another_run_is_at_work_is_told_and_left_alone(tmp_path, telling):
+    telling(LOSSES)
+    with files.held(tmp_path / "run", "a test"):
+        assert "another process is at work in this folder" in refusal(small(), tmp_path / "run")
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [files.LOCK]
+    train(small(), tmp_path / "run", tell=lambda line: None)
+    assert (tmp_path / "run" / "best.keras").exists() and not (tmp_path / "run" / files.LOCK).exists()
 
 
 def test_a_file_in_the_folder_s_place_is_told(tmp_path):
