@@ -205,7 +205,7 @@ def test_a_decoder_becomes_plain_tflite_operators(decoder, rng, tmp_path):
 
     plain, delegated = interpreters(converted(tmp_path, graph, maps=MAPS))
     assert are_plain(operators(plain))
-    assert sum(operators(plain).values()) < 200
+    assert sum(operators(plain).values()) < 300  # none is repeated for every joint or cell
     examples = [bumps(rng, MAPS, sigma, noise) for sigma in (1.3, 2, 4) for noise in (0, 0.02, 0.2, 1)
                 for _ in range(4)]
     examples += [np.full(MAPS, value, np.float32) for value in (0, 0.5, -1)]

@@ -71,15 +71,21 @@ def soft_argmax(maps: tf.Tensor, stride: int) -> Decoded:
     room = tf.minimum(cells, _last(maps) - cells)  # up to here the mirror image about the peak is on the map
     counted = tf.reduce_all(np.abs(offsets) <= room[:, :, None], -1)
     weights = tf.square(tf.nn.relu(_window(maps, cells, offsets))) * tf.cast(counted, tf.float32)
-    weights, offsets = weights[..., None], offsets.astype(np.float32)
-    place = tf.zeros_like(cells, tf.float32)[:, :, None]
+    reach = np.arange(-codec.SOFT_REACH, codec.SOFT_REACH + 1, dtype=np.float32)
+    rows = tf.reshape(weights, (-1, maps.shape[3], len(reach), len(reach)))
+    # The window is a product of one along x and one along y, which takes a third of the time of one over both. So x is
+    # sought in `along` (B, 2K, N, N) column by column, y behind it row by row.
+    along = tf.concat([tf.transpose(rows, (0, 1, 3, 2)), rows], 1)
+    place = tf.zeros_like(along[:, :, 0, :1])
     for _ in range(codec.SOFT_ROUNDS):  # in Python: the graph has no loop
-        away = tf.reduce_sum(tf.math.squared_difference(offsets, place), -1, keepdims=True)
-        here = weights * tf.exp(away * (-0.5 / codec.SOFT_WINDOW ** 2))
-        total = tf.maximum(tf.reduce_sum(here, 2, keepdims=True), codec.LEAST_TOTAL)
-        mean = tf.reduce_sum(here * offsets, 2, keepdims=True) / total
+        window = tf.exp(tf.math.squared_difference(reach, place) * (-0.5 / codec.SOFT_WINDOW ** 2))
+        across = tf.concat(tf.split(window, 2, axis=1)[::-1], 1)
+        here = window * tf.reduce_sum(along * across[:, :, None], 3)
+        total = tf.maximum(tf.reduce_sum(here, -1, keepdims=True), codec.LEAST_TOTAL)
+        mean = tf.reduce_sum(here * reach, -1, keepdims=True) / total
         place = tf.clip_by_value(mean, -codec.SOFT_STEP, codec.SOFT_STEP)
-    return codec.cells_to_pixels(tf.cast(cells, tf.float32) + place[:, :, 0], stride), scores
+    step = tf.concat(tf.split(place, 2, axis=1), -1)
+    return codec.cells_to_pixels(tf.cast(cells, tf.float32) + step, stride), scores
 
 
 DECODERS: dict[str, Callable[[tf.Tensor, int], Decoded]] = {
