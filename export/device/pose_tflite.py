@@ -1,0 +1,409 @@
+"""Poses on a device, by a .tflite file that posecascade exported: one file, for numpy and ai-edge-litert alone.
+
+    python pose_tflite.py MODEL.tflite INPUT... [--json=FILE] [--draw=DIR] [--show] [--threads=N] [--nosmooth]
+
+INPUT is a picture, a video or a camera's number; reading them, drawing and windows need OpenCV. A line of JSON for each
+picture or frame, {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}}, goes to standard output or to FILE.
+As a library:
+
+    model = PoseModel("keypoints_int8.tflite")
+    pose = model(image)                # (H, W, 3) uint8 RGB; or model(image, (x, y, w, h)) where the person is known
+    track = Tracker(model)             # for video: follows the person, smooths the joints
+    pose = track(frame, seconds)       # since the frame before
+
+It repeats posecascade's predictor, codec, images, video and smoothing in small; reasons stand there, tests hold both
+together. Pixels are (x, y), the centre of the top left one is (0, 0); boxes are x, y, w, h. Apache-2.0.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+CONFIDENT, LEAST_JOINTS, LEAST_SIDE, ROUNDS, WORSE, SETTLED, GRID = 0.3, 3, 0.05, 2, 0.8, 0.9, 32  # predictor.py
+REACH, WINDOW, SOFT_ROUNDS, SOFT_STEP, EDGE = 6, 2.0, 12, 1.5, 1e-4  # codec.py, calibration.py
+FOLLOWED, USUAL_RATE, LEAST_CUTOFF, GROWTH, SPEED_CUTOFF = 0.15, 25.0, 1.0, 10.0, 1.0  # video.py, smoothing.py
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
+LEFT, RIGHT, MIDDLE, OUTLINE = (255, 140, 60), (40, 130, 255), (90, 220, 90), (20, 20, 20)  # BGR, as in drawing.py
+
+
+class InputError(ValueError):
+    """What a user can mend, in one line."""
+
+
+class Pose(NamedTuple):
+    """Joints (K, 2) in pixels of the picture, scores and visibility (K,) in 0..1, and the box that was looked at."""
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    visibility: np.ndarray
+    box: tuple
+
+
+def unsealed(path):
+    """The bytes of an exported file and its posecascade.json; InputError where a byte is not as it was written."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file of posecascade-export") from None
+    if data[-71:-64] != b"sha256:":
+        raise InputError(f"{path}: does not end with posecascade's seal; copy it again, or give another .tflite file")
+    if hashlib.sha256(data[:-64]).hexdigest().encode() != data[-64:]:
+        raise InputError(f"{path}: is damaged (its checksum differs); copy or download it again")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return data, json.loads(archive.read("posecascade.json"))
+
+
+class PoseModel:
+    """An exported model of either kind and any precision; call it. `names`, `limbs`, `pairs` tell of its joints."""
+
+    def __init__(self, path, threads=2):
+        data, sidecar = unsealed(path)
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            raise InputError("ai-edge-litert is not installed; python -m pip install ai-edge-litert") from None
+        card = sidecar["model"]
+        self.names, self.limbs, self.pairs = (card["schema"][key] for key in ("keypoints", "limbs", "pairs"))
+        self.size, self.stride = card["input_size"], card["stride"]
+        if sidecar["kind"] == "heatmaps" and card["decoder"] != "soft":
+            raise InputError(f"{path}: wants the decoder {card['decoder']!r}, which is not here; give the file of the "
+                             "same export whose name begins with keypoints, which decodes by itself")
+        self._curve = card.get("calibration", [1.0, 0.0])
+        self._interpreter = Interpreter(model_content=data, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        [key] = self._interpreter.get_signature_list()
+        self._call = self._interpreter.get_signature_runner(key)
+        self._dtype = self._call.get_input_details()["crop"]["dtype"]
+
+    def __call__(self, image, box=None):
+        """The pose of one person in (H, W, 3) uint8 RGB; without a box (x, y, w, h) the person is looked for."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise InputError(f"image: has shape {image.shape} of {image.dtype}, expected (H, W, 3) uint8 RGB")
+        if box is not None:
+            if len(box) != 4 or not (np.isfinite(box).all() and min(box[2:]) > 0):
+                raise InputError(f"box {box}: expected x, y, w, h in pixels with w, h > 0")
+            return self._look(image, tuple(map(float, box)))
+        pose = self._look(image, (-0.5, -0.5, float(image.shape[1]), float(image.shape[0])))
+        least = self._calibrated(np.float64(CONFIDENT))
+        for _ in range(ROUNDS):
+            box = confident_box(pose, image, least)
+            again = box and self._look(image, box)
+            if not again or again.scores.mean() < WORSE * pose.scores.mean():
+                break
+            pose = again
+        return pose
+
+    def answer(self, name, pose):
+        """The object of a line of predictions.jsonl."""
+        rows = np.column_stack([pose.keypoints, pose.scores, pose.visibility]).tolist()
+        return {"image": name, "box": [round(v, 3) for v in pose.box], "keypoints": {
+            joint: [round(x, 3), round(y, 3), round(score, 4), round(seen, 4)]
+            for joint, (x, y, score, seen) in zip(self.names, rows, strict=True)}}
+
+    def _look(self, image, box):
+        crop, scale, start = cropped(image, box, self.size)
+        found = {name: np.nan_to_num(value[0], nan=0.0, posinf=1.0, neginf=0.0)
+                 for name, value in self._call(crop=crop[None].astype(self._dtype)).items()}
+        if "keypoints" in found:
+            places, scores, seen = found["keypoints"].astype(np.float64), found["scores"], found["visibility"]
+        else:
+            maps, parts = (found.get(name) for name in ("heatmaps", "parts"))
+            places, peaks = decoded(parts if maps is None else maps, self.stride)
+            peaks = np.clip(peaks, 0, 1)
+            seen = peaks if parts is None else np.clip(value_at(parts, places, self.stride), 0, 1)
+            scores = self._calibrated(peaks)
+        return Pose(places / scale + start, scores, seen, box)
+
+    def _calibrated(self, scores):
+        if self._curve == [1.0, 0.0]:
+            return scores
+        inside = np.clip(scores, EDGE, 1 - EDGE)
+        return 0.5 * (1 + np.tanh(0.5 * (self._curve[0] * (np.log(inside) - np.log1p(-inside)) + self._curve[1])))
+
+
+def cropped(image, box, size):
+    """The square of 1.25 times the box's longer side, (size, size, 3) uint8; its scale, and where its pixel 0 lies."""
+    x, y, w, h = box
+    scale = size / (1.25 * max(w, h))
+    start = np.array([x + w / 2, y + h / 2]) - (size - 1) / 2 / scale
+    factor = 1
+    while factor < 64 and 1 / scale >= 2 * factor:  # blocks are averaged first, so that nothing is skipped
+        factor *= 2
+    limits = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(start / factor).astype(int) - 2, 0, None) * factor
+    high = np.clip((np.ceil((start + (size - 1) / scale) / factor).astype(int) + 3) * factor, 0, limits)
+    if (high <= low).any():
+        return np.full((size, size, 3), 127, np.uint8), scale, start
+    part = shrunk(image[low[1]:high[1], low[0]:high[0]], factor)
+    part = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=127).astype(np.float32)  # grey where there is nothing
+    for axis in (0, 1):
+        at = (start[1 - axis] - low[1 - axis] - (factor - 1) / 2 + np.arange(size) / scale) / factor + 1
+        floor = np.floor(at)
+        share = (at - floor).astype(np.float32).reshape((size, 1, 1) if axis == 0 else (1, size, 1))
+        ends = [np.clip(floor + more, 0, part.shape[axis] - 1).astype(int) for more in (0, 1)]
+        part = part.take(ends[0], axis) * (1 - share) + part.take(ends[1], axis) * share
+    return np.rint(part).astype(np.uint8), scale, start
+
+
+def shrunk(image, factor):
+    """Blocks of factor x factor pixels averaged; edge pixels repeat to whole blocks."""
+    if factor == 1:
+        return image
+    rest = [(0, -side % factor) for side in image.shape[:2]]
+    padded = np.pad(image, (*rest, (0, 0)), "edge").astype(np.uint32)
+    rows = sum(padded[i::factor] for i in range(factor))
+    total = sum(rows[:, i::factor] for i in range(factor))
+    return ((total + 2) // 4 if factor == 2 else np.rint(total / factor ** 2)).astype(np.uint8)  # as OpenCV rounds
+
+
+def decoded(maps, stride):
+    """Joints (K, 2) in pixels of the crop and their peaks (K,) of maps (H, W, K), by codec's `soft`."""
+    height, width, joints = maps.shape
+    flat = maps.reshape(-1, joints)
+    at = flat.argmax(0)
+    cells, last = np.stack([at % width, at // width], -1), np.array([width - 1, height - 1])
+    peaks = flat[at, np.arange(joints)].astype(np.float64)
+    return (cells + soft_steps(maps, cells, last)) * stride + (stride - 1) / 2, peaks
+
+
+def value_at(maps, points, stride):
+    """The maps (H, W, K) read bilinearly at a point (K, 2) each, in pixels of the crop."""
+    height, width, joints = maps.shape
+    cells = np.clip((points - (stride - 1) / 2) / stride, 0, [width - 1, height - 1])
+    low = np.floor(cells).astype(int)
+    (x, y), part, total = low.T, cells - low, 0
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        share = np.abs([1 - right, 1 - down] - part).prod(-1)
+        total += share * maps[np.minimum(y + down, height - 1), np.minimum(x + right, width - 1), np.arange(joints)]
+    return total
+
+
+def soft_steps(maps, cells, last):
+    """From the highest cells (K, 2) to the mean places, in cells, under the squared maps in a window that follows."""
+    reach = np.arange(-REACH, REACH + 1)
+    x, y = (np.clip(cells[:, axis, None] + reach, 0, last[axis]) for axis in (0, 1))
+    patch = np.maximum(maps[y[:, :, None], x[:, None], np.arange(len(cells))[:, None, None]], 0).astype(np.float64) ** 2
+    counted = np.abs(reach) <= np.minimum(cells, last - cells)[..., None]
+    patch *= counted[:, 1, :, None] & counted[:, 0, None]
+    place = np.zeros(cells.shape)
+    for _ in range(SOFT_ROUNDS):
+        x, y = (np.exp(-0.5 * ((reach - place[:, axis, None]) / WINDOW) ** 2) for axis in (0, 1))
+        here = patch * y[:, :, None] * x[:, None]
+        mean = np.stack([(here.sum(1) * reach).sum(1), (here.sum(2) * reach).sum(1)], -1)
+        place = np.clip(mean / np.maximum(here.sum((1, 2)), 1e-12)[:, None], -SOFT_STEP, SOFT_STEP)
+    return place
+
+
+def box_round(pose, image, least):
+    """The tight box of the joints with a score of `least` or more; None where they are few."""
+    sure = pose.scores >= least
+    if sure.sum() < min(LEAST_JOINTS, len(sure)):
+        return None
+    low, high = pose.keypoints[sure].min(0), pose.keypoints[sure].max(0)
+    size = np.maximum(high - low, max(1.0, LEAST_SIDE * max(image.shape[:2])))
+    return (*map(float, (low + high) / 2 - size / 2), *map(float, size))
+
+
+def confident_box(pose, image, least):
+    """Where to look again, on a grid of about 1/32 of its side; None where that is known no better than before."""
+    box = box_round(pose, image, least)
+    if box is None:
+        return None
+    step = 2.0 ** math.floor(math.log2(max(box[2:]) / GRID))
+    low = [math.floor(v / step) * step for v in box[:2]]
+    size = [math.ceil((v + side) / step) * step - start for v, side, start in zip(box, box[2:], low, strict=False)]
+    new, old = (*low, *size), pose.box
+    both = math.prod(max(min(new[i] + new[i + 2], old[i] + old[i + 2]) - max(new[i], old[i]), 0.0) for i in (0, 1))
+    return None if both / (new[2] * new[3] + old[2] * old[3] - both) >= SETTLED else new
+
+
+class Tracker:
+    """Follows one person through frames: the crop is that round the last frame's joints; One-Euro filter over them."""
+
+    def __init__(self, model, smooth=True):
+        self._model, self._smooth, self._box, self._state = model, smooth, None, None
+
+    def __call__(self, frame, seconds):
+        """The pose in a frame (H, W, 3) uint8 RGB, `seconds` after the one before."""
+        pose = self._model(frame, self._box)
+        if self._smooth:
+            pose = pose._replace(keypoints=self._filtered(pose.keypoints, max(seconds, 1e-3), max(pose.box[2:])))
+        self._box = box_round(pose, frame, FOLLOWED)
+        if self._box is None:
+            self._state = None
+        return pose
+
+    def _filtered(self, points, seconds, size):
+        def weight(cutoff):
+            return 1 / (1 + 1 / (2 * math.pi * cutoff * seconds))
+
+        last, speed = self._state or (points, np.zeros_like(points))
+        speed = speed + weight(SPEED_CUTOFF) * ((points - last) / seconds - speed)
+        cutoff = LEAST_CUTOFF + GROWTH * np.linalg.norm(speed, axis=-1, keepdims=True) / size
+        self._state = (last + weight(cutoff) * (points - last), speed)
+        return self._state[0]
+
+
+# What follows needs OpenCV.
+
+
+def read_picture(cv2, path):
+    """(H, W, 3) uint8 RGB, turned upright, transparency laid on white."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"image {path}: cannot be read ({error.strerror}); check the path") from None
+    at, jpeg = 2, data[:3] == b"\xff\xd8\xff"
+    while jpeg and data[at:at + 1] == b"\xff" and data[at + 1:at + 2] != b"\xda":  # up to the scan, past thumbnails
+        at += 1 if data[at + 1:at + 2] == b"\xff" else 2 + int.from_bytes(data[at + 2:at + 4], "big")
+    if jpeg and data.find(b"\xff\xd9", at) < 0:
+        raise InputError(f"image {path}: the JPEG data end too early; copy the file again")
+    encoded = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED) if data else None
+    if image is None:
+        raise InputError(f"image {path}: is no picture that can be decoded; save it again as JPEG or PNG")
+    if not jpeg and image.shape[2:] == (4,) and image.dtype == np.uint8:
+        alpha = image[..., 3:].astype(np.uint16)
+        image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    elif not jpeg:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def frames(cv2, word):
+    """(name, RGB image, seconds since the frame before, None of a picture) of what INPUT names."""
+    camera = word.isdecimal() and not Path(word).exists()
+    if not camera and Path(word).suffix.lower() not in VIDEOS:
+        yield word, read_picture(cv2, word), None
+        return
+    capture = cv2.VideoCapture(int(word) if camera else word)
+    read, frame = capture.read()
+    if not read:
+        raise InputError(f"{'camera' if camera else 'video'} {word}: cannot be opened, or has no frame; check its "
+                         f"{'number' if camera else 'path, or convert it to .mp4'}")
+    rate, number, last = capture.get(cv2.CAP_PROP_FPS), 0, time.monotonic()
+    seconds = 1 / (rate if 1 <= rate <= 1000 else USUAL_RATE)
+    while read:
+        yield f"{word}#{number}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), seconds
+        read, frame = capture.read()
+        number, now = number + 1, time.monotonic()
+        seconds, last = (now - last if camera else seconds), now  # a camera's frames come when the model has time
+
+
+def drawn(cv2, image, pose, model, least):
+    """The picture, BGR, with limbs and joints over it: left ones blue, right ones orange, hidden ones hollow."""
+    image, width = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), max(round(max(image.shape[:2]) / 250), 1)
+    colours = {name: colour for pair in model.pairs for name, colour in zip(pair, (LEFT, RIGHT), strict=True)}
+    places = np.rint(np.clip(pose.keypoints, -30000, 30000)).astype(int).tolist()
+    at = {name: place for name, place, score in zip(model.names, places, pose.scores, strict=True) if score >= least}
+    for a, b in model.limbs:
+        if a in at and b in at:
+            ours = {colours[name] for name in (a, b) if name in colours}
+            cv2.line(image, at[a], at[b], ours.pop() if len(ours) == 1 else MIDDLE, width, cv2.LINE_AA)
+    for name, seen in zip(model.names, pose.visibility, strict=True):
+        if name in at:
+            cv2.circle(image, at[name], 2 * width, OUTLINE, -1, cv2.LINE_AA)
+            inner, thickness = (2 * width - 1, -1) if seen >= 0.5 else (2 * width, max(width // 2, 1))
+            cv2.circle(image, at[name], inner, colours.get(name, MIDDLE), thickness, cv2.LINE_AA)
+    return image
+
+
+def overlay_of(folder, word, suffix, used):
+    """A path in the folder that no input before had."""
+    stem, number = Path(word).stem, 1
+    while (path := folder / (f"{stem}_{number}" if number > 1 else stem)) in used:
+        number += 1
+    used.append(path)
+    return f"{path}{suffix}"
+
+
+def predict_all(options, lines):
+    """Predict on all inputs, told in `lines`; how many of them could not be read."""
+    try:
+        import cv2
+    except ImportError:
+        raise InputError("OpenCV is not installed; python -m pip install opencv-python, or use PoseModel on arrays "
+                         "from Python") from None
+    model, used, failed = PoseModel(options.model, options.threads), [], 0
+    for word in options.inputs:
+        track, video, path = Tracker(model, smooth=not options.nosmooth), None, None
+        try:
+            for name, image, seconds in frames(cv2, word):
+                pose = track(image, seconds) if seconds else model(image)
+                print(json.dumps(model.answer(name, pose)), file=lines, flush=True)
+                if not (options.draw or options.show):
+                    continue
+                picture = drawn(cv2, image, pose, model, options.least_score)
+                if options.draw:
+                    path = path or overlay_of(options.draw, word, ".mp4" if seconds else ".jpg", used)
+                    if seconds and not video:
+                        video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), 1 / seconds, image.shape[1::-1])
+                    if not (video.isOpened() if video else cv2.imwrite(path, picture)):
+                        raise InputError(f"{path}: cannot be written; choose another --draw, or leave it out")
+                if video:
+                    video.write(picture)
+                if options.show and wants_to_stop(cv2, picture, 1 if seconds else 0):
+                    break
+        except InputError as error:
+            failed += 1
+            print(f"pose_tflite.py: {error}", file=sys.stderr)
+        finally:
+            if video:
+                video.release()
+    return failed
+
+
+def wants_to_stop(cv2, picture, milliseconds):
+    """Show the picture; whether q or Escape was pressed within that time, which is endless for 0."""
+    try:
+        cv2.imshow("posecascade", picture)
+        return cv2.waitKey(milliseconds) in (ord("q"), 27)
+    except cv2.error:
+        raise InputError("this OpenCV has no windows; install opencv-python in place of opencv-python-headless, or "
+                         "leave --show out") from None
+
+
+def main():
+    """The command; its exit code: 0, 2 where something could not be read or written, 130 where it was interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("model", help="a .tflite file of posecascade-export")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a picture, a video or a camera's number")
+    parser.add_argument("--json", metavar="FILE", help="for the lines, instead of standard output")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="for pictures and videos with the poses drawn")
+    parser.add_argument("--show", action="store_true", help="show them in a window; q ends")
+    parser.add_argument("--threads", type=int, default=2, help="of the model (default: 2)")
+    parser.add_argument("--nosmooth", action="store_true", help="leave the joints of videos as they are found")
+    parser.add_argument("--least_score", type=float, default=0.25, help="joints below are not drawn (default: 0.25)")
+    options = parser.parse_args()
+    draft, code = options.json and Path(f"{options.json}.part"), 2
+    try:
+        if options.draw:
+            options.draw.mkdir(parents=True, exist_ok=True)
+        with open(draft, "w", encoding="utf-8") if draft else contextlib.nullcontext(sys.stdout) as lines:
+            code = 2 if predict_all(options, lines) else 0
+    except BrokenPipeError:  # the reader (head, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except (InputError, OSError) as error:
+        print(f"pose_tflite.py: {error}", file=sys.stderr)
+    except KeyboardInterrupt:  # how a camera is stopped: its lines are kept
+        code = 130
+    finally:
+        if draft and draft.exists():
+            draft.replace(options.json) if draft.stat().st_size else draft.unlink()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
