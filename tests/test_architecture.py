@@ -71,7 +71,9 @@ HOUSE = """
     training
 
     export.decoding  export.picture_headers  export.picture_pixels  export.warmup
-    export.stopwatch
+    export.stopwatch  export.thermals
+    export.delegates
+    export.benchmark
     export.network  export.pictures
     export.serving  export.tflite
     export.saved_model  export.certificate
@@ -81,14 +83,14 @@ HOUSE = """
 
     cli
     cli.app
-    cli.train  cli.predict  cli.evaluate  cli.export  cli.data
+    cli.train  cli.predict  cli.evaluate  cli.export  cli.data  cli.benchmark
 """
 
 # Doors that the order alone would leave open: who besides the room itself may import it.
 ONLY = {
     "recipe": "construction provenance training export.exporting cli.train cli.data",  # configuration stops at the door
     "training": "cli.train",
-    "export": "predictor cli.export",  # the predictor runs what was exported
+    "export": "predictor cli.export cli.benchmark",  # the predictor runs what was exported
     "datasets": "people cli.data cli.evaluate cli.export cli.train",
     "datasets.sources": "datasets.* published",
     "rendering": "datasets.synthetic",
@@ -112,7 +114,8 @@ OUTSIDE = {
                        "provenance training export.network cli.app"),
     "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "
                                       "datasets.synthetic export.artefacts"),
-    "ai_edge_litert": ("ai-edge-litert", "export.runtime export.sealed export.tflite_graphs export.tflite_metadata"),
+    "ai_edge_litert": ("ai-edge-litert", "export.delegates export.runtime export.sealed export.tflite_graphs "
+                                         "export.tflite_metadata"),
     "flatbuffers": ("flatbuffers", "export.sealed export.tflite_graphs export.tflite_metadata"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release published"),
     "h5py": ("h5py", "datasets.mpii published"),

@@ -64,6 +64,11 @@ def newest(base: Path) -> Path:
     return base / str(versions(base)[-1])
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of one version: `path` itself, or the newest in it."""
+    return path if (path / SIDECAR).is_file() or not versions(path) else newest(path)
+
+
 def is_bundle(path: Path) -> bool:
     """Whether `path` is a version's folder, or one that has versions in it; damaged ones count."""
     return any(_looks_exported(folder) for folder in (path, *(path / str(n) for n in versions(path))))

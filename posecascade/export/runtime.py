@@ -7,10 +7,9 @@ import numpy as np
 
 from posecascade.errors import InputError, first_line
 from posecascade.export import bundle
-from posecascade.export.sealed import unseal
+from posecascade.export.sealed import SUFFIX, unseal
 from posecascade.model_metadata import Metadata, metadata_from
 
-SUFFIX = ".tflite"
 MODEL_CARD = "model"  # the sidecars' key under which `model_metadata.metadata_dict` lies
 MAPS = "heatmaps"     # the signature that gives maps, in a SavedModel and in a TFLite file
 THREADS = 2           # of the TFLite interpreter: more gain little on maps this small
@@ -31,7 +30,7 @@ def load(path: Path, *, maps: bool = False) -> tuple[Run, Metadata]:
     """
     if path.suffix == SUFFIX:
         return _tflite(path, maps)
-    folder = path if (path / bundle.SIDECAR).is_file() or not bundle.versions(path) else bundle.newest(path)
+    folder = bundle.folder_of(path)
     metadata = metadata_from(bundle.check(folder).get(MODEL_CARD), f"{folder}: {bundle.SIDECAR}: {MODEL_CARD!r}")
     return saved_model(folder), metadata
 

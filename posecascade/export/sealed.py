@@ -24,6 +24,7 @@ from posecascade.export import tflite_metadata
 from posecascade.export.tflite_graphs import IDENTIFIER
 from posecascade.export.tflite_metadata import JOINTS, SIDECAR
 
+SUFFIX = ".tflite"
 _MARK, _DIGITS = b"sha256:", 64
 _ALIGNMENT = 16  # bytes; the schema's force_align of what a buffer holds
 # The fields of the schema's table Model: `version` is a number, all others lie elsewhere and are pointed at.

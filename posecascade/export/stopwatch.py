@@ -1,4 +1,4 @@
-"""The median time of a call; as a program, of each signature of a SavedModel.
+"""The time of a call; as a program, of each signature of a SavedModel.
 
 python -m posecascade.export.stopwatch FOLDER PICTURE.npy prints a line of JSON, milliseconds by signature, for requests
 of that one picture (S, S, 3) uint8. A process of its own, since TensorFlow takes its number of threads once; Keras and
@@ -15,15 +15,19 @@ import numpy as np
 WARM, CALLS = 5, 30  # the first calls allocate; a median of 30 is steady within a few per cent on an idle machine
 
 
-def median_ms(call: Callable[[], object]) -> float:
-    """Milliseconds of one call."""
+def times_ms(call: Callable[[], object], calls: int = CALLS) -> list[float]:
+    """Milliseconds of each call, after WARM that are not counted."""
     times = []
-    for number in range(WARM + CALLS):
+    for _ in range(WARM + calls):
         began = time.perf_counter()
         call()
-        if number >= WARM:
-            times.append(time.perf_counter() - began)
-    return round(1000 * float(np.median(times)), 3)
+        times.append(1000 * (time.perf_counter() - began))
+    return times[WARM:]
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    return round(float(np.median(times_ms(call))), 3)
 
 
 def main() -> None:
