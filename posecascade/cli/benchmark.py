@@ -8,13 +8,13 @@ in memory to the signature's outputs in memory, without reading, cropping or dra
   no_xnnpack  its own kernels, which the others are compared with
   compiled    LiteRT's CompiledModel on the CPU
   gpu         CompiledModel on the GPU; what that cannot do, the CPU does
-  PATH.so     the external delegate in that library, for what is an NPU's or a vendor's
+  PATH.so     the external delegate in that library: an NPU's, a vendor's
 
-One that cannot run here is told in a line and passed over. Files and settings are timed in turns, in rounds that each
-begin elsewhere, in fresh processes, so that a machine that slows down with heat slows all of them alike; it is told
-where the last round was slower than the first. `median` and `95 %` are over the rounds' medians (an interval takes six
-rounds), `fastest` is the fastest call, `load` from the file to the first answer, `agrees` the correlation of the
-outputs with no_xnnpack's: a delegate near 0 is broken, however fast.
+One that cannot run here is told in a line and passed over. All are timed in turn, in rounds that each begin elsewhere,
+so that a machine that slows down with heat slows all of them alike; where the last round was slower than the first,
+that is told. `median` and `95 %` are of the rounds' medians (an interval takes six rounds), `fastest` is the fastest
+call, `load` is from the file to the first answer, all in milliseconds. `agrees` is the correlation of the outputs with
+no_xnnpack's on the same noise: a delegate near 0 is broken, however fast.
 """
 
 import os
@@ -31,7 +31,7 @@ from posecascade.files import nearest
 FLAGS = flags.FlagValues()
 flags.DEFINE_list("threads", None, "numbers of CPU threads (default: 1, 2 and 4, as far as there are cores)",
                   flag_values=FLAGS)
-flags.DEFINE_list("delegates", "cpu", "cpu, no_xnnpack, compiled, gpu, PATH.so; several with commas", flag_values=FLAGS)
+flags.DEFINE_list("delegates", None, "what to run them on, several with commas (default: cpu)", flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 6, "how often everything is timed in turn", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("calls", 30, "calls of each in a round, after five that do not count", lower_bound=1,
                      flag_values=FLAGS)
@@ -76,13 +76,14 @@ def _threads() -> list[int]:
 def _delegates() -> list[str]:
     from posecascade.export.delegates import DELEGATES
 
-    for word in FLAGS.delegates:
+    words = ["cpu"] if FLAGS.delegates is None else FLAGS.delegates
+    for word in words:
         if word not in DELEGATES and not Path(word).is_file():
             raise InputError(f"--delegates: {word!r} is neither a delegate nor the file of one; "
                              f"{nearest(word, DELEGATES)}")
-    if not FLAGS.delegates:
+    if not words:
         raise InputError(f"--delegates is empty; {nearest('', DELEGATES)}")
-    return list(dict.fromkeys(word if word in DELEGATES else str(Path(word).resolve()) for word in FLAGS.delegates))
+    return list(dict.fromkeys(word if word in DELEGATES else str(Path(word).resolve()) for word in words))
 
 
 def _progress(line: str) -> None:

@@ -28,6 +28,7 @@ SMALL = ("--set=training.epochs=1", "--set=model.input_size=64", "--set=training
          "--set=model.backbone=tiny",
          "--set=model.weights=none", "--set=training.batch_size=8", "--set=loss.disc_radius=3", "--set=loss.sigma=2")
 # An export of a net that has seen three batches: its flat maps make every rounding a jump, so the limits are wide.
+ONCE = ("--threads=1", "--rounds=1", "--calls=2")  # a benchmark that proves nothing
 QUICK = ("--set=export.float_distance=100", "--set=export.quantised_loss=100", "--set=export.batch_sizes=[1]")
 
 
@@ -87,6 +88,8 @@ def run(line, folder):
         words += SMALL
     if name == "posecascade-export":
         words += QUICK
+    if name == "posecascade-benchmark":
+        words += ONCE
     script = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert script, f"{name} is not installed"
     done = subprocess.run([script, *words], cwd=folder, capture_output=True, text=True, check=False,
@@ -100,7 +103,8 @@ def test_the_readme_s_commands_do_what_it_says(folder):
     """In its order: what a later command needs an earlier one has made."""
     lines = commands()
     assert {line.split()[0] for line in lines} == {"posecascade-train", "posecascade-evaluate", "posecascade-predict",
-                                                   "posecascade-data", "posecascade-export"}
+                                                   "posecascade-data", "posecascade-export",
+                                                   "posecascade-benchmark"}
     shown = {line: run(line, folder) for line in lines}
 
     left = {path.name for path in (folder / "runs" / "lspet").iterdir()}
@@ -109,6 +113,7 @@ def test_the_readme_s_commands_do_what_it_says(folder):
     assert left == named | {"state.npz"} and all(f"`{n}`" in README.read_text() or f"`{n}/`" in README.read_text()
                                                  for n in named)
     assert (folder / "check.json").is_file() and (folder / "samples.png").is_file()
+    assert len(json.loads((folder / "times.json").read_text())["rows"]) == 8  # TFLite files
     assert (folder / "report.json").is_file() and (folder / "curve.png").is_file()
     scored = next(text for line, text in shown.items() if "--predictions=" in line)
     assert re.search(r"^total +100\.00", scored, re.M)  # preds.mat holds the labels themselves
