@@ -90,6 +90,8 @@ def test_files_of_one_name_are_told_apart_and_none_is_timed_twice(exported, stan
     _, told, _ = ended(command, exported.output, path, other, "--threads=1", "--rounds=1")
     names = [line.split()[0] for line in told[2:]]
     assert len(names) == 9 and names.count(str(path)) == names.count(str(other)) == 1
+    _, told, _ = ended(command, path, path, "--threads=1", "--rounds=1")
+    assert [line.split()[0] for line in told[2:]] == ["keypoints_int8.tflite"]
 
 
 def test_threads_follow_the_machine_where_none_are_asked_for(exported, stand_in, monkeypatch):

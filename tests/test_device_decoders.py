@@ -45,10 +45,12 @@ def cases():
     several = peaks(16, 12, [[3, 3], [8.6, 9.1], [6, 7]], tops=[0.5, 1.2, 0.3])  # more than 1; a second peak
     several += peaks(16, 12, [[8.2, 12.4], [4.1, 6.6], [7.4, 7.7]], tops=[0.499, 0.7, 0.2])
     yield several, peaks(16, 12, [[8, 12], [8, 9], [2, 2]], 2.0), 4, curve
-    flat = np.zeros((6, 7, 3))
+    flat = np.zeros((6, 7, 5))
     flat[..., 1] = 0.5  # all cells are equal: the first counts
     flat[2, 2:4, 2] = 0.8  # two are
-    yield flat, np.ones((6, 7, 3)), 1, Calibration()
+    flat[3, 3, 3] = 1.2  # counts as 1
+    flat[..., 4] -= 0.05  # counts as 0
+    yield flat, np.ones(flat.shape), 1, Calibration()
     plateau = np.zeros((15, 17, 2))
     plateau[2:12, 7:14] = 0.3
     plateau[7, 7] = 0.31  # the mean lies far from the highest cell: further than the decoder goes

@@ -261,7 +261,7 @@ def test_what_cannot_be_done_is_told_in_one_line(kit, exported, folder, tmp_path
     text.write_text("hello")
     code, told, errors = alone(folder, model, broken, text, "none.png", "77", "none.mp4", "plain.png")
     assert code == BAD_INPUT and len(told) == 1
-    assert [error for error in errors if error.startswith("pose_tflite.py: ")] == [
+    assert errors == [
         f"pose_tflite.py: image {broken}: the JPEG data end too early; copy the file again",
         f"pose_tflite.py: image {text}: is no picture that can be decoded; save it again as JPEG or PNG",
         "pose_tflite.py: image none.png: cannot be read (No such file or directory); check the path",
@@ -277,8 +277,12 @@ def test_what_cannot_be_done_is_told_in_one_line(kit, exported, folder, tmp_path
     for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(kit.InputError, match=r"image: has shape .*, expected \(H, W, 3\) uint8 RGB"):
             kit.PoseModel(model)(image)
-    with pytest.raises(kit.InputError, match=r"box \(0, 0, 0, 9\): expected x, y, w, h in pixels with w, h > 0"):
-        kit.PoseModel(model)(np.zeros((4, 4, 3), np.uint8), (0, 0, 0, 9))
+    for box in ((0, 0, 0, 9), (0, 0, 9), (0, 0, np.nan, 9), (0, 1e8, 9, 9), (0, 0, 1e-4, 1e-4)):
+        with pytest.raises(kit.InputError, match=r"box \(0, .*\): expected x, y, w, h in pixels with w, h > 0, none "):
+            kit.PoseModel(model)(np.zeros((4, 4, 3), np.uint8), box)
+    assert alone(folder, model, "plain.png", "--threads=0") == (BAD_INPUT, [], [
+        f"pose_tflite.py: {model}: LiteRT cannot run it on 0 threads (num_threads should >= 1); check their number, or "
+        "update ai-edge-litert"])
 
 
 def test_a_decoder_it_has_not_is_refused(kit, monkeypatch, exported):

@@ -80,8 +80,12 @@ class PoseModel:
             raise InputError(f"{path}: wants the decoder {card['decoder']!r}, which is not here; give the file of the "
                              "same export whose name begins with keypoints, which decodes by itself")
         self._curve = card.get("calibration", [1.0, 0.0])
-        self._interpreter = Interpreter(model_content=data, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter = Interpreter(model_content=data, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{path}: LiteRT cannot run it on {threads} threads ({error}); check their number, or "
+                             "update ai-edge-litert") from None
         [key] = self._interpreter.get_signature_list()
         self._call = self._interpreter.get_signature_runner(key)
         self._dtype = self._call.get_input_details()["crop"]["dtype"]
@@ -91,8 +95,8 @@ class PoseModel:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"image: has shape {image.shape} of {image.dtype}, expected (H, W, 3) uint8 RGB")
         if box is not None:
-            if len(box) != 4 or not (np.isfinite(box).all() and min(box[2:]) > 0):
-                raise InputError(f"box {box}: expected x, y, w, h in pixels with w, h > 0")
+            if len(box) != 4 or not (np.abs(box).max() <= 1e7 and min(box[2:]) > 0 and max(box[2:]) >= 1e-3):
+                raise InputError(f"box {box}: expected x, y, w, h in pixels with w, h > 0, none beyond 1e7")
             return self._look(image, tuple(map(float, box)))
         pose = self._look(image, (-0.5, -0.5, float(image.shape[1]), float(image.shape[0])))
         least = self._calibrated(np.float64(CONFIDENT))
@@ -330,6 +334,7 @@ def overlay_of(folder, word, suffix, used):
 
 def predict_all(options, lines):
     """Predict on all inputs, told in `lines`; how many of them could not be read."""
+    os.environ |= {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # what is wrong, this file says
     try:
         import cv2
     except ImportError:

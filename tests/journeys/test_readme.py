@@ -27,8 +27,8 @@ PEOPLE = 24
 SMALL = ("--set=training.epochs=1", "--set=model.input_size=64", "--set=training.stages=[{share: 1}]",
          "--set=model.backbone=tiny",
          "--set=model.weights=none", "--set=training.batch_size=8", "--set=loss.disc_radius=3", "--set=loss.sigma=2")
+ONCE = ("--threads=1", "--rounds=1", "--calls=2")  # of a benchmark
 # An export of a net that has seen three batches: its flat maps make every rounding a jump, so the limits are wide.
-ONCE = ("--threads=1", "--rounds=1", "--calls=2")  # a benchmark that proves nothing
 QUICK = ("--set=export.float_distance=100", "--set=export.quantised_loss=100", "--set=export.batch_sizes=[1]")
 
 

@@ -47,8 +47,8 @@ class PoseDecoder(private val height: Int, private val width: Int, private val j
             dx = (x / max(total, 1e-12)).coerceIn(-furthest, furthest)
             dy = (y / max(total, 1e-12)).coerceIn(-furthest, furthest)
         }
-        val u = (column + dx).coerceIn(0.0, width - 1.0)
-        val v = (row + dy).coerceIn(0.0, height - 1.0)
+        val u = column + dx  // on the map, since the window was
+        val v = row + dy
         val left = u.toInt()
         val top = v.toInt()
         val right = min(left + 1, width - 1)
@@ -61,6 +61,6 @@ class PoseDecoder(private val height: Int, private val width: Int, private val j
             score = 1 / (1 + exp(-slope * ln(inside / (1 - inside)) - offset))
         }
         val middle = (stride - 1) / 2.0  // of a cell, in pixels
-        Joint((column + dx) * stride + middle, (row + dy) * stride + middle, score, seen.coerceIn(0.0, 1.0))
+        Joint(u * stride + middle, v * stride + middle, score, seen.coerceIn(0.0, 1.0))
     }
 }

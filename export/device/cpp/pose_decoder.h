@@ -37,7 +37,7 @@ inline std::vector<Joint> decode(const float* heatmaps, const float* parts, int 
       dx = std::clamp(x / std::max(total, 1e-12), -kFurthest, kFurthest);
       dy = std::clamp(y / std::max(total, 1e-12), -kFurthest, kFurthest);
     }
-    const double u = std::clamp(column + dx, 0.0, width - 1.0), v = std::clamp(row + dy, 0.0, height - 1.0);
+    const double u = column + dx, v = row + dy;        // on the map, since the window was
     const int left = int(u), top = int(v), right = std::min(left + 1, width - 1), below = std::min(top + 1, height - 1);
     const auto between = [](double a, double b, double share) { return a + (b - a) * share; };
     const double seen = between(between(at(parts, top, left), at(parts, top, right), u - left),
@@ -48,7 +48,7 @@ inline std::vector<Joint> decode(const float* heatmaps, const float* parts, int 
       score = 1 / (1 + std::exp(-slope * std::log(inside / (1 - inside)) - offset));
     }
     const double middle = (stride - 1) / 2.0;          // of a cell, in pixels
-    found.push_back({(column + dx) * stride + middle, (row + dy) * stride + middle, score, std::clamp(seen, 0.0, 1.0)});
+    found.push_back({u * stride + middle, v * stride + middle, score, std::clamp(seen, 0.0, 1.0)});
   }
   return found;
 }

@@ -1,0 +1,110 @@
+"""What the kit export/device's README says is done as it says: its commands, its code, its links."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from exported import K, people
+
+from posecascade import video
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+KIT = REPOSITORY / "export" / "device"
+TEXT = (KIT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^ {4}(\S.*)$", re.sub(r"```.*?```", "", TEXT, flags=re.S), re.M)
+RUN_HERE = "python pose_tflite.py", "cd cpp", "unzip"  # begin such commands
+NOT_HERE = {  # and those that others run, or none
+    "cd android": "as in test_device_decoders.py",
+    "python -m pip": "needs a network",
+    "posecascade-benchmark": "as in the README of the repository, tests/journeys",
+}
+
+
+def beginning(start):
+    return [command for command in COMMANDS if command.startswith(start)]
+
+
+@pytest.fixture(scope="module")
+def folder(exported, tmp_path_factory):
+    """A copy of the kit with an export's files, a photograph and a video beside it."""
+    place = shutil.copytree(KIT, tmp_path_factory.mktemp("kit") / "device")
+    for path in (exported.version / "tflite").iterdir():
+        shutil.copy(path, place)
+    [image], _ = people(1)
+    cv2.imwrite(str(place / "photo.jpg"), image[..., ::-1])
+    with video.Writer(place / "clip.mp4", 10.0) as writer:
+        for _ in range(3):
+            writer.write(image)
+    return place
+
+
+def shell(command, folder, *programs):
+    """The command's standard output; skips where one of the programs is missing."""
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_command_is_run_or_has_its_reason():
+    assert len(COMMANDS) >= 8
+    assert [c for c in COMMANDS if not c.startswith((*RUN_HERE, *NOT_HERE))] == []
+
+
+def test_the_file_does_what_the_readmes_say(folder):
+    """But for the camera, which a machine that tests has not."""
+    command, camera = beginning("python pose_tflite.py")
+    assert camera == "python pose_tflite.py keypoints_int8.tflite 0 --show"
+    assert f"    {command}\n    {camera}\n" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    shell(command.replace("python", f"'{sys.executable}'", 1), folder)
+    lines = [json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == ["photo.jpg", *(f"clip.mp4#{n}" for n in range(3))]
+    assert sorted(path.name for path in (folder / "drawn").iterdir()) == ["clip.mp4", "photo.jpg"]
+
+
+def test_the_library_s_example_runs(folder):
+    [code] = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == K
+
+
+def test_the_c_plus_plus_check_is_built_and_passes(folder):
+    [command] = beginning("cd cpp")
+    assert " cases; joints differ by " in shell(command, folder, "g++")
+
+
+@pytest.mark.parametrize(("start", "file"), [("cd cpp && ", "cpp/check_golden.cpp"),
+                                             ("cd android && ", "android/CheckGolden.kt")])
+def test_the_checks_say_the_same_commands_themselves(start, file):
+    [command] = beginning(start)
+    assert f"//   {command.removeprefix(start)}\n" in (KIT / file).read_text()
+
+
+def test_what_a_port_must_know_stands_in_the_file(folder):
+    [command] = beginning("unzip")
+    if not shutil.which("unzip"):
+        pytest.skip("needs unzip")
+    # Its exit code is 1, a warning: the ZIP does not begin with the file.
+    told = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert told.returncode in (0, 1)
+    model = json.loads(told.stdout)["model"]
+    assert len(model["schema"]["keypoints"]) == K
+    for name in re.search(r"under `model`: (.*?)\. A joint", TEXT, re.S)[1].split("`")[1::2]:
+        value = model
+        for key in name.split("."):
+            value = value[key]
+    assert np.isfinite([model["input_size"], model["stride"], *model["calibration"]]).all()
+
+
+def test_every_link_leads_somewhere():
+    links = re.findall(r"\]\((?!http)([^)]+)\)", TEXT)
+    assert links and all((KIT / link).exists() for link in links)
