@@ -65,9 +65,9 @@ def alone(folder, *words, without=OURS):
     """The file run in the folder by a Python that cannot import `without`: (exit code, lines, errors of ours)."""
     done = subprocess.run([sys.executable, "-I", "-c", ALONE, without, SCRIPT, *map(str, words)], cwd=folder,
                           capture_output=True, text=True, check=False)
-    # LiteRT writes a line of its own.
+    # LiteRT writes lines of its own.
     return done.returncode, done.stdout.splitlines(), [line for line in done.stderr.splitlines()
-                                                       if not line.startswith("INFO: Created TensorFlow Lite XNNPACK")]
+                                                       if not line.startswith("INFO: ")]
 
 
 def table(lines):

@@ -150,13 +150,14 @@ def cropped(image, box, size):
     if (high <= low).any():
         return np.full((size, size, 3), 127, np.uint8), scale, start
     part = shrunk(image[low[1]:high[1], low[0]:high[0]], factor)
-    part = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=127).astype(np.float32)  # grey where there is nothing
+    part = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=127)  # grey where there is nothing
     for axis in (0, 1):
         at = (start[1 - axis] - low[1 - axis] - (factor - 1) / 2 + np.arange(size) / scale) / factor + 1
         floor = np.floor(at)
         share = (at - floor).astype(np.float32).reshape((size, 1, 1) if axis == 0 else (1, size, 1))
-        ends = [np.clip(floor + more, 0, part.shape[axis] - 1).astype(int) for more in (0, 1)]
-        part = part.take(ends[0], axis) * (1 - share) + part.take(ends[1], axis) * share
+        one, two = (part.take(np.clip(floor + more, 0, part.shape[axis] - 1).astype(int), axis).astype(np.float32)
+                    for more in (0, 1))
+        part = one + (two - one) * share
     return np.rint(part).astype(np.uint8), scale, start
 
 
@@ -165,9 +166,12 @@ def shrunk(image, factor):
     if factor == 1:
         return image
     rest = [(0, -side % factor) for side in image.shape[:2]]
-    padded = np.pad(image, (*rest, (0, 0)), "edge").astype(np.uint32)
-    rows = sum(padded[i::factor] for i in range(factor))
-    total = sum(rows[:, i::factor] for i in range(factor))
+    total = np.pad(image, (*rest, (0, 0)), "edge") if np.any(rest) else image
+    for axis in (0, 1):
+        parts = [total[i::factor] if axis == 0 else total[:, i::factor] for i in range(factor)]
+        total = parts[0].astype(np.uint16 if factor <= 16 else np.uint32)  # 16 x 16 x 255 is below 2 ** 16
+        for part in parts[1:]:
+            total += part
     return ((total + 2) // 4 if factor == 2 else np.rint(total / factor ** 2)).astype(np.uint8)  # as OpenCV rounds
 
 
