@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from exported import K, people
+from test_habits import INSIDE, is_short
 
 from posecascade import video
 
@@ -103,6 +104,11 @@ def test_what_a_port_must_know_stands_in_the_file(folder):
         for key in name.split("."):
             value = value[key]
     assert np.isfinite([model["input_size"], model["stride"], *model["calibration"]]).all()
+
+
+@pytest.mark.parametrize("law", [law for law in INSIDE if law is not is_short], ids=lambda law: law.__name__)
+def test_the_file_keeps_the_package_s_laws_but_the_one_of_length(law):
+    assert law((KIT / "pose_tflite.py").read_text(encoding="utf-8")) == []
 
 
 def test_every_link_leads_somewhere():
