@@ -65,15 +65,18 @@ def unsealed(path):
 
 
 class PoseModel:
-    """An exported model of either kind and any precision; call it. `names`, `limbs`, `pairs` tell of its joints."""
+    """An exported model of either kind and any precision; call it. `names`, `limbs`, `pairs` tell of its joints.
 
-    def __init__(self, path, threads=2):
+    Give it the module `cv2` where you have it: crops are then posecascade's to the last bit, else within a grey level.
+    """
+
+    def __init__(self, path, threads=2, cv2=None):
         data, sidecar = unsealed(path)
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise InputError("ai-edge-litert is not installed; python -m pip install ai-edge-litert") from None
-        card = sidecar["model"]
+        card, self._cv2 = sidecar["model"], cv2
         self.names, self.limbs, self.pairs = (card["schema"][key] for key in ("keypoints", "limbs", "pairs"))
         self.size, self.stride = card["input_size"], card["stride"]
         if sidecar["kind"] == "heatmaps" and card["decoder"] != "soft":
@@ -116,7 +119,7 @@ class PoseModel:
             for joint, (x, y, score, seen) in zip(self.names, rows, strict=True)}}
 
     def _look(self, image, box):
-        crop, scale, start = cropped(image, box, self.size)
+        crop, scale, start = cropped(image, box, self.size, self._cv2)
         found = {name: np.nan_to_num(value[0], nan=0.0, posinf=1.0, neginf=0.0)
                  for name, value in self._call(crop=crop[None].astype(self._dtype)).items()}
         if "keypoints" in found:
@@ -136,7 +139,7 @@ class PoseModel:
         return 0.5 * (1 + np.tanh(0.5 * (self._curve[0] * (np.log(inside) - np.log1p(-inside)) + self._curve[1])))
 
 
-def cropped(image, box, size):
+def cropped(image, box, size, cv2=None):
     """The square of 1.25 times the box's longer side, (size, size, 3) uint8; its scale, and where its pixel 0 lies."""
     x, y, w, h = box
     scale = size / (1.25 * max(w, h))
@@ -150,6 +153,11 @@ def cropped(image, box, size):
     if (high <= low).any():
         return np.full((size, size, 3), 127, np.uint8), scale, start
     part = shrunk(image[low[1]:high[1], low[0]:high[0]], factor)
+    if cv2:
+        shift = (size - 1) / 2 - scale * np.array([x + w / 2, y + h / 2]) + scale * (low + (factor - 1) / 2)
+        matrix = np.column_stack([np.eye(2) * (scale * factor), shift])
+        return cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+                              borderValue=(127, 127, 127)), scale, start
     part = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=127)  # grey where there is nothing
     for axis in (0, 1):
         at = (start[1 - axis] - low[1 - axis] - (factor - 1) / 2 + np.arange(size) / scale) / factor + 1
@@ -344,7 +352,7 @@ def predict_all(options, lines):
     except ImportError:
         raise InputError("OpenCV is not installed; python -m pip install opencv-python, or use PoseModel on arrays "
                          "from Python") from None
-    model, used, failed = PoseModel(options.model, options.threads), [], 0
+    model, used, failed = PoseModel(options.model, options.threads, cv2), [], 0
     for word in options.inputs:
         track, video, path = Tracker(model, smooth=not options.nosmooth), None, None
         try:
