@@ -24,7 +24,7 @@ PACKAGE = Path(posecascade.__file__).parent
 # A module imports only from the rows above its own. Its name here lacks "posecascade."; the package itself is that.
 HOUSE = """
     errors  metrics  calibration  schedule  smoothing  export
-    files
+    files  website  webserver
     export.bundle  export.tflite_graphs  export.tflite_metadata
     export.sealed
     schema  geometry  journal  checkpoints
@@ -76,21 +76,21 @@ HOUSE = """
     export.benchmark
     export.network  export.pictures
     export.serving  export.tflite
-    export.saved_model  export.certificate
-    export.latency
+    export.saved_model  export.certificate  export.tflite_files
+    export.latency  export.maps_file
     export.artefacts
     export.exporting
 
     cli
     cli.app
-    cli.train  cli.predict  cli.evaluate  cli.export  cli.data  cli.benchmark
+    cli.train  cli.predict  cli.evaluate  cli.export  cli.data  cli.benchmark  cli.demo
 """
 
 # Doors that the order alone would leave open: who besides the room itself may import it.
 ONLY = {
     "recipe": "construction provenance training export.exporting cli.train cli.data",  # configuration stops at the door
     "training": "cli.train",
-    "export": "predictor cli.export cli.benchmark",  # the predictor runs what was exported
+    "export": "predictor cli.export cli.benchmark cli.demo",  # the predictor runs what was exported
     "datasets": "people cli.data cli.evaluate cli.export cli.train",
     "datasets.sources": "datasets.* published",
     "rendering": "datasets.synthetic",

@@ -31,7 +31,6 @@ flags.DEFINE_string("license", None, "terms of the weights, which travel with th
                     "were trained on)", flag_values=FLAGS)
 
 SECTION = "export."
-TERMS = "the terms of the data it was trained on, see data.sources in the recipe"  # unless the user says others
 
 
 def main(arguments: list[str]) -> None:
@@ -40,6 +39,7 @@ def main(arguments: list[str]) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whichever trained the model: its file is the same for all
     with app.quietly():
         from posecascade.export.exporting import export, prepared
+        from posecascade.export.tflite_files import TERMS
 
         model, manifest = _found(FLAGS.model)
         recipe, people = prepared(model, FLAGS.data, FLAGS.set)

@@ -12,6 +12,7 @@ from pathlib import Path
 from posecascade import files
 from posecascade.errors import InputError
 
+TFLITE = "tflite"  # its folder of TFLite files
 SIDECAR = "posecascade.json"  # what the folder holds, and of which model; also what `is_bundle` looks for
 _MEND = "copy the folder again, or export the model again"
 

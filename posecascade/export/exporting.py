@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-import posecascade
 from posecascade import evaluation, files
 from posecascade.batches import make_batch
 from posecascade.calibration import AS_THEY_ARE, LEAST_JOINTS, Calibration, error_after, fitted, reliability
 from posecascade.errors import InputError
 from posecascade.export import artefacts, bundle, certificate, runtime, saved_model, sealed, tflite
+from posecascade.export.bundle import TFLITE
 from posecascade.export.certificate import Row
 from posecascade.export.network import Network
-from posecascade.model_metadata import metadata_dict
+from posecascade.export.tflite_files import card_of, sealed_file
 from posecascade.people import People, people_of
 from posecascade.predictor import Predictor, run_of
 from posecascade.pretrained import load, load_metadata
@@ -23,14 +23,8 @@ from posecascade.recipe import Recipe, overridden, recipe_from
 from posecascade.records import Record
 from posecascade.report import MEASURES, Measure
 
-TFLITE = "tflite"  # folder of the TFLite files
 CERTIFICATE, TABLE = "certificate.json", "certificate.txt"
 WARM_PICTURES = 8  # different ones among the warm-up requests
-DESCRIPTIONS = {
-    "heatmaps": "A crop of one person to the detector's part maps and the regressor's confidence maps; the centre of "
-                "cell u lies at stride * u + (stride - 1) / 2 pixels of the crop.",
-    "keypoints": "A crop of one person to joints in pixels of the crop, with scores and visibility.",
-}
 
 
 def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, license: str, manifest: Mapping | None,
@@ -57,8 +51,7 @@ def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, li
     metadata, reference = replace(metadata, calibration=curve), replace(plain, calibration=curve)
     network = Network(model, metadata)
     crops = calibration(people, recipe, metadata.input_size)
-    card = {"model": metadata_dict(metadata), "license": license, "manifest": manifest,
-            "source": {"file": model_file.name, "sha256": files.sha256(model_file)}, "exported_by": versions()}
+    card = card_of(model_file, metadata, license, manifest)
     with bundle.new_version(output) as draft:
         saved_model.write(draft, network, card, crops[:WARM_PICTURES], recipe.export.batch_sizes)
         tell("SavedModel written")
@@ -159,10 +152,7 @@ def write_tflite(folder: Path, network: Network, card: Mapping, crops: np.ndarra
     written = {}
     for kind, precision, model in tflite.models(network, crops):
         name = f"{kind}_{precision}{runtime.SUFFIX}"
-        data = sealed.seal(model, sidecar={**card, "kind": kind, "precision": precision},
-                           joints=network.metadata.schema.keypoints, name=f"posecascade {kind} ({precision})",
-                           description=DESCRIPTIONS[kind], version=posecascade.__version__, author="posecascade",
-                           license=card["license"])
+        data = sealed_file(model, kind, precision, network.metadata, card)
         (folder / name).write_bytes(data)
         written[name] = precision, sealed.unseal(folder / name).model
         tell(f"{TFLITE}/{name}: {len(data) / 1e6:.2f} MB")

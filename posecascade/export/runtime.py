@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from posecascade.errors import InputError, first_line
 from posecascade.export import bundle
 from posecascade.export.sealed import SUFFIX, unseal
-from posecascade.model_metadata import Metadata, metadata_from
+
+if TYPE_CHECKING:
+    from posecascade.model_metadata import Metadata
 
 MODEL_CARD = "model"  # the sidecars' key under which `model_metadata.metadata_dict` lies
 MAPS = "heatmaps"     # the signature that gives maps, in a SavedModel and in a TFLite file
@@ -22,12 +25,14 @@ def is_artefact(path: Path) -> bool:
     return path.suffix == SUFFIX or bundle.is_bundle(path)
 
 
-def load(path: Path, *, maps: bool = False) -> tuple[Run, Metadata]:
+def load(path: Path, *, maps: bool = False) -> tuple[Run, "Metadata"]:
     """The artefact's run, as `Predictor.run` wants it, and its metadata, when every byte is as it was written.
 
     A folder of versions gives the newest, as TF Serving would. `maps` refuses artefacts that give joints alone.
     Raises InputError for a missing, foreign or damaged artefact.
     """
+    from posecascade.model_metadata import metadata_from  # here, because it wakes Keras, and a file is found without
+
     if path.suffix == SUFFIX:
         return _tflite(path, maps)
     folder = bundle.folder_of(path)
@@ -36,6 +41,8 @@ def load(path: Path, *, maps: bool = False) -> tuple[Run, Metadata]:
 
 
 def _tflite(path, maps):
+    from posecascade.model_metadata import metadata_from
+
     sealed = unseal(path)
     metadata = metadata_from(sealed.sidecar.get(MODEL_CARD), f"{path}: {MODEL_CARD!r}")
     if maps and sealed.sidecar.get("kind") != MAPS:

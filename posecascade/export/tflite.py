@@ -30,15 +30,20 @@ def models(network: Network, calibration: np.ndarray) -> Iterator[tuple[str, str
     to_joints = _convert(lambda **given: network.joints(given), maps, "keypoints")
     to_float = _convert(lambda **given: {INPUT: tf.cast(given[INPUT], tf.float32)},
                         {INPUT: tf.TensorSpec(size, tf.uint8, name=INPUT)}, "image")
-    crop = {INPUT: tf.TensorSpec(size, tf.float32, name=INPUT)}
     for precision in PRECISIONS:
-        heatmaps = _convert(lambda **given: network.maps(given[INPUT]), crop, "heatmaps", network.kept,
-                            _SETTINGS[precision](calibration))
-        if precision == "float16":
-            heatmaps = with_float16_weights(heatmaps)
-        yield "heatmaps", precision, heatmaps
-        pixels = heatmaps if precision == "int8" else joined(to_float, heatmaps, "heatmaps")
+        maps_alone = heatmaps(network, precision, calibration)
+        yield "heatmaps", precision, maps_alone
+        pixels = maps_alone if precision == "int8" else joined(to_float, maps_alone, "heatmaps")
         yield "keypoints", precision, joined(pixels, to_joints, "keypoints")
+
+
+def heatmaps(network: Network, precision: str, calibration: np.ndarray | None = None) -> bytes:
+    """The model of one kind and precision; only "int8" needs `calibration`, as in `models`."""
+    side = network.metadata.input_size
+    crop = {INPUT: tf.TensorSpec((1, side, side, 3), tf.float32, name=INPUT)}
+    model = _convert(lambda **given: network.maps(given[INPUT]), crop, "heatmaps", network.kept,
+                     _SETTINGS[precision](calibration))
+    return with_float16_weights(model) if precision == "float16" else model
 
 
 def _float(_):

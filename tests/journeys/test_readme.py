@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -90,6 +92,8 @@ def run(line, folder):
         words += QUICK
     if name == "posecascade-benchmark":
         words += ONCE
+    if name == "posecascade-demo" and not any(word.startswith("--output") for word in words):
+        return served([*words, "--port=0"], folder)
     script = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert script, f"{name} is not installed"
     done = subprocess.run([script, *words], cwd=folder, capture_output=True, text=True, check=False,
@@ -99,12 +103,24 @@ def run(line, folder):
     return done.stdout
 
 
+def served(words, folder):
+    """What posecascade-demo says once it serves its page, which is asked for; then it is interrupted."""
+    with subprocess.Popen([Path(sys.executable).with_name("posecascade-demo"), *words], cwd=folder, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        told = process.stdout.readline()
+        with urllib.request.urlopen(re.search(r"http://\S+", told)[0]) as answer:
+            assert b"<title>posecascade</title>" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(), process.stderr.read()) == (0, "\n")
+    return told
+
+
 def test_the_readme_s_commands_do_what_it_says(folder):
     """In its order: what a later command needs an earlier one has made."""
     lines = commands()
     assert {line.split()[0] for line in lines} == {"posecascade-train", "posecascade-evaluate", "posecascade-predict",
                                                    "posecascade-data", "posecascade-export",
-                                                   "posecascade-benchmark"}
+                                                   "posecascade-benchmark", "posecascade-demo"}
     shown = {line: run(line, folder) for line in lines}
 
     left = {path.name for path in (folder / "runs" / "lspet").iterdir()}
@@ -122,11 +138,13 @@ def test_the_readme_s_commands_do_what_it_says(folder):
     assert [a["image"] for a in answers] == ["photo.jpg", "holiday/beach.png", "clip.mp4#0", "clip.mp4#1", "clip.mp4#2"]
     assert list(answers[0]) == ["image", "box", "keypoints"] and list(answers[0]["keypoints"]) == list(LSP14.keypoints)
 
-    loaded, served, joints, maps = (
+    assert (folder / "site" / "index.html").is_file() and (folder / "site" / "model.tflite.gz").is_file()
+
+    loaded, answered, joints, maps = (
         subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=True).stdout
         for block in blocks("python"))
     assert [line.split()[0] for line in loaded.splitlines()] == list(LSP14.keypoints)
-    assert [line.split()[0] for line in served.splitlines()] == list(LSP14.keypoints)
+    assert [line.split()[0] for line in answered.splitlines()] == list(LSP14.keypoints)
     numbers = [np.fromstring(re.sub(r"[\[\]]", " ", text), sep=" ") for text in (joints, maps)]
     assert [len(found) for found in numbers] == [4 * LSP14.size, 2 * LSP14.size]
     assert all(np.isfinite(found).all() for found in numbers)

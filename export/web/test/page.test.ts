@@ -1,0 +1,147 @@
+/** What of the page has no twin in Python: hues, summaries, sizes, and the search's turns. */
+
+import { describe, expect, test } from "vitest";
+import { Follower, Rate } from "../src/camera";
+import { drawPose, LEFT, RIGHT } from "../src/drawing";
+import { hueOf } from "../src/maps";
+import type { Maps } from "../src/codec";
+import type { Found } from "../src/messages";
+import type { Metadata } from "../src/metadata";
+import { factorFor } from "../src/picture";
+import type { Pose } from "../src/poses";
+import { enlarged, search } from "../src/predictor";
+import { inverse, shrinkTransform } from "../src/geometry";
+import { stateOf, summary } from "../src/results";
+import { unpacked } from "../src/unpack";
+
+test("hues are OpenCV's of 180 k / K at saturation 200", () => {
+  expect(hueOf(0, 4).map(Math.round)).toEqual([255, 55, 55]);
+  expect(hueOf(1, 4).map(Math.round)).toEqual([155, 255, 55]);
+  expect(hueOf(2, 4).map(Math.round)).toEqual([55, 255, 255]);
+  expect(hueOf(3, 4).map(Math.round)).toEqual([155, 55, 255]);
+});
+
+test("a picture beyond a canvas is halved until it fits", () => {
+  const sizes = [[4096, 4096], [4097, 4096], [8192, 8192], [16384, 8192], [20000, 100]];
+  expect(sizes.map(([width, height]) => factorFor(width, height))).toEqual([1, 2, 2, 4, 1]);
+});
+
+const pose: Pose = { points: [[0, 0], [1, 1], [2, 2]], scores: [0.9, 0.25, 0.2], visibility: [0.5, 0.49, 0.9],
+                     box: { x: -0.5, y: -0.5, w: 4, h: 4 } };
+
+test("a joint is visible, occluded or left out", () => {
+  expect([0, 1, 2].map((k) => stateOf(pose, k, 0.25))).toEqual(["visible", "occluded", "left out"]);
+  expect(summary(pose, ["neck", "left_knee", "left_ankle"], 0.25)).toBe(
+    "3 joints: 1 visible, 1 occluded (left knee), 1 left out with scores below 0.25.");
+  expect(summary(pose, ["neck", "left_knee", "left_ankle"], 0)).toBe("3 joints: 2 visible, 1 occluded (left knee).");
+});
+
+test("a pose of a shrunk picture goes back to the pixels of the file", () => {
+  const found = enlarged(pose, inverse(shrinkTransform(2)));
+  expect(found.points).toEqual([[0.5, 0.5], [2.5, 2.5], [4.5, 4.5]]);
+  expect(found.box).toEqual({ x: -0.5, y: -0.5, w: 8, h: 8 });
+});
+
+describe("the search", () => {
+  const names = ["a", "b", "c"];
+  const metadata: Metadata = { schema: { name: "abc", keypoints: names, pairs: [], limbs: [] }, inputSize: 8, stride: 1,
+                               decoder: "argmax", calibration: [1, 0] };
+  const picture = { data: new Uint8Array(3 * 64 * 64), width: 64, height: 64, channels: 3 as const };
+  const cells = [[2, 2], [5, 2], [3, 5]];
+  /** Maps with these peaks, one call after the other. */
+  const runOf = (peaks: number[]) => {
+    const asked = [...peaks];
+    const run = async (): Promise<{ heatmaps: Maps }> => {
+      const data = new Float32Array(8 * 8 * 3);
+      const peak = asked.shift()!;
+      cells.forEach(([x, y], k) => (data[(y * 8 + x) * 3 + k] = peak));
+      return { heatmaps: { data, width: 8, height: 8, joints: 3 } };
+    };
+    return { run, left: () => asked.length };
+  };
+
+  test.each([
+    ["takes up to two closer looks", [0.4, 0.5, 0.6, 0.7], 0.6, 1],
+    ["drops a look that is worse", [0.6, 0.4, 0.9], 0.6, 1],
+    ["keeps one that is hardly worse", [0.6, 0.5, 0.45, 0.9], 0.45, 1],
+    ["stops where nobody is", [0.2, 0.9], 0.2, 1],
+  ])("%s", async (_, peaks, score, left) => {
+    const asked = runOf(peaks);
+    const found = await search(asked.run, metadata, picture);
+    expect(found.pose.scores.map((value) => Math.round(1000 * value) / 1000)).toEqual([score, score, score]);
+    expect(found.pose.visibility).toEqual(found.pose.scores); // without a detector
+    expect(asked.left()).toBe(left);
+  });
+});
+
+test("what a host has unpacked already is left as it is", async () => {
+  const text = async (body: BodyInit) => new Response(await unpacked(new Response(body))).text();
+  const packed = new Response(new Blob(["maps"]).stream().pipeThrough(new CompressionStream("gzip")));
+  expect(await text(await packed.arrayBuffer())).toBe("maps");
+  expect(await text("maps")).toBe("maps");
+});
+
+describe("a person before the camera", () => {
+  const at = (x: number, score: number) => ({ pose: {
+    points: [[x, 10], [x + 50, 60], [x + 100, 110]], scores: [score, score, score], visibility: [1, 1, 1],
+    box: { x: 0, y: 0, w: 100, h: 100 } } }) as unknown as Found;
+
+  test("is followed, smoothly, until lost", () => {
+    const follower = new Follower();
+    expect(follower.box).toBeNull(); // the first frame is searched
+    expect(follower.follow(at(0, 0.9), 640, 480, 1000).points[0]).toEqual([0, 10]);
+    expect(follower.box).toEqual({ x: 0, y: 10, w: 100, h: 100 });
+    const [x] = follower.follow(at(10, 0.9), 640, 480, 1040).points[0];
+    expect(x).toBeGreaterThan(0);
+    expect(x).toBeLessThan(10);
+    expect(follower.box!.x).toBeCloseTo(x); // round what is shown
+    follower.follow(at(20, 0.1), 640, 480, 1080);
+    expect(follower.box).toBeNull();
+    expect(follower.follow(at(300, 0.9), 640, 480, 1120).points[0]).toEqual([300, 10]); // begun anew
+  });
+
+  test("has frames counted over the last second", () => {
+    const rate = new Rate();
+    expect([0, 100, 200, 300].map((time) => rate.count(time))).toEqual([0, 10, 10, 10]);
+    expect(rate.count(1250)).toBeCloseTo(1000 / 950);
+  });
+});
+
+describe("a drawn pose", () => {
+  const schema = { name: "two", keypoints: ["left_a", "right_a"], pairs: [["left_a", "right_a"]] as [string, string][],
+                   limbs: [["left_a", "right_a"]] as [string, string][] };
+  const dark = "rgb(20 20 20)";
+  /** The fills and strokes of a canvas of 400 x 400 pixels, as [colour, x or width, y]. */
+  const drawn = (visibility: number[], scores: number[], joint: number | null = null) => {
+    const calls = { fills: [] as unknown[][], strokes: [] as unknown[][] };
+    let place: number[] = [];
+    const context = {
+      canvas: { width: 400, height: 400 }, fillStyle: "", strokeStyle: "", lineWidth: 0, beginPath() {},
+      moveTo() {}, lineTo() {}, arc: (x: number, y: number) => (place = [x, y]),
+      fill() { calls.fills.push([this.fillStyle, ...place]); },
+      stroke() { calls.strokes.push([this.strokeStyle, this.lineWidth]); },
+    };
+    const points = [[10, 20], [310, 20]] as [number, number][];
+    drawPose(context as unknown as CanvasRenderingContext2D, { points, scores, visibility, box: pose.box }, schema,
+             [1, 0, 0, 0, 1, 0], { leastScore: 0.25, joint });
+    return calls;
+  };
+
+  test("has filled joints where they are seen, in the middle of their pixels", () => {
+    expect(drawn([1, 1], [1, 1]).fills).toEqual([[dark, 10.5, 20.5], [LEFT, 10.5, 20.5], [dark, 310.5, 20.5],
+                                                 [RIGHT, 310.5, 20.5]]);
+  });
+
+  test("has hollow joints, and thin limbs to them, where they are occluded", () => {
+    const { fills, strokes } = drawn([1, 0.4], [1, 1]);
+    expect(fills.map(([colour]) => colour)).toEqual([dark, LEFT, dark, RIGHT, dark]);
+    expect(strokes[1][1]).toBe((drawn([1, 1], [1, 1]).strokes[1][1] as number) / 2);
+  });
+
+  test("leaves out what has a low score, and rings the chosen joint", () => {
+    expect(drawn([1, 1], [1, 0.2])).toEqual({ fills: [[dark, 10.5, 20.5], [LEFT, 10.5, 20.5]], strokes: [] });
+    expect(drawn([1, 1], [1, 0.2], 0).strokes).toEqual([[dark, 4], ["white", 2]]);
+    expect(drawn([1, 1], [1, 0.2], 1).strokes).toEqual([]);
+    expect(drawn([1, 1], [0, 0])).toEqual({ fills: [], strokes: [] });
+  });
+});

@@ -1,0 +1,75 @@
+"""The little server: the files it was given, with their types, and nothing else."""
+
+import hashlib
+import http.client
+import threading
+
+import pytest
+
+from posecascade import webserver
+from posecascade.errors import InputError
+
+FILES = {"index.html": b"<!doctype html>", "assets/a.js": b"1", "assets/runtime.wasm.gz": b"\x1f\x8b", "odd": b"?"}
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """PATH, method, headers -> status, headers, body."""
+    with webserver.server(FILES, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        def asked(path, method="GET", **headers):
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            found = answer.status, dict(answer.getheaders()), answer.read()
+            connection.close()
+            return found
+
+        asked.port = server.server_port
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("path", "name", "kind"), [
+    ("/", "index.html", "text/html; charset=utf-8"),
+    ("/index.html", "index.html", "text/html; charset=utf-8"),
+    ("/assets/a.js?v=1", "assets/a.js", "text/javascript; charset=utf-8"),
+    ("/assets/runtime%2Ewasm.gz", "assets/runtime.wasm.gz", "application/gzip"),
+    ("/odd", "odd", "application/octet-stream"),
+])
+def test_a_file_comes_as_what_it_is(ask, path, name, kind):
+    status, headers, body = ask(path)
+    assert (status, headers["Content-Type"], body) == (200, kind, FILES[name])
+    assert headers["Cache-Control"] == "no-cache" and headers["X-Content-Type-Options"] == "nosniff"
+    assert "Content-Encoding" not in headers  # the page unpacks by itself, as on any host
+    status, headers, body = ask(path, "HEAD")
+    assert (status, headers["Content-Length"], body) == (200, str(len(FILES[name])), b"")
+
+
+def test_what_a_browser_has_is_not_sent_again(ask):
+    tag = f'"{hashlib.sha256(FILES["odd"]).hexdigest()}"'
+    assert ask("/odd")[1]["ETag"] == tag
+    status, _, body = ask("/odd", **{"If-None-Match": tag})
+    assert (status, body) == (304, b"")
+    assert ask("/odd", **{"If-None-Match": '"other"'})[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/assets", "/assets/", "/../setup.cfg", "/%2e%2e/setup.cfg", "//etc/passwd", "/none"])
+def test_nothing_else_is_to_be_had(ask, path):
+    assert ask(path)[0] == 404
+
+
+def test_other_methods_are_refused(ask):
+    assert ask("/", "POST")[0] == 501
+
+
+@pytest.mark.parametrize(("host", "what"), [("127.0.0.1", "Address already in use"), ("256.0.0.1", None)])
+def test_an_address_that_cannot_be_had_is_told(ask, host, what):
+    with pytest.raises(InputError) as error:
+        webserver.server(FILES, host, ask.port)
+    told = str(error.value)
+    assert told.startswith(f"{host}, port {ask.port}: cannot be served at ({what or ''}")
+    assert told.endswith("); pass another --port, or --port=0 for a free one")
