@@ -4,13 +4,14 @@
     pose = posecascade.load("model.keras").predict("photo.jpg")
     pose.keypoints, pose.scores, pose.visibility, pose.names
 
-Importing it loads no backend; `load`, `Pose` and `Predictor` do, when first used.
+Importing it loads no backend; `load` and `Predictor` do, when first used.
 """
 
 from importlib import metadata
 
 from posecascade.errors import InputError
 from posecascade.geometry import Box
+from posecascade.poses import Pose
 from posecascade.schema import COCO17, LSP14, MPII16, Schema
 
 try:
@@ -22,8 +23,8 @@ __all__ = ["COCO17", "LSP14", "MPII16", "Box", "InputError", "Pose", "Predictor"
 
 
 def __getattr__(name: str):
-    if name not in ("Pose", "Predictor", "load"):
+    if name not in ("Predictor", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from posecascade import predictor
 
-    return {"Pose": predictor.Pose, "Predictor": predictor.Predictor, "load": predictor.load}[name]
+    return {"Predictor": predictor.Predictor, "load": predictor.load}[name]

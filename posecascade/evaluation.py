@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,15 +14,13 @@ from posecascade import metrics
 from posecascade.errors import InputError
 from posecascade.files import nearest
 from posecascade.geometry import Box
+from posecascade.poses import Pose
 from posecascade.published import Predictions
 from posecascade.records import Record
 from posecascade.report import MEASURES, Measure, Report
 from posecascade.schema import Schema
 
-if TYPE_CHECKING:  # the predictor imports Keras, which scoring a file of predictions does not need
-    from posecascade.predictor import Pose
-
-Predict = Callable[[list[np.ndarray], list[Box]], "list[Pose]"]
+Predict = Callable[[list[np.ndarray], list[Box]], list[Pose]]
 BoxOf = Callable[[Record, np.ndarray], Box]
 
 METRICS = ("pck", "pckh", "oks")

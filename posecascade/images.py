@@ -143,6 +143,11 @@ def from_array(image: np.ndarray) -> np.ndarray:
     return to_rgb(image[..., order] if order else image)
 
 
+def png(image: np.ndarray) -> bytes:
+    """The bytes of a PNG file, which loses nothing, of (H, W, 3) uint8 RGB."""
+    return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()  # quick, not small
+
+
 def shrink_for(side: float, size: int) -> int:
     """The factor (1, 2, 4, 8) by which to shrink an image whose crop of `side` pixels becomes `size` pixels.
 

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from posecascade.errors import InputError
 from posecascade.geometry import Box
+from posecascade.poses import Pose
 
 PIXEL_DIGITS, SCORE_DIGITS = 3, 4  # after the point: far below what a model can tell
 BOX_LIMITS = (1e-3, 1e7)  # px: least longer side, largest number; beyond them arithmetic fails, and nobody is
@@ -24,12 +25,18 @@ class Request:
         path: where it is.
         box: the person in its upright pixels, or None to look for one.
         origin: where it was asked for, for messages; "" where the picture itself was given.
+        in_folder: whether it was found in a folder, and so not asked for by its name.
     """
 
     image: str
     path: Path
     box: Box | None = None
     origin: str = ""
+    in_folder: bool = False
+
+    def told(self, error: InputError) -> InputError:
+        """What is wrong with the picture, and where it was asked for."""
+        return InputError(f"{self.origin}: {error}") if self.origin else error
 
 
 def requests(lines: Iterable[str], origin: str, folder: Path) -> Iterator[Request | InputError]:
@@ -89,16 +96,18 @@ def box_from(value: Box | Sequence[float] | None) -> Box | None:
     return box
 
 
-def answer(image: str, pose, box: Box | None = None) -> dict:
-    """A line's object: `image` as given, the box as given or as found, and each joint by name.
-
-    `pose` is a `predictor.Pose`.
-    """
+def answer(image: str, pose: Pose, box: Box | None = None) -> dict:
+    """A line's object: `image` as given, the box as given or as found, and each joint by name."""
     found = [round(v, PIXEL_DIGITS) for v in pose.box.as_list()]
     return {"image": image, "box": box.as_list() if box else found,
             "keypoints": {name: [round(x, PIXEL_DIGITS), round(y, PIXEL_DIGITS), round(score, SCORE_DIGITS),
                                  round(visibility, SCORE_DIGITS)]
                           for name, (x, y, score, visibility) in pose.as_dict().items()}}
+
+
+def as_line(line: dict) -> str:
+    """One `answer` as a line of JSON."""
+    return json.dumps(line, allow_nan=False) + "\n"
 
 
 class PoseWriter:
@@ -112,6 +121,6 @@ class PoseWriter:
 
     def write(self, line: dict) -> None:
         """One `answer`."""
-        self._lines.write(json.dumps(line, allow_nan=False) + "\n")
+        self._lines.write(as_line(line))
         values = [value for joint in line["keypoints"].values() for value in joint]
         self._table.writerow([line["image"], *line["box"], *values])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -16,11 +16,12 @@ from posecascade.export import runtime
 from posecascade.files import nearest
 from posecascade.geometry import Affine, Box, crop_transform
 from posecascade.images import ImageFile, crop, from_array
+from posecascade.poses import Pose
 from posecascade.poses_io import box_from
 from posecascade.schema import Schema
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-Predict = Callable[[list[np.ndarray], list[Box]], "list[Pose]"]
+Predict = Callable[[list[np.ndarray], list[Box]], list[Pose]]
 
 PROTOCOLS = ("default", "paper")
 CHECKPOINTS = ("best.keras", "last.keras")  # what is looked for in a run's folder, in this order
@@ -33,38 +34,6 @@ SETTLED = 0.9        # intersection over union of two boxes that count as the sa
 GRID = 32            # a new crop's edges lie on a grid of its longer side by this (and less than twice as fine)
 OUTPUTS = ("parts", "heatmaps", "keypoints", "scores", "visibility")  # what a run may give
 _RUNNING = Lock()    # a Keras model serves one thread at a time; cropping and decoding need not wait for each other
-
-
-@dataclass(frozen=True)
-class Pose:
-    """One person's joints.
-
-    Attributes:
-        keypoints: (K, 2) float64, pixels of the picture given.
-        scores: (K,) in 0..1: the joint's peak in the map of the last stage, calibrated where the model has a curve.
-        visibility: (K,) in 0..1: the detector's map at the joint's final place (docs/paper.md, "Idea"); the scores
-            where the model has no detector.
-        schema: names the joints.
-        box: the person as it was cropped.
-        stages: the joints that each stage gives alone, (K, 2) each, by the name of its output; the last is the result.
-    """
-
-    keypoints: np.ndarray
-    scores: np.ndarray
-    visibility: np.ndarray
-    schema: Schema
-    box: Box
-    stages: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """K joint names."""
-        return self.schema.keypoints
-
-    def as_dict(self) -> dict[str, list[float]]:
-        """{NAME: [x, y, score, visibility]}, as the command writes it."""
-        table = np.column_stack([self.keypoints, self.scores, self.visibility])
-        return {name: row.tolist() for name, row in zip(self.names, table, strict=True)}
 
 
 @dataclass(frozen=True)

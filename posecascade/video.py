@@ -65,7 +65,7 @@ def _frames(capture, frame):
 
 
 def follow(predict: Callable, video: Video, *, smooth: bool) -> Iterator[tuple[np.ndarray, object]]:
-    """Each frame with its pose, a `predictor.Pose`.
+    """Each frame with its pose, a `poses.Pose`.
 
     The crop is that of the box round the joints of the frame before. In the first frame, and where fewer than
     LEAST_FOLLOWED joints reach a score of FOLLOWED, the person is looked for.

@@ -42,6 +42,16 @@ def stub_networks():
 
 
 @pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """Folder of one version of a SavedModel that answers as an export does, made in a second."""
+    from small_served import write
+
+    folder = tmp_path_factory.mktemp("small_model")
+    write(folder / "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """A small trained model and its export, both made by the installed commands, once for all processes of pytest."""
     from exported import built

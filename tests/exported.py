@@ -19,7 +19,8 @@ from posecascade.cli import app
 SCRIPTS = Path(sys.executable).parent
 SIZE, STRIDE, K = 64, 4, 16  # of the network below
 KINDS, PRECISIONS = ("heatmaps", "keypoints"), ("float32", "float16", "dynamic", "int8")
-SIGNATURES = ("heatmaps", "images", "with_boxes", "serving_default")
+SIGNATURES = ("heatmaps", "images", "with_boxes", "serving_default")  # that the certificate measures
+ALL_SIGNATURES = (*SIGNATURES, "model_card")
 BATCH_SIZES, MEASURED = (1, 2), 24
 # Enough steps that maps have peaks and joints hold still under rounding: then artefacts can be compared closely.
 TRAINED = ("--recipe=quickstart", "--data=synthetic:160", "--set=training.epochs=8", "--set=training.batch_size=8",

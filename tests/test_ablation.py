@@ -9,7 +9,7 @@ import pytest
 
 from posecascade import evaluation
 from posecascade.datasets.synthetic import record_of
-from posecascade.predictor import Pose
+from posecascade.poses import Pose
 from posecascade.records import Visibility, checked_conversion
 from posecascade.schema import LSP14
 

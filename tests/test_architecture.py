@@ -28,7 +28,15 @@ HOUSE = """
     export.bundle  export.tflite_graphs  export.tflite_metadata
     export.sealed
     schema  geometry  journal  checkpoints
-    images  records  poses_io  drawing  video
+    images  records  poses  drawing  video
+    poses_io
+    wanted
+
+    client.address  client.messages  client.retrying
+    client.tensors
+    client.over_grpc
+    client.over_rest
+    client
 
     rendering
     rendering.painting  rendering.bodies
@@ -82,8 +90,8 @@ HOUSE = """
     export.exporting
 
     cli
-    cli.app
-    cli.train  cli.predict  cli.evaluate  cli.export  cli.data  cli.benchmark  cli.demo
+    cli.app  cli.tally
+    cli.train  cli.predict  cli.evaluate  cli.export  cli.data  cli.benchmark  cli.demo  cli.client
 """
 
 # Doors that the order alone would leave open: who besides the room itself may import it.
@@ -113,7 +121,7 @@ OUTSIDE = {
     "keras": ("keras", "ops optimizers models.* learner pretrained shipped preflight checkpoints construction "
                        "provenance training export.network cli.app"),
     "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "
-                                      "datasets.synthetic export.artefacts"),
+                                      "datasets.synthetic"),
     "ai_edge_litert": ("ai-edge-litert", "export.delegates export.runtime export.sealed export.tflite_graphs "
                                          "export.tflite_metadata"),
     "flatbuffers": ("flatbuffers", "export.sealed export.tflite_graphs export.tflite_metadata"),
@@ -121,6 +129,9 @@ OUTSIDE = {
     "h5py": ("h5py", "datasets.mpii published"),
     "yaml": ("PyYAML", "files recipe"),
     "filelock": ("filelock", "files"),
+    "grpc": ("grpcio", "client.over_grpc"),
+    "google": ("protobuf", "client.messages"),
+    "urllib3": ("urllib3", "client.over_rest"),
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "outcome cli.evaluate"),
     "tensorboard": ("tensorboard", "journal"),

@@ -30,8 +30,9 @@ import posecascade
 from posecascade.cli import app
 from posecascade.datasets import READERS, SPLITS
 from posecascade.evaluation import METRICS
+from posecascade.poses import Pose
 from posecascade.poses_io import PoseWriter, answer
-from posecascade.predictor import PROTOCOLS, Pose
+from posecascade.predictor import PROTOCOLS
 from posecascade.recipe import Recipe
 from posecascade.report import MEASURES, Report
 from posecascade.schema import SCHEMAS, Schema

@@ -40,7 +40,7 @@ class ToyImage:
 
 @dataclass(frozen=True)
 class ToyPose:
-    """As `predictor.Pose`."""
+    """As `poses.Pose`."""
 
     keypoints: np.ndarray
     scores: np.ndarray

@@ -50,7 +50,7 @@ def eager(model):
 
 @pytest.fixture(scope="module")
 def traced(eager):
-    return eager.signatures()
+    return eager.signatures("the card")
 
 
 @pytest.fixture(scope="module")

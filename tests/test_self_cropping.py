@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posecascade.geometry import Box
-from posecascade.predictor import GRID, LEAST_SIDE, Pose, confident_box
+from posecascade.poses import Pose
+from posecascade.predictor import GRID, LEAST_SIDE, confident_box
 from posecascade.schema import Schema
 
 SCHEMA = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand", "right_hand"),))

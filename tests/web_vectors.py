@@ -18,8 +18,9 @@ from posecascade.export import sealed
 from posecascade.geometry import Box, crop_transform
 from posecascade.images import crop
 from posecascade.model_metadata import Metadata, metadata_dict
+from posecascade.poses import Pose
 from posecascade.poses_io import answer
-from posecascade.predictor import Pose, confident_box
+from posecascade.predictor import confident_box
 from posecascade.schema import COCO17, LSP14
 from posecascade.smoothing import one_euro
 from posecascade.video import next_box

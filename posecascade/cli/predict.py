@@ -16,17 +16,19 @@ which also ends a camera, it keeps what it has.
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from absl import flags
 
 from posecascade import files, images, video
 from posecascade.cli import app
+from posecascade.cli.tally import Tally
 from posecascade.drawing import draw_pose, write_image
 from posecascade.errors import InputError
 from posecascade.geometry import shrink_transform
-from posecascade.poses_io import PoseWriter, Request, answer, requests
+from posecascade.poses_io import PoseWriter, Request, answer
+from posecascade.wanted import wanted
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("model", "base", "base or lite, which come with the package, or a trained model: a .keras file, a "
@@ -52,8 +54,7 @@ class _Outputs:
 
     def __init__(self, folder: Path, writer: PoseWriter):
         self.folder, self.writer = folder / "overlays", writer
-        self.written, self.unreadable = 0, 0
-        self.failed: list[InputError] = []
+        self.tally = Tally("posecascade-predict")
         self._names: set[str] = set()
 
     def unique(self, name: str, suffix: str) -> Path:
@@ -68,30 +69,7 @@ class _Outputs:
 
     def write(self, image: str, pose, box=None) -> None:
         self.writer.write(answer(image, pose, box))
-        self.written += 1
-        if sys.stderr.isatty():
-            print(f"\r{self.written} poses", end="", file=sys.stderr, flush=True)
-
-    def fail(self, error: InputError) -> None:
-        """An input is left out. The last such error is kept for the end, where it is the command's own."""
-        if self.failed:
-            _tell(self.failed[-1])
-        self.failed.append(error)
-
-    def pass_over(self, error: InputError) -> None:
-        """A picture of a folder is left out."""
-        _tell(error)
-        self.unreadable += 1
-
-    def check_written(self) -> None:
-        """InputError where there is nothing to write, so that an older run's files stay."""
-        if not self.written:
-            raise self.failed[-1] if self.failed else InputError(
-                f"none of {self.unreadable} pictures could be read; nothing is written")
-
-
-def _tell(error):
-    print(f"posecascade-predict: {error}", file=sys.stderr, flush=True)
+        self.tally.count()
 
 
 def main(arguments: list[str]) -> None:
@@ -112,17 +90,15 @@ def main(arguments: list[str]) -> None:
         predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
                                  batch_size=FLAGS.batch_size)
     try:
-        outputs = _predict_all(arguments, predict, folder)
+        tally = _predict_all(arguments, predict, folder)
     except OSError as error:  # of reading, every one is told where it happens
         raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free or choose another") from None
-    left_out = f" ({outputs.unreadable} pictures could not be read)" if outputs.unreadable else ""
-    print(f"{outputs.written} poses written to {folder / 'predictions.jsonl'}{left_out}")
-    if outputs.failed:
-        raise InputError(f"{outputs.failed[-1]} (inputs left out: {len(outputs.failed)}, poses written: "
-                         f"{outputs.written})")
+    left_out = f" ({tally.unreadable} pictures could not be read)" if tally.unreadable else ""
+    print(f"{tally.written} poses written to {folder / 'predictions.jsonl'}{left_out}")
+    tally.check_failed()
 
 
-def _predict_all(arguments, predict, folder: Path) -> _Outputs:
+def _predict_all(arguments, predict, folder: Path) -> Tally:
     stopped = None
     with files.whole(folder / "predictions.csv") as table, files.whole(folder / "predictions.jsonl") as lines, \
             open(table, "w", encoding="utf-8", errors="surrogateescape", newline="") as rows, \
@@ -134,12 +110,12 @@ def _predict_all(arguments, predict, folder: Path) -> _Outputs:
         except (InputError, KeyboardInterrupt) as error:  # what is done so far is kept
             stopped = error
         if not stopped:
-            outputs.check_written()
-        elif not outputs.written:
+            outputs.tally.check_written()
+        elif not outputs.tally.written:
             raise stopped
     if stopped:
         raise stopped
-    return outputs
+    return outputs.tally
 
 
 def _predict_input(word: str, predict, outputs: _Outputs) -> None:
@@ -149,50 +125,19 @@ def _predict_input(word: str, predict, outputs: _Outputs) -> None:
     elif path.suffix.lower() in video.SUFFIXES and path.is_file():
         _predict_video(path, word, predict, outputs)
     else:
-        _predict_pictures(_wanted(word, path), path.is_dir(), predict, outputs)
+        _predict_pictures(wanted(word, sys.stdin), predict, outputs)
 
 
-def _wanted(word: str, path: Path) -> Iterator[Request | InputError]:
-    if word == "-":
-        yield from _requests(sys.stdin, "standard input", Path())
-    elif path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in images.SUFFIXES and p.is_file())
-        if not found:
-            yield InputError(f"folder {word}: has no picture directly in it ({', '.join(images.SUFFIXES)})")
-        yield from (Request(str(p), p) for p in found)
-    elif path.suffix.lower() == ".jsonl":
-        try:
-            with open(path, encoding="utf-8") as lines:
-                yield from _requests(lines, word, path.parent)
-        except OSError as error:
-            yield InputError(f"{word}: cannot be read ({error.strerror}); check the path")
-    else:
-        yield Request(word, path)
-
-
-def _requests(lines, origin, folder):
-    count = 0
-    try:
-        for count, found in enumerate(requests(lines, origin, folder), 1):  # noqa: B007
-            yield found
-    except UnicodeDecodeError as error:
-        yield InputError(f"{origin}: is no UTF-8 text ({error.reason}); give JSON lines")
-    else:
-        if not count:
-            yield InputError(f'{origin}: has no line; expected {{"image": PATH, "box": [x, y, w, h]}}')
-
-
-def _predict_pictures(wanted, in_folder: bool, predict, outputs: _Outputs) -> None:
+def _predict_pictures(asked: Iterable[Request | InputError], predict, outputs: _Outputs) -> None:
     waiting, pixels = [], 0
-    for request in wanted:
+    for request in asked:
         if isinstance(request, InputError):
-            outputs.fail(request)
+            outputs.tally.fail(request)
             continue
         try:
             picture = images.ImageFile(request.path, upright=True).read()
         except InputError as error:
-            told = InputError(f"{request.origin}: {error}") if request.origin else error
-            outputs.pass_over(told) if in_folder else outputs.fail(told)
+            outputs.tally.pass_over(error) if request.in_folder else outputs.tally.fail(request.told(error))
             continue
         waiting.append((request, picture))
         pixels += picture.shape[0] * picture.shape[1]
@@ -229,7 +174,7 @@ def _predict_video(source: Path | int, word: str, predict, outputs: _Outputs) ->
             except KeyboardInterrupt as error:  # how a camera is stopped: its video is kept too
                 stopped = error
     except InputError as error:
-        outputs.fail(error)
+        outputs.tally.fail(error)
     if stopped:
         raise stopped
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tensorflow as tf
 
@@ -13,7 +12,9 @@ from posecascade import files
 from posecascade.export import latency, runtime, saved_model, tflite_graphs
 from posecascade.export.certificate import Artefact
 from posecascade.geometry import Box
-from posecascade.predictor import Pose, Predictor
+from posecascade.images import png
+from posecascade.poses import Pose
+from posecascade.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ def _without_boxes(images, _):
 
 def _files(images):
     """PNG, which loses nothing; and no EXIF tag that would turn a picture whose boxes count stored pixels."""
-    return tf.constant([cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-                        for image in images])
+    return tf.constant([png(image) for image in images])
 
 
 def _boxes(boxes):

@@ -7,7 +7,8 @@ import numpy as np
 
 from posecascade import evaluation
 from posecascade.geometry import Box, crop_transform
-from posecascade.predictor import Pose, Predictor
+from posecascade.poses import Pose
+from posecascade.predictor import Predictor
 from posecascade.records import Record
 
 BATCH = 32       # people measured at once

@@ -1,5 +1,6 @@
 """A SavedModel for TF Serving: signatures, what travels inside, and the requests a server warms up with."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +22,13 @@ def write(folder: Path, network: Network, card: Mapping, pictures: np.ndarray, b
 
     Args:
         network: the model.
-        card: what is told of it; becomes an asset, beside a list of its joints.
+        card: what is told of it; becomes an asset, beside a list of its joints, and what `model_card` answers.
         pictures: (N, H, W, 3) uint8 RGB of people, H = W = the input size, for the warm-up requests.
         batch_sizes: of the warm-up requests of each signature.
     """
     module = tf.Module()
     module.network = network
-    module.serving = Serving(network).signatures()
+    module.serving = Serving(network).signatures(json.dumps(dict(card), ensure_ascii=False, allow_nan=False))
     drafts = folder / "assets.draft"
     drafts.mkdir()
     files.write_json(drafts / MODEL_CARD, dict(card))

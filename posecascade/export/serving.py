@@ -3,6 +3,7 @@
 The same road as `predictor.Predictor`, as TensorFlow operations. B people, K joints.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from posecascade.export.network import Maps, Network
 from posecascade.geometry import CROP_PADDING
 from posecascade.predictor import CONFIDENT, GRID, LEAST_CONFIDENT, LEAST_SIDE, ROUNDS, SETTLED, WORSE
 
-SIGNATURES = ("serving_default", "with_boxes", "images", "heatmaps")
+SIGNATURES = ("serving_default", "with_boxes", "images", "heatmaps", "model_card")
 
 
 class Answer(NamedTuple):
@@ -39,14 +40,16 @@ class Serving:
         self._maps = tf.function(self._finite_maps, input_signature=[crops])
         self._joints = tf.function(lambda crops: network.joints(self._maps(crops)), input_signature=[crops])
 
-    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """SIGNATURES, traced with a free batch dimension."""
+    def signatures(self, card: str) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """SIGNATURES, traced with a free batch dimension; `card` is the text that `model_card` answers."""
         encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
         boxes = tf.TensorSpec((None, 4), tf.float32, name="boxes")
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
         crops = tf.TensorSpec((None, self.size, self.size, 3), tf.uint8, name="crops")
+        query = tf.TensorSpec((None,), tf.string, name="query")
         given = {"serving_default": (self.serving_default, [encoded]), "images": (self.images, [images, boxes]),
-                 "with_boxes": (self.with_boxes, [encoded, boxes]), "heatmaps": (self.heatmaps, [crops])}
+                 "with_boxes": (self.with_boxes, [encoded, boxes]), "heatmaps": (self.heatmaps, [crops]),
+                 "model_card": (functools.partial(self.model_card, card), [query])}
         return {name: tf.function(function, input_signature=specs).get_concrete_function()
                 for name, (function, specs) in given.items()}
 
@@ -65,6 +68,16 @@ class Serving:
     def heatmaps(self, crops: tf.Tensor) -> Maps:
         """(B, S, S, 3) uint8 RGB crops to the maps (B, S/stride, S/stride, K) of both stages, in 0..1."""
         return self._maps(crops)
+
+    def model_card(self, card: str, query: tf.Tensor) -> Maps:
+        """The model's card and its K joints, (B,) and (B, K) strings, for any (B,) strings.
+
+        So that a client need not be told the joints besides. A row each, and two outputs, because a server that
+        batches splits answers by rows, and its REST API drops the name of an only output.
+        """
+        rows = tf.shape(query)[0]
+        names = tf.constant(self.network.metadata.schema.keypoints)
+        return {"card": tf.fill([rows], card), "joints": tf.repeat(names[None], rows, 0)}
 
     def _finite_maps(self, crops):
         # A diverged model must not make NaN, which is no JSON.

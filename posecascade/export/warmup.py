@@ -54,6 +54,7 @@ def requests(pictures: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple
         yield "with_boxes", {"image_bytes": files, "boxes": boxes}
         yield "images", {"images": images, "boxes": boxes}
         yield "heatmaps", {"crops": images}
+        yield "model_card", {"query": np.full(size, b"", object)}
 
 
 def _prediction_log(model_name, signature, inputs):

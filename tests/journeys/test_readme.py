@@ -1,5 +1,7 @@
 """Every command and every file that the README shows, run in fresh processes on a few rendered people."""
 
+import contextlib
+import functools
 import json
 import os
 import re
@@ -72,6 +74,7 @@ def folder(tmp_path_factory):
     images = [{"id": number, "file_name": f"lspet/images/im{number:05}.jpg"} for number in range(1, PEOPLE + 1)]
     (place / "people.json").write_text(json.dumps({"images": images, "annotations": people, "categories": []}))
 
+    (place / "people.jsonl").write_text('{"image": "photo.jpg", "box": [20, 20, 90, 100]}\n')
     cv2.imwrite(str(place / "photo.jpg"), pictures[0][..., ::-1])
     (place / "holiday").mkdir()
     cv2.imwrite(str(place / "holiday" / "beach.png"), pictures[1][..., ::-1])
@@ -82,9 +85,26 @@ def folder(tmp_path_factory):
     return place
 
 
-def run(line, folder):
+@pytest.fixture
+def server(folder):
+    """Ports of a server of the folder's `exported`, which is loaded when it is first asked for."""
+    with contextlib.ExitStack() as stack:
+        @functools.cache
+        def ports():
+            from served import answering, service_of
+
+            service = service_of(folder / "exported", versions=(1,), labels={"stable": 1})
+            return stack.enter_context(answering(service))
+
+        yield ports
+
+
+def run(line, folder, server):
     """The command in the folder, its places put in and its training made short; standard output."""
     name, *words = shlex.split(line)
+    if name == "posecascade-client":
+        words = [word.replace("localhost:8500", f"localhost:{server().grpc_port}").replace(
+            "localhost:8501", f"localhost:{server().rest_port}") for word in words]
     words = [word.replace("lspet:DIR", "lspet:lspet").replace("lsp:DIR", "lsp:lsp") for word in words]
     if name == "posecascade-train":
         words += SMALL
@@ -93,7 +113,7 @@ def run(line, folder):
     if name == "posecascade-benchmark":
         words += ONCE
     if name == "posecascade-demo" and not any(word.startswith("--output") for word in words):
-        return served([*words, "--port=0"], folder)
+        return demo([*words, "--port=0"], folder)
     script = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert script, f"{name} is not installed"
     done = subprocess.run([script, *words], cwd=folder, capture_output=True, text=True, check=False,
@@ -103,7 +123,7 @@ def run(line, folder):
     return done.stdout
 
 
-def served(words, folder):
+def demo(words, folder):
     """What posecascade-demo says once it serves its page, which is asked for; then it is interrupted."""
     with subprocess.Popen([Path(sys.executable).with_name("posecascade-demo"), *words], cwd=folder, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -115,13 +135,14 @@ def served(words, folder):
     return told
 
 
-def test_the_readme_s_commands_do_what_it_says(folder):
+def test_the_readme_s_commands_do_what_it_says(folder, server):
     """In its order: what a later command needs an earlier one has made."""
     lines = commands()
     assert {line.split()[0] for line in lines} == {"posecascade-train", "posecascade-evaluate", "posecascade-predict",
                                                    "posecascade-data", "posecascade-export",
-                                                   "posecascade-benchmark", "posecascade-demo"}
-    shown = {line: run(line, folder) for line in lines}
+                                                   "posecascade-benchmark", "posecascade-demo",
+                                                   "posecascade-client"}
+    shown = {line: run(line, folder, server) for line in lines}
 
     left = {path.name for path in (folder / "runs" / "lspet").iterdir()}
     named = {"best.keras", "last.keras", "log.csv", "tensorboard", "metrics.json", "curve.png", "predictions.jpg",
@@ -139,6 +160,11 @@ def test_the_readme_s_commands_do_what_it_says(folder):
     assert list(answers[0]) == ["image", "box", "keypoints"] and list(answers[0]["keypoints"]) == list(LSP14.keypoints)
 
     assert (folder / "site" / "index.html").is_file() and (folder / "site" / "model.tflite.gz").is_file()
+
+    served = [json.loads(line) for name in ("poses.jsonl", "more.jsonl")
+              for line in (folder / name).read_text().splitlines()]
+    assert [line["image"] for line in served] == ["photo.jpg", "holiday/beach.png", "photo.jpg"]
+    assert all(list(line["keypoints"]) == list(LSP14.keypoints) for line in served)
 
     loaded, answered, joints, maps = (
         subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,89 @@
+"""Asks a served model over gRPC, by the messages of tensorflow-serving-api."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from posecascade.client import messages
+from posecascade.client.address import Address, Tls
+from posecascade.client.retrying import ServerError
+from posecascade.client.tensors import fill, values_of
+from posecascade.errors import InputError, first_line
+
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+
+
+class Reply(NamedTuple):
+    """What a request is answered: the signature's outputs by name, and the version that answers, where it says so."""
+
+    outputs: dict[str, np.ndarray]
+    version: int | None
+
+
+class GrpcTransport:
+    """A channel to the server; several threads may use it at once."""
+
+    def __init__(self, address: Address, tls: Tls, headers: Mapping[str, str]):
+        """Opens nothing yet. `headers` go with every request, as gRPC's metadata; "host" is its :authority."""
+        try:
+            import grpc  # here, because REST does without
+        except ImportError:
+            raise InputError("grpcio is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an "
+                             "http:// URL") from None
+        self._grpc, self._address = grpc, address
+        headers = {name.lower(): value for name, value in headers.items()}
+        authority = headers.pop("host", None)
+        self._metadata = tuple(headers.items())
+        # gRPC's own retries give up on messages over 256 kB, so `retrying` does all of them. Left alone, gRPC waits up
+        # to two minutes before it looks again whether a server is there, and takes answers of up to 4 MB.
+        options = [("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100),
+                   ("grpc.min_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000),
+                   ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        if authority:
+            options.append(("grpc.default_authority", authority))
+        if address.secure:
+            credentials = grpc.ssl_channel_credentials(tls.read("ca"), tls.read("key"), tls.read("certificate"))
+            self._channel = grpc.secure_channel(address.server, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(address.server, options)
+
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> Reply:
+        """The signature's answer to float32 arrays and arrays of bytes by name, within `timeout` seconds; one try."""
+        request = messages.message(messages.PREDICT, "PredictRequest")()
+        self._specify(request.model_spec)
+        request.model_spec.signature_name = signature
+        for name, values in inputs.items():
+            fill(request.inputs[name], values)
+        answer = self._call(_PREDICT, request, messages.message(messages.PREDICT, "PredictResponse"), timeout)
+        version = answer.model_spec.version.value if answer.model_spec.HasField("version") else None
+        return Reply({name: values_of(tensor, name) for name, tensor in answer.outputs.items()}, version)
+
+    def status(self, timeout: float) -> dict[int, str]:
+        """The state of each version, "AVAILABLE" where it answers; one try."""
+        request = messages.message(messages.STATUS, "GetModelStatusRequest")()
+        self._specify(request.model_spec)
+        answer = self._call(_STATUS, request, messages.message(messages.STATUS, "GetModelStatusResponse"), timeout)
+        states = answer.DESCRIPTOR.fields_by_name["model_version_status"].message_type.fields_by_name["state"].enum_type
+        return {entry.version: states.values_by_number[entry.state].name for entry in answer.model_version_status}
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _specify(self, spec):
+        spec.name = self._address.model
+        if self._address.version is not None:
+            spec.version.value = self._address.version
+        if self._address.label is not None:
+            spec.version_label = self._address.label
+
+    def _call(self, method, request, answer, timeout):
+        call = self._channel.unary_unary(method, type(request).SerializeToString, answer.FromString)
+        try:
+            return call(request, timeout=timeout, metadata=self._metadata)
+        except self._grpc.RpcError as error:
+            code = error.code().name
+            raise ServerError(f"{self._address.server}: {code}: {first_line(error.details() or 'no message')}",
+                              code) from None

@@ -1,0 +1,113 @@
+"""Asks a served model over TF Serving's REST API: JSON, with pictures in base64."""
+
+import base64
+import json
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import numpy as np
+
+from posecascade.client.address import Address, Tls
+from posecascade.client.over_grpc import Reply
+from posecascade.client.retrying import TOO_LARGE, ServerError
+from posecascade.errors import InputError, first_line
+
+# gRPC's code for what the server, or a proxy before it, means by an HTTP status (model_servers/http_server.cc).
+CODES = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 413: TOO_LARGE,
+         429: "RESOURCE_EXHAUSTED", 501: "UNIMPLEMENTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "UNAVAILABLE"}
+
+
+class RestTransport:
+    """A pool of connections to the server; several threads may use it at once."""
+
+    def __init__(self, address: Address, tls: Tls, headers: Mapping[str, str]):
+        """Opens nothing yet. `headers` go with every request."""
+        try:
+            import urllib3  # here, because gRPC does without
+        except ImportError:
+            raise InputError("urllib3 is needed for http:// URLs; pip install 'posecascade[serving]'") from None
+        self._urllib3, self._address = urllib3, address
+        options = {"ca_certs": tls.ca and str(tls.ca), "cert_file": tls.certificate and str(tls.certificate),
+                   "key_file": tls.key and str(tls.key), "cert_reqs": "CERT_REQUIRED"} if address.secure else {}
+        self._pool = urllib3.PoolManager(maxsize=16, retries=False, headers=dict(headers),
+                                         **{name: value for name, value in options.items() if value is not None})
+        which = f"/versions/{address.version}" if address.version is not None else \
+            f"/labels/{quote(address.label, safe='')}" if address.label is not None else ""
+        model = quote(address.model, safe="")
+        self._url = f"{address.scheme}://{address.server}{address.prefix}/v1/models/{model}{which}"
+
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> Reply:
+        """The signature's answer to float32 arrays and arrays of bytes by name, within `timeout` seconds; one try."""
+        body = {"signature_name": signature, "inputs": {name: _listed(values) for name, values in inputs.items()}}
+        answer = self._call("POST", ":predict", json.dumps(body).encode(), timeout)
+        outputs = answer.get("outputs")
+        if not isinstance(outputs, dict):
+            raise ServerError(f"{self._address.server}: the answer holds no 'outputs' by name; is {self._url} a model "
+                              "that posecascade-export wrote?", "INTERNAL")
+        try:
+            return Reply({name: _array(values) for name, values in outputs.items()}, None)
+        except ValueError:  # lists of unequal lengths
+            raise ServerError(f"{self._address.server}: an output is no array", "INTERNAL") from None
+
+    def status(self, timeout: float) -> dict[int, str]:
+        """The state of each version, "AVAILABLE" where it answers; one try."""
+        answer = self._call("GET", "", None, timeout)
+        try:
+            return {int(entry["version"]): entry["state"] for entry in answer["model_version_status"]}
+        except (KeyError, TypeError, ValueError):
+            raise ServerError(f"{self._address.server}: {self._url} answers no status of a model; expected "
+                              "{'model_version_status': ...}", "INTERNAL") from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.clear()
+
+    def _call(self, method, ending, body, timeout):
+        server = self._address.server
+        try:
+            answer = self._pool.request(method, self._url + ending, body=body, redirect=False,
+                                        timeout=self._urllib3.Timeout(total=timeout),
+                                        headers=self._pool.headers | {"Content-Type": "application/json"})
+        except self._urllib3.exceptions.NewConnectionError as error:  # which urllib3 counts among the timeouts
+            raise ServerError(f"{server}: UNAVAILABLE: {first_line(error)}", "UNAVAILABLE") from None
+        except self._urllib3.exceptions.TimeoutError as error:
+            raise ServerError(f"{server}: DEADLINE_EXCEEDED: {first_line(error)}", "DEADLINE_EXCEEDED") from None
+        except self._urllib3.exceptions.SSLError as error:
+            raise ServerError(f"{server}: no TLS connection ({first_line(error)}); check the certificates",
+                              "UNAUTHENTICATED") from None
+        except self._urllib3.exceptions.HTTPError as error:
+            raise ServerError(f"{server}: UNAVAILABLE: {first_line(error)}", "UNAVAILABLE") from None
+        found = _object(answer.data)
+        if answer.status != 200:
+            code = CODES.get(answer.status, "UNKNOWN")
+            # Older servers escape quotes in a way that is no JSON; proxies answer what they like.
+            text = found["error"] if found and isinstance(found.get("error"), str) else \
+                answer.data.decode("utf-8", "replace").strip() or answer.reason or "no message"
+            raise ServerError(f"{server}: HTTP {answer.status}: {first_line(text)}", code)
+        if found is None:
+            raise ServerError(f"{server}: {self._url} answers no JSON object; is it TF Serving's REST port?",
+                              "INTERNAL")
+        return found
+
+
+def _listed(values):
+    return [{"b64": base64.b64encode(data).decode()} for data in values] if values.dtype == object else values.tolist()
+
+
+def _array(values):
+    found = np.array(values, object if isinstance(_first(values), str) else np.float32)
+    return np.vectorize(str.encode, otypes=[object])(found) if found.dtype == object else found
+
+
+def _first(values):
+    while isinstance(values, list) and values:
+        values = values[0]
+    return values
+
+
+def _object(data):
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

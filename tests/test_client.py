@@ -1,0 +1,242 @@
+"""The client's parts: URLs, how it tries again, tensors, messages without TensorFlow, what goes in a request."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posecascade import client as clients
+from posecascade.client import messages, tensors
+from posecascade.client.address import FORMS, Address, Tls, address_of
+from posecascade.client.retrying import FIRST_PAUSE, LONGEST_PAUSE, TOO_LARGE, ServerError, with_retries
+from posecascade.errors import InputError
+from posecascade.geometry import Box
+
+
+@pytest.mark.parametrize(("url", "address"), [
+    ("grpc://localhost:8500/pose", Address("grpc", "localhost", 8500, "pose")),
+    ("grpc://localhost/pose/", Address("grpc", "localhost", 8500, "pose")),
+    ("grpcs://h.example/my%20pose/versions/12", Address("grpcs", "h.example", 443, "my pose", version=12)),
+    ("grpc://[::1]:9000/pose/labels/canary", Address("grpc", "::1", 9000, "pose", label="canary")),
+    ("http://localhost:8501/v1/models/pose", Address("http", "localhost", 8501, "pose")),
+    ("https://h.example/a/b/v1/models/pose:predict", Address("https", "h.example", 443, "pose", prefix="/a/b")),
+    ("http://h.example/v1/models/pose/labels/stable", Address("http", "h.example", 80, "pose", label="stable"))])
+def test_a_url_tells_where_the_model_is(url, address):
+    assert address_of(url) == address
+    assert address.secure == url.startswith(("grpcs", "https"))
+
+
+def test_an_address_of_ipv6_has_its_brackets():
+    assert address_of("grpc://[::1]/pose").server == "[::1]:8500"
+
+
+@pytest.mark.parametrize("url", [
+    "", "localhost:8500", "localhost:8500/pose", "ftp://localhost/pose", "grpc:///pose", "grpc://localhost:8500",
+    "grpc://localhost:8500/", "grpc://localhost:8500/v1/models/pose", "grpc://localhost:x/pose", "grpc://localhost:99999/p",
+    "http://localhost:8501", "http://localhost:8501/pose", "http://localhost:8501/v1/models/", "http://[/v1/models/pose",
+    "http://localhost/v1/models/pose?x=1", "http://localhost/v1/models/pose#x", "http://me@localhost/v1/models/pose",
+    "http://localhost/v1/models/pose/versions/one", "http://localhost/v1/models/pose/versions/1/labels/x"])
+def test_what_is_no_such_url_is_refused_with_one_that_is(url):
+    with pytest.raises(InputError) as refused:
+        address_of(url)
+    assert str(refused.value).startswith(f"URL {url!r}: ") and FORMS in str(refused.value)
+
+
+@given(model=st.from_regex(r"[A-Za-z0-9_. -]+", fullmatch=True), version=st.none() | st.integers(0, 2 ** 62))
+def test_any_name_and_version_survive_both_forms(model, version):
+    from urllib.parse import quote
+
+    which = "" if version is None else f"/versions/{version}"
+    for form in (f"grpc://h/{quote(model)}{which}", f"http://h/v1/models/{quote(model)}{which}"):
+        found = address_of(form)
+        assert (found.model, found.version) == (model, version)
+
+
+@pytest.mark.parametrize(("options", "problem"), [
+    ({"timeout": 0}, "timeout is 0, expected more than 0"), ({"batch_size": 0}, "batch_size is 0"),
+    ({"parallel": -1}, "parallel is -1"), ({"ca": "none.pem"}, "ca none.pem: cannot be read"),
+    ({"key": "key.pem"}, "a client's certificate and its key go together; give both or none")])
+def test_options_that_make_no_sense_are_refused(options, problem):
+    with pytest.raises(InputError, match=problem):
+        clients.connect("grpcs://localhost/pose", **options)
+
+
+def test_certificates_are_refused_where_nothing_is_encrypted(tmp_path):
+    (tmp_path / "ca.pem").write_text("x")
+    for url in ("grpc://localhost/pose", "http://localhost/v1/models/pose"):
+        with pytest.raises(InputError, match="certificates are for grpcs:// and https://"):
+            clients.connect(url, ca=tmp_path / "ca.pem")
+    assert Tls(tmp_path / "ca.pem").read("ca") == b"x"
+
+
+class Clock:
+    """Time that passes when somebody sleeps, or works for `cost` seconds."""
+
+    def __init__(self, cost=0.0):
+        self.now, self.cost, self.pauses = 0.0, cost, []
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+def tried(errors, timeout=30.0, cost=0.0, seed=1):
+    """What `with_retries` gives for a call that raises these in turn, then gives "done"; the clock; seconds left."""
+    clock, left, errors = Clock(cost), [], iter(errors)
+
+    def ask(seconds):
+        left.append(seconds)
+        clock.now += cost
+        for error in errors:
+            raise error
+        return "done"
+
+    try:
+        found = with_retries(ask, timeout, np.random.default_rng(seed), clock=clock, sleep=clock.sleep)
+    except ServerError as error:
+        found = error
+    return found, clock, left
+
+
+def unavailable():
+    return ServerError("down", "UNAVAILABLE")
+
+
+@given(failures=st.integers(0, 12), seed=st.integers(0, 99), cost=st.floats(0, 2))
+def test_pauses_are_jittered_doubled_and_bounded_and_never_go_past_the_deadline(failures, seed, cost):
+    found, clock, left = tried([unavailable() for _ in range(failures)], 30.0, cost, seed)
+    assert all(0 <= pause <= min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** n) for n, pause in enumerate(clock.pauses))
+    assert all(seconds > 0 for seconds in left) and left == sorted(left, reverse=True) and left[0] == 30
+    assert sum(clock.pauses) + cost * (len(left) - 1) <= 30
+    assert (found == "done") == (len(left) == failures + 1)
+
+
+def test_clients_that_fail_together_do_not_come_back_together():
+    assert tried([unavailable()], seed=1)[1].pauses != tried([unavailable()], seed=2)[1].pauses
+
+
+def test_what_stays_down_is_told_with_the_tries():
+    found, _, left = tried([unavailable() for _ in range(1000)], timeout=10)
+    assert str(found) == f"down (after {len(left)} tries in 10 s)" and found.code == "UNAVAILABLE" and len(left) > 4
+
+
+@pytest.mark.parametrize(("error", "again"), [
+    (ServerError("x", "UNAVAILABLE"), True), (ServerError("x", "RESOURCE_EXHAUSTED"), True),
+    (ServerError("x", "INVALID_ARGUMENT"), False), (ServerError("x", "NOT_FOUND"), False),
+    (ServerError("x", "DEADLINE_EXCEEDED"), False), (ServerError("x", "INTERNAL"), False),
+    (ServerError("Tensors with name 'a' from different tasks have different shapes", "FAILED_PRECONDITION"), True),
+    (ServerError("Tensor concat operation failed: x", "INTERNAL"), True),
+    (ServerError("Received message larger than max (5 vs. 4)", "RESOURCE_EXHAUSTED"), False),
+    (ServerError("Task size 9 is larger than maximum input batch size 8", "INVALID_ARGUMENT"), False)])
+def test_only_what_may_pass_is_asked_again(error, again):
+    found, _, left = tried([error])
+    assert (found, len(left)) == (("done", 2) if again else (error, 1))
+    assert (error.code == TOO_LARGE) == ("larger than" in str(error))
+
+
+def test_tensors_are_those_of_tensorflow():
+    tf = pytest.importorskip("tensorflow")
+    from tensorflow.core.framework import tensor_pb2
+
+    for values in (np.float32([[1.5, -2, 3e38]]), np.zeros((0, 4), np.float32), np.array([b"a", b"\0b\0", b""], object),
+                   np.array([b"12", b"34"], object)):
+        mine = tensor_pb2.TensorProto()
+        tensors.fill(mine, values)
+        found = tf.make_ndarray(mine)
+        assert found.shape == values.shape and found.tolist() == values.tolist()
+        back = tensors.values_of(tf.make_tensor_proto(values.tolist() if values.dtype == object else values), "x")
+        assert back.shape == values.shape and back.tolist() == values.tolist()
+    short = tensor_pb2.TensorProto(dtype=1, float_val=[2, 7])
+    short.tensor_shape.dim.add(size=4)
+    assert tensors.values_of(short, "x").tolist() == tf.make_ndarray(short).tolist() == [2, 7, 7, 7]
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"dtype": 3}, "is of type 3, expected float32 or strings"), ({"float_val": []}, "has 0 values, expected 2"),
+    ({"float_val": [1, 2, 3]}, "has 3 values, expected 2"), ({"tensor_content": b"1234"}, "has 1 values, expected 2")])
+def test_an_output_that_is_not_as_it_says_is_refused(change, words):
+    Predict = messages.message(messages.PREDICT, "PredictResponse")
+    tensor = Predict().outputs["x"]
+    tensor.dtype = 1
+    tensor.float_val.extend(change.pop("float_val", [1, 2]))
+    tensor.tensor_shape.dim.add(size=2)
+    for name, value in change.items():
+        setattr(tensor, name, value)
+    with pytest.raises(ServerError, match=words):
+        tensors.values_of(tensor, "x")
+
+
+def test_messages_are_those_of_the_official_package():
+    from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
+
+    for file, module in ((messages.PREDICT, predict_pb2), (messages.STATUS, get_model_status_pb2)):
+        for name, official in module.DESCRIPTOR.message_types_by_name.items():
+            mine = messages.message(file, name).DESCRIPTOR
+            assert mine.file.serialized_pb == official.file.serialized_pb and mine is not official
+    request = messages.message(messages.PREDICT, "PredictRequest")()
+    request.model_spec.version.value = 3
+    tensors.fill(request.inputs["a"], np.float32([1]))
+    theirs = predict_pb2.PredictRequest.FromString(request.SerializeToString())
+    assert theirs.model_spec.version.value == 3 and theirs.inputs["a"].tensor_shape.dim[0].size == 1
+
+
+def test_messages_need_no_tensorflow_and_say_which_package_is_missing():
+    code = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("tensorflow_serving", "grpc"):
+            raise ModuleNotFoundError(name)
+from posecascade.client import connect, messages
+print(messages.message(messages.PREDICT, "PredictRequest").__name__, "tensorflow" in sys.modules)
+messages.message.cache_clear()
+import importlib.util
+importlib.util.find_spec = lambda name: None
+try:
+    messages.message(messages.PREDICT, "PredictRequest")
+except ValueError as error:
+    print(error)
+sys.meta_path.insert(0, Missing())
+try:
+    connect("grpc://h/pose")
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "PredictRequest False",
+        "tensorflow-serving-api is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an http:// URL",
+        "grpcio is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an http:// URL"], done.stderr
+
+
+def test_a_generated_file_of_another_kind_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "strange_pb2.py").write_text("DESCRIPTOR = None\n")
+    monkeypatch.setattr(messages, "_generated", lambda module: Path(tmp_path / "strange_pb2.py"))
+    with pytest.raises(InputError, match="holds no descriptor that is known; install"):
+        messages.message("strange.proto", "X")
+
+
+@given(sizes=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=30), most=st.integers(1, 5))
+def test_every_picture_goes_into_one_request_of_its_kind(sizes, most):
+    sent = [clients._Sent(place, "x", b"." * size, Box(0, 0, 1, 1) if boxed else None)
+            for place, (size, boxed) in enumerate(sizes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clients, "BYTES_AT_ONCE", 20)
+        chunks = list(clients._chunks(sent, most))
+    assert sorted(picture.place for chunk in chunks for picture in chunk) == list(range(len(sent)))
+    for chunk in chunks:
+        assert len(chunk) <= most and len({picture.box is None for picture in chunk}) == 1
+        assert sum(len(picture.data) for picture in chunk) <= 20
+        assert [picture.place for picture in chunk] == sorted(picture.place for picture in chunk)
+    kinds = {boxed: [chunk for chunk in chunks if (chunk[0].box is not None) == boxed] for boxed in (True, False)}
+    for kind in kinds.values():  # no request could have taken the next one's first picture
+        for before, after in itertools.pairwise(kind):
+            assert len(before) == most or sum(len(p.data) for p in before) + len(after[0].data) > 20

@@ -1,0 +1,78 @@
+"""The client and certificates: over gRPC by the kit's ssl_config.sh, over REST as behind a proxy."""
+
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from served import STATUS, answering, scripted, service_of
+from small_served import GOOD
+
+pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api, of the extra `serving`")
+import model_server_protos
+from google.protobuf import text_format
+
+from posecascade.client import ServerError, connect
+
+KIT = Path(__file__).resolve().parents[1] / "export" / "serving"
+
+
+def openssl(*words, cwd):
+    subprocess.run(["openssl", *words], cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority, a server's certificate for the loopback address, and a client's."""
+    if not shutil.which("openssl") or not shutil.which("bash"):
+        pytest.skip("needs openssl and bash")
+    folder = tmp_path_factory.mktemp("certificates")
+    (folder / "names.txt").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", cwd=folder)
+    for name in ("server", "client"):
+        openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", cwd=folder)
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
+                f"{name}.pem", "-extfile", "names.txt", cwd=folder)
+    return folder
+
+
+def test_tls_by_the_kit_s_ssl_config(small_model, certificates):
+    service = service_of(small_model)
+
+    def config(*authority):
+        told = subprocess.run(["bash", KIT / "ssl_config.sh", "server.key", "server.pem", *authority], cwd=certificates,
+                              check=True, capture_output=True, text=True).stdout
+        return text_format.Parse(told, model_server_protos.CLASSES["SSLConfig"]())
+
+    own = {name: certificates / file for name, file in
+           (("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key"))}
+    with answering(service, config()) as secure:
+        url = secure.grpc.replace("grpc:", "grpcs:")
+        with connect(url, ca=own["ca"]) as client:
+            assert client.predict([GOOD])[0].keypoints[0].tolist() == [len(GOOD), 0]
+        for problem in ({}, {"ca": certificates / "client.pem"}):  # nobody whom the client trusts vouches for it
+            with connect(url, timeout=1, **problem) as client, pytest.raises(ServerError, match="UNAVAILABLE"):
+                client.status()
+    with answering(service, config("ca.pem")) as secure:
+        url = secure.grpc.replace("grpc:", "grpcs:")
+        with connect(url, **own) as client:
+            assert client.status() == {1: "AVAILABLE"}
+        with connect(url, timeout=1, ca=own["ca"]) as client, pytest.raises(ServerError):
+            client.status()
+
+
+def test_tls_over_rest(certificates):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    with scripted() as (server, url):
+        server.script = [STATUS]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # a client that hangs up
+        url = url.replace("http:", "https:")
+        with connect(url, ca=certificates / "ca.pem") as client:
+            assert client.status() == {4: "AVAILABLE"}
+        with connect(url, timeout=5) as client, pytest.raises(ServerError, match="no TLS connection") as told:
+            client.status()
+        assert told.value.code == "UNAUTHENTICATED"
