@@ -82,7 +82,7 @@ HOUSE = """
     export.stopwatch  export.thermals
     export.delegates
     export.benchmark
-    export.network  export.pictures
+    export.network  export.pictures  export.equalisation
     export.serving  export.tflite
     export.saved_model  export.certificate  export.tflite_files
     export.latency  export.maps_file
@@ -119,7 +119,7 @@ OUTSIDE = {
                                  "export.picture_headers export.picture_pixels export.pictures export.runtime "
                                  "export.saved_model export.serving export.stopwatch export.tflite export.warmup"),
     "keras": ("keras", "ops optimizers models.* learner pretrained shipped preflight checkpoints construction "
-                       "provenance training export.network cli.app"),
+                       "provenance training export.equalisation export.network cli.app"),
     "cv2": ("opencv-python-headless", "images drawing video journal augment predictor samples rendering.* "
                                       "datasets.synthetic"),
     "ai_edge_litert": ("ai-edge-litert", "export.delegates export.runtime export.sealed export.tflite_graphs "

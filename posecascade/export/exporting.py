@@ -13,6 +13,7 @@ from posecascade.errors import InputError
 from posecascade.export import artefacts, bundle, certificate, runtime, saved_model, sealed, tflite
 from posecascade.export.bundle import TFLITE
 from posecascade.export.certificate import Row
+from posecascade.export.equalisation import equalised
 from posecascade.export.network import Network
 from posecascade.export.tflite_files import card_of, sealed_file
 from posecascade.people import People, people_of
@@ -49,13 +50,13 @@ def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, li
                       metadata.decoder)
     curve, told = curve_of(plain, metadata.calibration, records, metric, recipe.export.score_error)
     metadata, reference = replace(metadata, calibration=curve), replace(plain, calibration=curve)
-    network = Network(model, metadata)
     crops = calibration(people, recipe, metadata.input_size)
+    network, rounded = Network(model, metadata), Network(equalised(model, crops), metadata)
     card = card_of(model_file, metadata, license, manifest)
     with bundle.new_version(output) as draft:
         saved_model.write(draft, network, card, crops[:WARM_PICTURES], recipe.export.batch_sizes)
         tell("SavedModel written")
-        models = write_tflite(draft / TFLITE, network, card, crops, tell)
+        models = write_tflite(draft / TFLITE, network, rounded, card, crops, tell)
         tell(f"measuring on {len(records)} people")
         found = [*artefacts.of_saved_model(draft, reference, crops[0]),
                  *artefacts.of_tflite(draft / TFLITE, models, reference)]
@@ -145,12 +146,12 @@ def _distances(metric):
     return "pck" if metric == "oks" else metric
 
 
-def write_tflite(folder: Path, network: Network, card: Mapping, crops: np.ndarray,
+def write_tflite(folder: Path, network: Network, rounded: Network, card: Mapping, crops: np.ndarray,
                  tell: Callable[[str], None]) -> dict[str, tuple[str, bytes]]:
-    """Write every TFLite file, sealed; {file name: (precision, the model in it)}."""
+    """Write every TFLite file, sealed; {file name: (precision, the model in it)}. `rounded` as in `tflite.models`."""
     folder.mkdir()
     written = {}
-    for kind, precision, model in tflite.models(network, crops):
+    for kind, precision, model in tflite.models(network, crops, rounded):
         name = f"{kind}_{precision}{runtime.SUFFIX}"
         data = sealed_file(model, kind, precision, network.metadata, card)
         (folder / name).write_bytes(data)

@@ -13,15 +13,18 @@ from posecascade.export.tflite_graphs import joined, with_float16_weights
 
 KINDS = ("heatmaps", "keypoints")  # maps alone, for a GPU; crop to joints in one call, for a CPU
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
+BITS_8 = ("dynamic", "int8")
 INPUT = "crop"  # (1, S, S, 3) RGB in 0..255: float32 into `heatmaps` that are not int8, else uint8
 
 
-def models(network: Network, calibration: np.ndarray) -> Iterator[tuple[str, str, bytes]]:
+def models(network: Network, calibration: np.ndarray,
+           rounded: Network | None = None) -> Iterator[tuple[str, str, bytes]]:
     """(kind, precision, model) for every one of KINDS and PRECISIONS; the signature is named as the kind.
 
     "float16" and "dynamic" have weights of 16 and 8 bits, "int8" also activations of 8, from ranges seen on
     `calibration` (N, S, S, 3) uint8. Joints are decoded in float32 in all of them: the keypoints graph is the heatmaps
-    graph with the decoder behind it.
+    graph with the decoder behind it. `rounded` computes the same with weights that 8 bits suit better
+    (`equalisation.equalised`); both files of 8 bits are made of it.
     """
     side = network.metadata.input_size
     size = (1, side, side, 3)
@@ -31,7 +34,7 @@ def models(network: Network, calibration: np.ndarray) -> Iterator[tuple[str, str
     to_float = _convert(lambda **given: {INPUT: tf.cast(given[INPUT], tf.float32)},
                         {INPUT: tf.TensorSpec(size, tf.uint8, name=INPUT)}, "image")
     for precision in PRECISIONS:
-        maps_alone = heatmaps(network, precision, calibration)
+        maps_alone = heatmaps(rounded if rounded and precision in BITS_8 else network, precision, calibration)
         yield "heatmaps", precision, maps_alone
         pixels = maps_alone if precision == "int8" else joined(to_float, maps_alone, "heatmaps")
         yield "keypoints", precision, joined(pixels, to_joints, "keypoints")

@@ -1,0 +1,110 @@
+"""Scales a detector's channels so that int8, which has one step for all channels of a tensor, rounds them alike.
+
+Where what lies between two convolutions is linear, or a ReLU without an upper limit, a channel may be multiplied by
+any positive number that the next convolution divides by: the network computes the same. After Nagel, van Baalen,
+Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section
+4.1; they scale by the ranges of weights, this by those of activations, which int8 is short of here.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import layers
+
+MOST = 8.0   # times: a channel that is hardly ever above 0 is not blown up further
+BATCH = 16   # crops at once
+_LINEAR = ("linear", "relu")  # activations that positive factors go through
+_THROUGH = (layers.Add, layers.UpSampling2D)  # all that comes in and goes out has the same factors
+_KERNELS = (layers.Conv2D, layers.DepthwiseConv2D)
+
+
+def equalised(model: keras.Model, crops: np.ndarray) -> keras.Model:
+    """A model that computes the same, up to rounding, with channels of like range; the model itself is left alone.
+
+    Args:
+        model: a cascade; of one without a layer "detector" a copy is given as it is.
+        crops: (N, S, S, 3) uint8 RGB, whose activations are looked at.
+    """
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    for detector in (layer for layer in twin.layers if layer.name == "detector"):
+        groups = _groups(detector)
+        ranges = _ranges(detector, [name for group in groups for name in group], crops)
+        factors = {name: factor for group in groups for factor in [_factors([ranges[name] for name in group])]
+                   for name in group}
+        _rescale(detector, factors)
+    return twin
+
+
+def _groups(detector: keras.Model) -> list[list[str]]:
+    """Names of layers whose outputs must share their factors, a list for each set that is free to have any."""
+    comes_from, goes_to = _wiring(detector)
+    group = {layer.name: {layer.name} for layer in detector.layers}
+    for layer in (layer for layer in detector.layers if isinstance(layer, _THROUGH)):
+        together = set().union(group[layer.name], *(group[name] for name in comes_from[layer.name]))
+        group.update(dict.fromkeys(together, together))
+    bound = {layer.name for layer in detector.layers if not (_scales(layer) or isinstance(layer, _THROUGH))}
+    bound |= {name for name, users in goes_to.items()
+              if not users or not all(_is_plain(user) or isinstance(user, _THROUGH) for user in users)}
+    bound |= {name for name, output in _outputs(detector).items() if any(output is given for given in _given(detector))}
+    return [list(names) for names in {id(names): sorted(names) for names in group.values()}.values()
+            if bound.isdisjoint(names)]
+
+
+def _scales(layer):
+    """Whether the layer's output can be multiplied by changing its weights."""
+    return _is_plain(layer) and layer.activation.__name__ in _LINEAR
+
+
+def _is_plain(layer):
+    """Whether it is a convolution with a factor for each channel that it reads."""
+    return isinstance(layer, _KERNELS) and getattr(layer, "groups", 1) == getattr(layer, "depth_multiplier", 1) == 1
+
+
+def _outputs(detector):
+    return {layer.name: layer.output for layer in detector.layers}
+
+
+def _given(detector):
+    return list(detector.output.values()) if isinstance(detector.output, dict) else [detector.output]
+
+
+def _wiring(detector) -> tuple[dict[str, list[str]], dict[str, list[layers.Layer]]]:
+    """For each layer the names of those that it reads, and the layers that read it."""
+    made_by = {id(output): name for name, output in _outputs(detector).items()}
+    comes_from, goes_to = {}, {layer.name: [] for layer in detector.layers}
+    for layer in detector.layers:
+        read = [] if isinstance(layer, layers.InputLayer) else keras.tree.flatten(layer.input)
+        comes_from[layer.name] = [made_by[id(tensor)] for tensor in read]
+        for name in comes_from[layer.name]:
+            goes_to[name].append(layer)
+    return comes_from, goes_to
+
+
+def _ranges(detector, names: Sequence[str], crops) -> dict[str, np.ndarray]:
+    """The greatest magnitude of each channel of these layers' outputs."""
+    outputs = _outputs(detector)
+    look = keras.Model(detector.input, {name: outputs[name] for name in names}) if names else None
+    found = {name: np.zeros(outputs[name].shape[-1]) for name in names}
+    for start in range(0, len(crops) if names else 0, BATCH):
+        for name, values in look.predict_on_batch(crops[start:start + BATCH].astype(np.float32)).items():
+            found[name] = np.maximum(found[name], np.abs(np.asarray(values)).max((0, 1, 2)))
+    return found
+
+
+def _factors(ranges: Sequence[np.ndarray]) -> np.ndarray:
+    """What brings each channel to the range of the widest, no more than MOST; channels that are always 0 stay."""
+    widest = np.max(ranges, axis=0)
+    return np.where(widest > 0, np.minimum(widest.max() / np.maximum(widest, 1e-12), MOST), 1.0)
+
+
+def _rescale(detector, factors: dict[str, np.ndarray]) -> None:
+    comes_from, _ = _wiring(detector)
+    for layer in (layer for layer in detector.layers if isinstance(layer, _KERNELS)):
+        kernel, *bias = layer.get_weights()
+        entry = factors.get(comes_from[layer.name][0], np.ones(kernel.shape[2]))
+        leave = factors.get(layer.name, np.ones(1))
+        kernel = kernel / entry[:, None]  # (height, width, in, out), of depthwise ones out = 1
+        kernel = kernel * (leave[:, None] if isinstance(layer, layers.DepthwiseConv2D) else leave)
+        layer.set_weights([kernel, *(values * leave for values in bias)])
