@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ from hypothesis import settings
 
 settings.register_profile("any speed", deadline=None)  # a busy machine is no failure: tests never assert on time
 settings.load_profile("any speed")
+
+# A shell starts what runs in its background deaf to Ctrl-C, and so are the commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # .ci/run tests the installed package from a copy of the repository elsewhere, and names the data of the original.
 SHARED = Path(os.environ.get("POSECASCADE_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
