@@ -17,7 +17,7 @@ from posecascade.smoothing import one_euro
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg keeps still; read when the first video is opened
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 USUAL_RATE = 25.0   # frames per second, where a file or camera does not tell
-FOLLOWED = 0.15     # score from which a joint counts for the next frame's box: lower than when a person is looked for
+FOLLOWED = 0.15     # peak from which a joint counts for the next frame's box: lower than when a person is looked for
 LEAST_FOLLOWED = 3  # such joints; with fewer the person is looked for again
 
 
@@ -64,15 +64,17 @@ def _frames(capture, frame):
         read, frame = capture.read()
 
 
-def follow(predict: Callable, video: Video, *, smooth: bool) -> Iterator[tuple[np.ndarray, object]]:
+def follow(predict: Callable, video: Video, *, smooth: bool,
+           followed: float = FOLLOWED) -> Iterator[tuple[np.ndarray, object]]:
     """Each frame with its pose, a `poses.Pose`.
 
     The crop is that of the box round the joints of the frame before. In the first frame, and where fewer than
-    LEAST_FOLLOWED joints reach a score of FOLLOWED, the person is looked for.
+    LEAST_FOLLOWED joints reach a score of `followed`, the person is looked for.
 
     Args:
         predict: `Predictor.predict`.
         smooth: One-Euro filter over the joints, begun anew whenever the person is looked for.
+        followed: FOLLOWED on the scale of the scores, where a curve has made these of the maps' peaks.
     """
     box, state = None, None
     for frame in video.frames:
@@ -83,12 +85,12 @@ def follow(predict: Callable, video: Video, *, smooth: bool) -> Iterator[tuple[n
             state = one_euro(state, pose.keypoints, 1 / video.rate, max(pose.box.w, pose.box.h))
             pose = replace(pose, keypoints=state.points)
         yield frame, pose
-        box = next_box(pose, frame)
+        box = next_box(pose, frame, followed)
 
 
-def next_box(pose, frame: np.ndarray) -> Box | None:
+def next_box(pose, frame: np.ndarray, followed: float = FOLLOWED) -> Box | None:
     """Where to look in the next frame, or None where the person is lost."""
-    sure = pose.scores >= FOLLOWED
+    sure = pose.scores >= followed
     if sure.sum() < min(LEAST_FOLLOWED, len(sure)):
         return None
     return Box.round_points(pose.keypoints[sure], least=max(1.0, 0.05 * max(frame.shape[:2])))

@@ -13,6 +13,7 @@ import skimage.data
 
 import posecascade
 from posecascade import pretrained, video
+from posecascade.calibration import Calibration
 from posecascade.cli import app, predict
 from posecascade.models import cascade
 from posecascade.schema import LSP14
@@ -184,6 +185,22 @@ def test_a_video_gives_a_line_per_frame_and_a_video(run, clip, tmp_path, monkeyp
         assert back.rate == 10.0 and len(list(back.frames)) == 5
     raw = run("clip.mp4", "--nosmooth", "--nooverlays")[1]
     assert raw[0]["keypoints"] == lines[0]["keypoints"] and raw[4]["keypoints"] != lines[4]["keypoints"]
+
+
+def test_a_calibrated_model_follows_as_the_plain_one_does(run, clip, tmp_path, monkeypatch):
+    """The limit of FOLLOWED goes the way of the scores, or another one would count."""
+    curve = Calibration(1.0, 0.5)
+    model, limits, real = tmp_path / "curved.keras", [], video.follow
+    pretrained.save(cascade(14, backbone="tiny", width=16), model,
+                    pretrained.Metadata(LSP14, 64, 4, calibration=curve))
+
+    def follow(*arguments, followed, **options):
+        limits.append(followed)
+        return real(*arguments, followed=followed, **options)
+
+    monkeypatch.setattr(video, "follow", follow)
+    assert run("clip.mp4", "--nooverlays", model=model)[0] == DONE
+    assert limits == [float(curve(np.float64(video.FOLLOWED)))] and limits[0] > 1.1 * video.FOLLOWED
 
 
 def test_bad_inputs_are_told_and_the_good_ones_written(run, photos, tmp_path):

@@ -166,6 +166,22 @@ def test_maps_are_decoded_as_the_codec_decodes_them(kit, seed, height, width, st
     np.testing.assert_allclose(kit.value_at(parts, points, stride), values, atol=1e-6)
 
 
+def test_a_person_is_followed_by_joints_whose_peaks_are_high_enough_whatever_the_curve(kit):
+    """The scores went the way of the model's curve, and so must the limit."""
+    class Curved(kit.PoseModel):
+        def __init__(self):
+            self._curve = [1.0, 0.5]
+
+        def __call__(self, image, box=None):
+            scores = self._calibrated(np.array([0.9, 0.16, 0.2, 0.14]))
+            assert scores[3] > kit.FOLLOWED  # but its peak is not
+            return kit.Pose(np.array([[10.0, 10], [40, 20], [30, 70], [90, 90]]), scores, scores, (0, 0, 99, 99))
+
+    track = kit.Tracker(Curved(), smooth=False)
+    track(np.zeros((100, 100, 3), np.uint8), 0.04)
+    assert track._box == (10, 10, 30, 60)
+
+
 def test_its_numbers_are_the_package_s(kit):
     assert (kit.CONFIDENT, kit.LEAST_JOINTS, kit.LEAST_SIDE, kit.ROUNDS, kit.WORSE, kit.SETTLED, kit.GRID) == (
         predictor.CONFIDENT, predictor.LEAST_CONFIDENT, predictor.LEAST_SIDE, predictor.ROUNDS, predictor.WORSE,

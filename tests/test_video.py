@@ -101,7 +101,7 @@ def test_a_camera_is_opened_by_its_number_and_closed(monkeypatch):
     assert ToyCamera.last.released
 
 
-def followed(scores, smooth=False, shift=3.0):
+def followed(scores, smooth=False, shift=3.0, **limit):
     """The boxes a toy predictor is asked for, and its poses, over frames with these scores of all joints."""
     asked, found = [], iter(enumerate(scores))
 
@@ -111,7 +111,7 @@ def followed(scores, smooth=False, shift=3.0):
         return ToyPose(CORNERS + shift * number, np.full(3, score), box or Box(0, 0, 64, 48))
 
     clip = video.Video("v", 10.0, iter(frames(len(scores))))
-    return asked, [pose for _, pose in video.follow(predict, clip, smooth=smooth)]
+    return asked, [pose for _, pose in video.follow(predict, clip, smooth=smooth, **limit)]
 
 
 def test_the_crop_follows_the_last_pose_and_a_lost_person_is_looked_for():
@@ -121,6 +121,11 @@ def test_the_crop_follows_the_last_pose_and_a_lost_person_is_looked_for():
         assert asked[number] == Box(10.0 + 3 * (number - 1), 20.0 + 3 * (number - 1), 50, 70)
     for number, pose in enumerate(poses):
         np.testing.assert_array_equal(pose.keypoints, CORNERS + 3 * number)
+
+
+def test_where_a_curve_made_the_scores_the_limit_is_on_its_scale():
+    asked, _ = followed([0.9, 0.4, 0.9], followed=0.5)
+    assert [box is None for box in asked] == [True, False, True]
 
 
 def test_smoothing_is_the_filter_over_time_and_begins_anew_after_a_loss():

@@ -79,13 +79,13 @@ def boxes(rng) -> list[dict]:
         picture = np.empty((480, 640, 3), np.uint8)
         cases.append({"points": points, "scores": scores, "box": box.as_list(), "least": least, "width": 640,
                       "height": 480, "confident": _box(confident_box(pose, picture, least)),
-                      "next": _box(next_box(pose, picture))})
+                      "followed": least / 2, "next": _box(next_box(pose, picture, least / 2))})
     settled = Pose(np.array([[100.0, 100], [300, 120], [200, 400]] * 5)[:LSP14.size], np.ones(LSP14.size),
                    np.ones(LSP14.size), LSP14, Box(100, 100, 200, 300))
     picture = np.empty((500, 500, 3), np.uint8)
     return [*cases, {"points": settled.keypoints, "scores": settled.scores, "box": settled.box.as_list(), "least": 0.3,
                      "width": 500, "height": 500, "confident": _box(confident_box(settled, picture)),
-                     "next": _box(next_box(settled, picture))}]
+                     "followed": 0.15, "next": _box(next_box(settled, picture))}]
 
 
 def smoothing(rng) -> list[dict]:

@@ -132,6 +132,11 @@ class PoseModel:
             scores = self._calibrated(peaks)
         return Pose(places / scale + start, scores, seen, box)
 
+    @property
+    def followed(self):
+        """The score from which a joint counts for the next frame's box."""
+        return self._calibrated(np.float64(FOLLOWED))
+
     def _calibrated(self, scores):
         if self._curve == [1.0, 0.0]:
             return scores
@@ -255,7 +260,7 @@ class Tracker:
         pose = self._model(frame, self._box)
         if self._smooth:
             pose = pose._replace(keypoints=self._filtered(pose.keypoints, max(seconds, 1e-3), max(pose.box[2:])))
-        self._box = box_round(pose, frame, FOLLOWED)
+        self._box = box_round(pose, frame, self._model.followed)
         if self._box is None:
             self._state = None
         return pose

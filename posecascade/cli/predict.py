@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from posecascade import files, images, video
@@ -167,7 +168,9 @@ def _predict_video(source: Path | int, word: str, predict, outputs: _Outputs) ->
                 draft = stack.enter_context(files.whole(outputs.unique(name, ".mp4")))
                 writer = stack.enter_context(video.Writer(draft, frames.rate))
             try:
-                for number, (frame, pose) in enumerate(video.follow(predict.predict, frames, smooth=FLAGS.smooth)):
+                poses = video.follow(predict.predict, frames, smooth=FLAGS.smooth,
+                                     followed=float(predict.calibration(np.float64(video.FOLLOWED))))
+                for number, (frame, pose) in enumerate(poses):
                     outputs.write(f"{word}#{number}", pose)
                     if writer:
                         writer.write(overlay(frame, pose))

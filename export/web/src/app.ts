@@ -102,7 +102,7 @@ async function film(): Promise<void> {
       const now = performance.now();
       const found = await engine.predict(await createImageBitmap(bitmap), follower.box);
       if (!filming || asked !== turn) break;
-      const pose = follower.follow(found, bitmap.width, bitmap.height, now);
+      const pose = follower.follow(found, bitmap.width, bitmap.height, now, model!.ready.followed);
       shown?.picture.bitmap.close();
       shown = { picture: { bitmap, name: `camera#${frame}`, toFile: shrinkTransform(1) }, found, pose };
       if (lines.length === FRAMES_KEPT) lines.shift();

@@ -55,14 +55,14 @@ export class Follower {
   /** The next frame's box; null where the person is looked for. */
   box: Box | null = null;
 
-  /** The pose of a frame of `width` x `height` pixels taken at `milliseconds`, smoothed. */
-  follow(found: Found, width: number, height: number, milliseconds: number): Pose {
+  /** The pose of a frame of `width` x `height` pixels taken at `milliseconds`, smoothed; `least` as in `nextBox`. */
+  follow(found: Found, width: number, height: number, milliseconds: number, least: number): Pose {
     const { pose } = found;
     const seconds = Math.max((milliseconds - this.before) / 1000, 1e-3);
     this.smoothed = oneEuro(this.box && this.smoothed, pose.points, seconds, Math.max(pose.box.w, pose.box.h));
     this.before = milliseconds;
     const smooth = { ...pose, points: this.smoothed.points };
-    this.box = nextBox(smooth, width, height);
+    this.box = nextBox(smooth, width, height, least);
     return smooth;
   }
 }

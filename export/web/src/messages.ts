@@ -13,6 +13,8 @@ export interface Ready {
   readonly precision: string;
   readonly source: string;
   readonly license: string;
+  /** Score from which a joint counts for the next frame's box. */
+  readonly followed: number;
   readonly device: Device;
   /** The device that could be chosen beside the CPU. */
   readonly gpu: boolean;

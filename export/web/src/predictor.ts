@@ -14,7 +14,8 @@ const ROUNDS = 2; // crops after the first look at the whole picture
 const WORSE = 0.8; // of the mean score before: a new crop with less is dropped
 const SETTLED = 0.9; // intersection over union of two boxes that count as the same
 const GRID = 32; // a new crop's edges lie on a grid of its longer side by this
-const FOLLOWED = 0.15; // score from which a joint counts for the next frame's box (posecascade/video.py)
+/** Score, before the curve, from which a joint counts for the next frame's box (posecascade/video.py). */
+export const FOLLOWED = 0.15;
 
 /** A model's maps by name, "parts" and "heatmaps" as far as it has them; the last is the result. */
 export type Outputs = Readonly<Partial<Record<"parts" | "heatmaps", Maps>>>;
@@ -81,9 +82,9 @@ export function confidentBox(pose: Pose, width: number, height: number, least: n
   return overlap(box, pose.box) >= SETTLED ? null : box;
 }
 
-/** Where to look in the next frame of a video, or null where the person is lost. */
-export function nextBox(pose: Pose, width: number, height: number): Box | null {
-  const sure = pose.points.filter((_, k) => pose.scores[k] >= FOLLOWED);
+/** Where to look in the next frame: round the joints with a score of `least` or more; null where the person is lost. */
+export function nextBox(pose: Pose, width: number, height: number, least: number): Box | null {
+  const sure = pose.points.filter((_, k) => pose.scores[k] >= least);
   if (sure.length < Math.min(LEAST_CONFIDENT, pose.points.length)) return null;
   return boxRound(sure, leastSide(width, height));
 }

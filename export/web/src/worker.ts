@@ -1,10 +1,11 @@
 /** The worker: keeps the model, answers with poses, so that the page never waits. */
 
+import { calibrated } from "./calibration";
 import { unsealed, type Sealed } from "./metadata";
 import type { Found, Ready, Reply, Request } from "./messages";
 import { compiled, hasGpu, type Device, type Network } from "./network";
 import type { Pixels } from "./pixels";
-import { look, search } from "./predictor";
+import { FOLLOWED, look, search } from "./predictor";
 import { firstLine, Told } from "./told";
 
 let current: { sealed: Sealed; network: Network } | null = null;
@@ -20,7 +21,8 @@ async function load(bytes: ArrayBuffer, name: string, device: Device): Promise<R
   current?.network.delete();
   current = { sealed, network };
   const { metadata, precision, source, license } = sealed;
-  return { ...metadata, precision, source, license, device, gpu: await hasGpu() };
+  const followed = calibrated(metadata.calibration, FOLLOWED);
+  return { ...metadata, precision, source, license, followed, device, gpu: await hasGpu() };
 }
 
 async function predict(picture: ImageBitmap, box: Parameters<typeof look>[3] | null): Promise<Found> {

@@ -75,7 +75,7 @@ test.each(named(golden.boxes, (_, i) => i))("boxes of pose %s", (_, one) => {
   const list = (found: Box | null) => (found ? [found.x, found.y, found.w, found.h] : null);
   const confident = list(confidentBox(pose, one.width, one.height, one.least));
   expect(confident).toEqual(one.confident); // on a grid, so exact
-  const next = list(nextBox(pose, one.width, one.height));
+  const next = list(nextBox(pose, one.width, one.height, one.followed));
   if (one.next) expectClose(next!, one.next, 1e-6);
   else expect(next).toBeNull();
 });

@@ -89,15 +89,17 @@ describe("a person before the camera", () => {
   test("is followed, smoothly, until lost", () => {
     const follower = new Follower();
     expect(follower.box).toBeNull(); // the first frame is searched
-    expect(follower.follow(at(0, 0.9), 640, 480, 1000).points[0]).toEqual([0, 10]);
+    expect(follower.follow(at(0, 0.9), 640, 480, 1000, 0.15).points[0]).toEqual([0, 10]);
     expect(follower.box).toEqual({ x: 0, y: 10, w: 100, h: 100 });
-    const [x] = follower.follow(at(10, 0.9), 640, 480, 1040).points[0];
+    const [x] = follower.follow(at(10, 0.9), 640, 480, 1040, 0.15).points[0];
     expect(x).toBeGreaterThan(0);
     expect(x).toBeLessThan(10);
     expect(follower.box!.x).toBeCloseTo(x); // round what is shown
-    follower.follow(at(20, 0.1), 640, 480, 1080);
+    follower.follow(at(20, 0.1), 640, 480, 1080, 0.15);
     expect(follower.box).toBeNull();
-    expect(follower.follow(at(300, 0.9), 640, 480, 1120).points[0]).toEqual([300, 10]); // begun anew
+    expect(follower.follow(at(300, 0.9), 640, 480, 1120, 0.15).points[0]).toEqual([300, 10]); // begun anew
+    follower.follow(at(310, 0.9), 640, 480, 1160, 0.95); // a curve may put the limit elsewhere
+    expect(follower.box).toBeNull();
   });
 
   test("has frames counted over the last second", () => {
