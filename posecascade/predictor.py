@@ -14,7 +14,7 @@ from posecascade.calibration import AS_THEY_ARE, Calibration
 from posecascade.errors import InputError
 from posecascade.export import runtime
 from posecascade.files import nearest
-from posecascade.geometry import Affine, Box, crop_transform
+from posecascade.geometry import CROP_PADDING, Affine, Box, crop_transform
 from posecascade.images import ImageFile, crop, from_array
 from posecascade.poses import Pose
 from posecascade.poses_io import box_from
@@ -28,7 +28,9 @@ CHECKPOINTS = ("best.keras", "last.keras")  # what is looked for in a run's fold
 CONFIDENT = 0.3      # a score from which a joint counts when a person is looked for
 LEAST_CONFIDENT = 3  # joints that a new crop needs: fewer say little of where the person is
 LEAST_SIDE = 0.05    # of the picture's longer side: no new crop is smaller
-ROUNDS = 2           # crops after the first look at the whole picture
+UNSURE = 0.4         # mean score of the look at the whole picture below which its parts are looked at too
+PARTS = 3            # squares along the longer side
+ROUNDS = 2           # crops after that
 WORSE = 0.8          # of the mean score before: a new crop with less is dropped; a peak between cells loses some
 SETTLED = 0.9        # intersection over union of two boxes that count as the same
 GRID = 32            # a new crop's edges lie on a grid of its longer side by this (and less than twice as fine)
@@ -108,9 +110,10 @@ class Predictor:
     def predict_batch(self, images: Sequence, boxes: Sequence | None = None) -> list[Pose]:
         """`predict` for several pictures, in batches; `boxes` may be None, or hold None where a person is unknown.
 
-        A person is looked for in the whole picture first; then in the box of the joints with a score of CONFIDENT or
-        more, up to ROUNDS times, until the box settles. With fewer than LEAST_CONFIDENT such joints, or where the mean
-        score falls below WORSE times that before, the pose before stands.
+        A person is looked for in the whole picture first and, where the mean score is below UNSURE, in PARTS squares
+        of the shorter side along the longer one, whichever score highest; then in the box of the joints with a score
+        of CONFIDENT or more, up to ROUNDS times, until the box settles. With fewer than LEAST_CONFIDENT such joints,
+        or where the mean score falls below WORSE times that before, the pose before stands.
         """
         pictures = [ImageFile(Path(i), upright=True).read() if isinstance(i, (str, Path)) else from_array(i)
                     for i in images]
@@ -119,7 +122,10 @@ class Predictor:
             raise InputError(f"predict_batch: got {len(pictures)} images and {len(given)} boxes, expected one each")
         poses = self(pictures, [box or whole_box(picture) for box, picture in zip(given, pictures, strict=True)])
         unknown = [i for i, box in enumerate(given) if box is None]
-        least = float(self.calibration(np.float64(CONFIDENT)))
+        least, unsure = (float(self.calibration(np.float64(score))) for score in (CONFIDENT, UNSURE))
+        parts = [(i, box) for i in unknown if poses[i].scores.mean() < unsure for box in part_boxes(pictures[i])]
+        for (i, _), pose in zip(parts, self([pictures[i] for i, _ in parts], [box for _, box in parts]), strict=True):
+            poses[i] = max(poses[i], pose, key=lambda found: found.scores.mean())
         for _ in range(ROUNDS):
             wanted = {i: box for i in unknown if (box := confident_box(poses[i], pictures[i], least))}
             again = self([pictures[i] for i in wanted], list(wanted.values()))
@@ -178,8 +184,23 @@ def full_resolution(maps: np.ndarray, stride: int) -> np.ndarray:
 
 
 def whole_box(image: np.ndarray) -> Box:
-    """The box of the whole picture."""
-    return Box(-0.5, -0.5, image.shape[1], image.shape[0])
+    """The box whose crop is the square round the whole picture."""
+    height, width = image.shape[:2]
+    return _box_in(-0.5, -0.5, width, height)
+
+
+def part_boxes(image: np.ndarray) -> list[Box]:
+    """The boxes whose crops are PARTS squares of the shorter side, side by side along the longer; none in a square."""
+    height, width = image.shape[:2]
+    shorter = min(width, height)
+    return [_box_in((width - shorter) * part / (PARTS - 1) - 0.5, (height - shorter) * part / (PARTS - 1) - 0.5,
+                    shorter, shorter) for part in range(PARTS) if width != height]
+
+
+def _box_in(x, y, width, height):
+    # In whole pixels, so that single precision has the same box, and the same crop, as double.
+    side = math.ceil(max(width, height) / CROP_PADDING)
+    return Box(x + (width - side) / 2, y + (height - side) / 2, side, side)
 
 
 def confident_box(pose: Pose, image: np.ndarray, least: float = CONFIDENT) -> Box | None:

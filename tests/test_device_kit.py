@@ -18,7 +18,7 @@ from small_runs import finished
 from posecascade import codec, drawing, images, predictor, smoothing, video
 from posecascade.cli import predict
 from posecascade.export import sealed
-from posecascade.geometry import Box, crop_transform
+from posecascade.geometry import CROP_PADDING, Box, crop_transform
 
 SCRIPT = Path(__file__).resolve().parents[1] / "export" / "device" / "pose_tflite.py"
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
@@ -186,6 +186,11 @@ def test_its_numbers_are_the_package_s(kit):
     assert (kit.CONFIDENT, kit.LEAST_JOINTS, kit.LEAST_SIDE, kit.ROUNDS, kit.WORSE, kit.SETTLED, kit.GRID) == (
         predictor.CONFIDENT, predictor.LEAST_CONFIDENT, predictor.LEAST_SIDE, predictor.ROUNDS, predictor.WORSE,
         predictor.SETTLED, predictor.GRID)
+    assert (kit.UNSURE, kit.PARTS, kit.PADDING) == (predictor.UNSURE, predictor.PARTS, CROP_PADDING)
+    for height, width in ((480, 640), (641, 480), (7, 1), (33, 33)):
+        image = np.broadcast_to(np.uint8(0), (height, width, 3))
+        assert kit.box_in(-0.5, -0.5, width, height) == tuple(predictor.whole_box(image).as_list())
+        assert kit.part_boxes(width, height) == [tuple(box.as_list()) for box in predictor.part_boxes(image)]
     assert (kit.FOLLOWED, kit.LEAST_JOINTS, kit.USUAL_RATE, kit.VIDEOS) == (
         video.FOLLOWED, video.LEAST_FOLLOWED, video.USUAL_RATE, video.SUFFIXES)
     assert (kit.LEAST_CUTOFF, kit.GROWTH, kit.SPEED_CUTOFF) == (

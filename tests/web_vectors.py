@@ -20,7 +20,7 @@ from posecascade.images import crop
 from posecascade.model_metadata import Metadata, metadata_dict
 from posecascade.poses import Pose
 from posecascade.poses_io import answer
-from posecascade.predictor import confident_box
+from posecascade.predictor import confident_box, part_boxes, whole_box
 from posecascade.schema import COCO17, LSP14
 from posecascade.smoothing import one_euro
 from posecascade.video import next_box
@@ -38,7 +38,8 @@ def vectors() -> dict:
     """The content of the file."""
     rng = np.random.default_rng(7)
     return {"crops": crops(rng), "maps": maps(rng), "boxes": boxes(rng), "smoothing": smoothing(rng),
-            "calibration": calibration(), "answer": line(rng), "colours": colours(), "sealed": sealed_file()}
+            "looks": looks(), "calibration": calibration(), "answer": line(rng), "colours": colours(),
+            "sealed": sealed_file()}
 
 
 def crops(rng) -> dict:
@@ -86,6 +87,14 @@ def boxes(rng) -> list[dict]:
     return [*cases, {"points": settled.keypoints, "scores": settled.scores, "box": settled.box.as_list(), "least": 0.3,
                      "width": 500, "height": 500, "confident": _box(confident_box(settled, picture)),
                      "followed": 0.15, "next": _box(next_box(settled, picture))}]
+
+
+def looks() -> list[dict]:
+    """Where a person is looked for first, in pictures of several sizes."""
+    pictures = [np.broadcast_to(np.uint8(0), (height, width, 3))
+                for height, width in ((480, 640), (641, 480), (7, 1), (33, 33), (1080, 1921))]
+    return [{"width": picture.shape[1], "height": picture.shape[0], "whole": _box(whole_box(picture)),
+             "parts": [_box(box) for box in part_boxes(picture)]} for picture in pictures]
 
 
 def smoothing(rng) -> list[dict]:

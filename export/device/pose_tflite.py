@@ -30,7 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-CONFIDENT, LEAST_JOINTS, LEAST_SIDE, ROUNDS, WORSE, SETTLED, GRID = 0.3, 3, 0.05, 2, 0.8, 0.9, 32  # predictor.py
+CONFIDENT, LEAST_JOINTS, LEAST_SIDE, UNSURE, PARTS = 0.3, 3, 0.05, 0.4, 3  # predictor.py
+ROUNDS, WORSE, SETTLED, GRID, PADDING = 2, 0.8, 0.9, 32, 1.25
 REACH, WINDOW, SOFT_ROUNDS, SOFT_STEP, EDGE = 6, 2.0, 12, 1.5, 1e-4  # codec.py, calibration.py
 FOLLOWED, USUAL_RATE, LEAST_CUTOFF, GROWTH, SPEED_CUTOFF = 0.15, 25.0, 1.0, 10.0, 1.0  # video.py, smoothing.py
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
@@ -101,7 +102,11 @@ class PoseModel:
             if len(box) != 4 or not (np.abs(box).max() <= 1e7 and min(box[2:]) > 0 and max(box[2:]) >= 1e-3):
                 raise InputError(f"box {box}: expected x, y, w, h in pixels with w, h > 0, none beyond 1e7")
             return self._look(image, tuple(map(float, box)))
-        pose = self._look(image, (-0.5, -0.5, float(image.shape[1]), float(image.shape[0])))
+        height, width = image.shape[:2]
+        pose = self._look(image, box_in(-0.5, -0.5, width, height))
+        if pose.scores.mean() < self._calibrated(np.float64(UNSURE)):
+            pose = max([pose, *(self._look(image, box) for box in part_boxes(width, height))],
+                       key=lambda found: found.scores.mean())
         least = self._calibrated(np.float64(CONFIDENT))
         for _ in range(ROUNDS):
             box = confident_box(pose, image, least)
@@ -147,7 +152,7 @@ class PoseModel:
 def cropped(image, box, size, cv2=None):
     """The square of 1.25 times the box's longer side, (size, size, 3) uint8; its scale, and where its pixel 0 lies."""
     x, y, w, h = box
-    scale = size / (1.25 * max(w, h))
+    scale = size / (PADDING * max(w, h))
     start = np.array([x + w / 2, y + h / 2]) - (size - 1) / 2 / scale
     factor = 1
     while factor < 64 and 1 / scale >= 2 * factor:  # blocks are averaged first, so that nothing is skipped
@@ -234,6 +239,19 @@ def box_round(pose, image, least):
     low, high = pose.keypoints[sure].min(0), pose.keypoints[sure].max(0)
     size = np.maximum(high - low, max(1.0, LEAST_SIDE * max(image.shape[:2])))
     return (*map(float, (low + high) / 2 - size / 2), *map(float, size))
+
+
+def box_in(x, y, width, height):
+    """The box whose crop is the square round these pixels."""
+    side = math.ceil(max(width, height) / PADDING)
+    return (x + (width - side) / 2, y + (height - side) / 2, float(side), float(side))
+
+
+def part_boxes(width, height):
+    """Those of the squares of the shorter side along a picture's longer one; none of a square."""
+    shorter = min(width, height)
+    return [box_in((width - shorter) * part / (PARTS - 1) - 0.5, (height - shorter) * part / (PARTS - 1) - 0.5,
+                   shorter, shorter) for part in range(PARTS) if width != height]
 
 
 def confident_box(pose, image, least):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from posecascade.export import pictures
 from posecascade.export.network import Maps, Network
 from posecascade.geometry import CROP_PADDING
-from posecascade.predictor import CONFIDENT, GRID, LEAST_CONFIDENT, LEAST_SIDE, ROUNDS, SETTLED, WORSE
+from posecascade.predictor import CONFIDENT, GRID, LEAST_CONFIDENT, LEAST_SIDE, PARTS, ROUNDS, SETTLED, UNSURE, WORSE
 
 SIGNATURES = ("serving_default", "with_boxes", "images", "heatmaps", "model_card")
 
@@ -34,7 +34,8 @@ class Serving:
         """`network` is what the crops go through."""
         self.network = network
         self.size = network.metadata.input_size
-        self.least = float(network.metadata.calibration(np.float64(CONFIDENT)))
+        curve = network.metadata.calibration
+        self.least, self.unsure = (float(curve(np.float64(score))) for score in (CONFIDENT, UNSURE))
         # Functions of their own, so that the graph holds them once, however often a signature calls them.
         crops = tf.TensorSpec((None, self.size, self.size, 3), tf.uint8)
         self._maps = tf.function(self._finite_maps, input_signature=[crops])
@@ -97,9 +98,12 @@ class Serving:
         return Answer(*(tf.where(tf.reshape(good, [-1] + [1] * (value.shape.rank - 1)), value, 0.0) for value in found))
 
     def _found(self, people):
-        """The poses, looked for: in the whole picture, then round what was found, while it settles."""
+        """The poses, looked for: in the whole picture, in its parts, then round what was found, while it settles."""
         sizes = tf.cast(people.sizes, tf.float32)
-        answer = self._in_boxes(people, tf.concat([tf.fill(tf.shape(sizes), -0.5), sizes], 1))
+        answer = self._in_boxes(people, _box_in(tf.zeros_like(sizes), sizes))
+        unsure = (tf.reduce_mean(answer.scores, 1) < self.unsure) & (sizes[:, 0] != sizes[:, 1])
+        rows = tf.cast(tf.where(people.readable & unsure)[:, 0], tf.int32)
+        answer = tf.cond(tf.size(rows) > 0, lambda: self._of_parts(people, answer, sizes, rows), lambda: answer)
         moving = people.readable
         for _ in range(ROUNDS):
             boxes, wanted = self._confident(answer, sizes)
@@ -110,15 +114,26 @@ class Serving:
                 lambda answer=answer: (answer, tf.zeros_like(people.readable)))
         return answer
 
+    def _of_parts(self, people, answer, sizes, rows):
+        """The answer with those of `rows` from the part of their picture that scores highest, where one does."""
+        sizes, before = tf.gather(sizes, rows), tf.reduce_mean(tf.gather(answer.scores, rows), 1)
+        shorter = tf.reduce_min(sizes, 1, keepdims=True)
+        low = (sizes - shorter)[:, None] * tf.linspace(0.0, 1.0, PARTS)[:, None]
+        boxes = _box_in(tf.reshape(low, (-1, 2)), tf.repeat(tf.tile(shorter, (1, 2)), PARTS, 0))
+        found = self._in_boxes(people, boxes, tf.repeat(rows, PARTS))
+        means = tf.reshape(tf.reduce_mean(found.scores, 1), (-1, PARTS))
+        better = tf.reduce_max(means, 1) > before
+        best = tf.range(tf.size(rows)) * PARTS + tf.argmax(means, 1, tf.int32)
+        return _with_rows(answer, rows[better], Answer(*(tf.gather(value, best[better]) for value in found)))
+
     def _again(self, people, answer, boxes, rows):
         """The answer with those of `rows` from a crop of their boxes, where it is not much worse; and where it is."""
         new = self._in_boxes(people, tf.gather(boxes, rows), rows)
         before = tf.reduce_mean(tf.gather(answer.scores, rows), 1)
         better = tf.reduce_mean(new.scores, 1) >= WORSE * before
         rows, new = rows[better], Answer(*(tf.boolean_mask(value, better) for value in new))
-        answer = Answer(*(tf.tensor_scatter_nd_update(value, rows[:, None], more)
-                          for value, more in zip(answer, new, strict=True)))
-        return answer, tf.scatter_nd(rows[:, None], tf.ones_like(rows), tf.shape(people.readable)) > 0
+        moved = tf.scatter_nd(rows[:, None], tf.ones_like(rows), tf.shape(people.readable)) > 0
+        return _with_rows(answer, rows, new), moved
 
     def _confident(self, answer, sizes):
         """As `predictor.confident_box`: boxes (B, 4) of the confident joints, and (B,) where they are worth a crop."""
@@ -134,6 +149,17 @@ class Serving:
         enough = tf.reduce_sum(tf.cast(confident[..., 0], tf.int32), 1) >= \
             min(LEAST_CONFIDENT, self.network.metadata.schema.size)
         return boxes, enough & (_overlap(boxes, answer.box) < SETTLED)
+
+
+def _box_in(low, sizes):
+    """As in `predictor`: boxes (N, 4) whose crops are the squares round what begins at `low` and has `sizes` (N, 2)."""
+    side = tf.math.ceil(tf.reduce_max(sizes, 1, keepdims=True) / CROP_PADDING)
+    return tf.concat([low - 0.5 + (sizes - side) / 2, tf.tile(side, (1, 2))], 1)
+
+
+def _with_rows(answer, rows, new):
+    return Answer(*(tf.tensor_scatter_nd_update(value, rows[:, None], more)
+                    for value, more in zip(answer, new, strict=True)))
 
 
 def _overlap(a, b):

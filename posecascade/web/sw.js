@@ -2,7 +2,7 @@
 // version or another model is never held back; from the cache where there is none. FILES and VERSION are the build's.
 
 const FILES = ["assets/index.css","assets/index.js","assets/litert.js","assets/litert.wasm.gz","assets/worker.js","index.html"];
-const VERSION = "posecascade-3d9f0451f70ad023";
+const VERSION = "posecascade-cee3661434e2cb95";
 const MODEL = "model.tflite.gz";
 
 self.addEventListener("install", (event) => {

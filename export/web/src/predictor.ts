@@ -2,7 +2,9 @@
 
 import { calibrated } from "./calibration";
 import { DECODERS, valueAt, type Maps } from "./codec";
-import { boxRound, carried, cropTransform, inverse, overlap, type Affine, type Box, type Point } from "./geometry";
+import {
+  boxRound, carried, CROP_PADDING, cropTransform, inverse, overlap, type Affine, type Box, type Point,
+} from "./geometry";
 import type { Metadata } from "./metadata";
 import { crop, type Pixels } from "./pixels";
 import type { Pose } from "./poses";
@@ -10,7 +12,9 @@ import type { Pose } from "./poses";
 const CONFIDENT = 0.3; // a score, before the curve, from which a joint counts when a person is looked for
 const LEAST_CONFIDENT = 3; // joints that a new crop needs
 const LEAST_SIDE = 0.05; // of the picture's longer side: no new crop is smaller
-const ROUNDS = 2; // crops after the first look at the whole picture
+const UNSURE = 0.4; // mean score of the look at the whole picture below which its parts are looked at too
+const PARTS = 3; // squares along the longer side
+const ROUNDS = 2; // crops after that
 const WORSE = 0.8; // of the mean score before: a new crop with less is dropped
 const SETTLED = 0.9; // intersection over union of two boxes that count as the same
 const GRID = 32; // a new crop's edges lie on a grid of its longer side by this
@@ -49,13 +53,19 @@ export async function look(run: Run, metadata: Metadata, picture: Pixels, box: B
 }
 
 /**
- * The pose of a person who is looked for: in the whole picture first, then in the box of the confident joints, until
- * it settles. A look that is worse is dropped.
+ * The pose of a person who is looked for: in the whole picture and, where that is unsure, in its parts; then in the
+ * box of the confident joints, until it settles. A look that is worse is dropped.
  */
 export async function search(run: Run, metadata: Metadata, picture: Pixels): Promise<Look> {
   const { width, height } = picture;
   const least = calibrated(metadata.calibration, CONFIDENT);
-  let found = await look(run, metadata, picture, { x: -0.5, y: -0.5, w: width, h: height });
+  let found = await look(run, metadata, picture, boxIn(-0.5, -0.5, width, height));
+  if (mean(found.pose.scores) < calibrated(metadata.calibration, UNSURE)) {
+    for (const box of partBoxes(width, height)) {
+      const part = await look(run, metadata, picture, box);
+      if (mean(part.pose.scores) > mean(found.pose.scores)) found = part;
+    }
+  }
   for (let round = 0; round < ROUNDS; round++) {
     const box = confidentBox(found.pose, width, height, least);
     if (!box) break;
@@ -64,6 +74,20 @@ export async function search(run: Run, metadata: Metadata, picture: Pixels): Pro
     found = again;
   }
   return found;
+}
+
+/** The box whose crop is the square round these pixels. */
+export function boxIn(x: number, y: number, width: number, height: number): Box {
+  const side = Math.ceil(Math.max(width, height) / CROP_PADDING);
+  return { x: x + (width - side) / 2, y: y + (height - side) / 2, w: side, h: side };
+}
+
+/** Those of PARTS squares of the shorter side along the longer one; none of a square. */
+export function partBoxes(width: number, height: number): Box[] {
+  if (width === height) return [];
+  const shorter = Math.min(width, height);
+  return Array.from({ length: PARTS }, (_, part) => boxIn(
+    ((width - shorter) * part) / (PARTS - 1) - 0.5, ((height - shorter) * part) / (PARTS - 1) - 0.5, shorter, shorter));
 }
 
 /**

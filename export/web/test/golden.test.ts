@@ -9,7 +9,7 @@ import { cropTransform, inverse, type Affine, type Box, type Point } from "../sr
 import { unsealed } from "../src/metadata";
 import { crop } from "../src/pixels";
 import { answer, type Pose } from "../src/poses";
-import { confidentBox, nextBox } from "../src/predictor";
+import { boxIn, confidentBox, nextBox, partBoxes } from "../src/predictor";
 import { oneEuro, type Smoothed } from "../src/smoothing";
 
 const golden = JSON.parse(readFileSync(new URL("golden.json", import.meta.url), "utf8"));
@@ -78,6 +78,12 @@ test.each(named(golden.boxes, (_, i) => i))("boxes of pose %s", (_, one) => {
   const next = list(nextBox(pose, one.width, one.height, one.followed));
   if (one.next) expectClose(next!, one.next, 1e-6);
   else expect(next).toBeNull();
+});
+
+test.each(named(golden.looks, (one) => `${one.width} x ${one.height}`))("looks at a picture of %s", (_, one) => {
+  const list = ({ x, y, w, h }: Box) => [x, y, w, h];
+  expect(list(boxIn(-0.5, -0.5, one.width, one.height))).toEqual(one.whole);
+  expect(partBoxes(one.width, one.height).map(list)).toEqual(one.parts);
 });
 
 test("smoothing", () => {

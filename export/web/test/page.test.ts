@@ -46,7 +46,6 @@ describe("the search", () => {
   const names = ["a", "b", "c"];
   const metadata: Metadata = { schema: { name: "abc", keypoints: names, pairs: [], limbs: [] }, inputSize: 8, stride: 1,
                                decoder: "argmax", calibration: [1, 0] };
-  const picture = { data: new Uint8Array(3 * 64 * 64), width: 64, height: 64, channels: 3 as const };
   const cells = [[2, 2], [5, 2], [3, 5]];
   /** Maps with these peaks, one call after the other. */
   const runOf = (peaks: number[]) => {
@@ -65,9 +64,13 @@ describe("the search", () => {
     ["drops a look that is worse", [0.6, 0.4, 0.9], 0.6, 1],
     ["keeps one that is hardly worse", [0.6, 0.5, 0.45, 0.9], 0.45, 1],
     ["stops where nobody is", [0.2, 0.9], 0.2, 1],
-  ])("%s", async (_, peaks, score, left) => {
+    ["takes the best of a long picture's parts where it is unsure", [0.29, 0.2, 0.25, 0.1, 0.9], 0.29, 1, 128],
+    ["goes on from a part that is surer", [0.39, 0.2, 0.5, 0.45, 0.7, 0.7, 0.9], 0.7, 1, 128],
+    ["looks at no part where it is sure", [0.41, 0.2, 0.9], 0.41, 1, 128],
+  ])("%s", async (_, peaks, score, left, width = 64) => {
     const asked = runOf(peaks);
-    const found = await search(asked.run, metadata, picture);
+    const data = new Uint8Array(3 * 64 * width);
+    const found = await search(asked.run, metadata, { data, width, height: 64, channels: 3 });
     expect(found.pose.scores.map((value) => Math.round(1000 * value) / 1000)).toEqual([score, score, score]);
     expect(found.pose.visibility).toEqual(found.pose.scores); // without a detector
     expect(asked.left()).toBe(left);
