@@ -22,6 +22,7 @@ from posecascade.schema import LSP14, Schema
 PAIR = Schema("pair", ("left_hand", "right_hand"), (("left_hand", "right_hand"),))
 OPTIONS = {"backbone": "tiny", "width": 8}
 METADATA = Metadata(PAIR, 64, 4, {"model": OPTIONS}, {"pck": 0.5}, "dark")
+TOOLS = Path(__file__).resolve().parents[1] / "recipes" / "tools"
 SIZE_LIMIT = 16e6  # bytes of all models together
 
 
@@ -126,7 +127,7 @@ def test_a_model_of_the_package_whose_bytes_are_others_is_refused(model, tmp_pat
 
 
 def test_what_is_shipped_keeps_its_recipe_without_the_paths_of_the_machine(model, tmp_path):
-    ship = runpy.run_path(str(Path(__file__).resolve().parents[1] / "recipes" / "tools" / "ship.py"))["ship"]
+    ship = runpy.run_path(str(TOOLS / "ship.py"))["ship"]
     recipe = Recipe().as_dict()
     recipe["model"] |= OPTIONS | {"start_from": "some/run/best.keras", "weights": "else/where.npz"}
     recipe["loss"]["teacher"] = "some/other/best.keras"
@@ -169,3 +170,18 @@ def test_predict_takes_base_where_no_model_is_named(tmp_path):
     found = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert len((tmp_path / "poses" / "predictions.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_mean_of_two_trainings_lies_between_them_and_claims_no_result(model, tmp_path):
+    mean = runpy.run_path(str(TOOLS / "mean_of_weights.py"))["main"]
+    other, wider = cascade(2, **OPTIONS), cascade(2, **(OPTIONS | {"width": 16}))
+    for name, network in (("a", model), ("b", other), ("c", wider)):
+        pretrained.save(network, tmp_path / f"{name}.keras", METADATA)
+    mean(tmp_path / "a.keras", tmp_path / "b.keras", tmp_path / "mean.keras")
+    found, metadata = pretrained.load(tmp_path / "mean.keras")
+    assert metadata == dataclasses.replace(METADATA, result={})
+    for mine, a, b in zip(found.get_weights(), model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, (a + b) / 2, atol=1e-7)
+    with pytest.raises(InputError, match=r"a\.keras and .*c\.keras: are not of the same network"):
+        mean(tmp_path / "a.keras", tmp_path / "c.keras", tmp_path / "odd.keras")
+    assert not (tmp_path / "odd.keras").exists()
