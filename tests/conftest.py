@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-settings.register_profile("any speed", deadline=None)  # a busy machine is no failure: tests never assert on time
+# A busy machine is no failure: tests never assert on time.
+settings.register_profile("any speed", deadline=None, max_examples=60)
 settings.load_profile("any speed")
 
 # A shell starts what runs in its background deaf to Ctrl-C, and so are the commands that tests start and interrupt.
@@ -26,6 +28,16 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip("needs the development data in ../shared/data, which are not in the repository")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def kit():
+    """The kit export/device's one file as a module."""
+    file = Path(__file__).resolve().parents[1] / "export" / "device" / "pose_tflite.py"
+    spec = importlib.util.spec_from_file_location("pose_tflite", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The kit export/device's one file: alone, it gives what posecascade-predict gives, and one line where it cannot."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,15 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from exported import SCRIPTS, SIZE, ended, people
-from hypothesis import given
-from hypothesis import strategies as st
+from exported import SCRIPTS, ended, people
 from small_runs import finished
 
-from posecascade import codec, drawing, images, predictor, smoothing, video
+from posecascade import predictor, video
 from posecascade.cli import predict
 from posecascade.export import sealed
-from posecascade.geometry import CROP_PADDING, Box, crop_transform
 
 SCRIPT = Path(__file__).resolve().parents[1] / "export" / "device" / "pose_tflite.py"
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
@@ -29,15 +25,6 @@ OURS = "posecascade,tensorflow,keras,flatbuffers"
 LAST_DIGIT = 0.0011  # px: a number that lies between two may be rounded to either
 CLOSE = 0.05  # px of the picture: what a grey level in a thousandth of a crop's pixels does, without OpenCV
 FILES = [("heatmaps", "float32"), ("heatmaps", "int8"), ("keypoints", "float16"), ("keypoints", "int8")]
-
-
-@pytest.fixture(scope="module")
-def kit():
-    """The file as a module."""
-    spec = importlib.util.spec_from_file_location("pose_tflite", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -131,72 +118,6 @@ print(json.dumps([model.answer("", pose) for pose in found]))
         np.testing.assert_allclose(joints[:, :2], wanted[:, :2], atol=CLOSE)
         np.testing.assert_allclose(joints[:, 2:], wanted[:, 2:], atol=2e-3)
     assert searched["box"] != boxed["box"]
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (203, 1), (7, 3), (203, 301), (1500, 1000)], ids=str)
-def test_crops_are_the_package_s_by_opencv_and_within_a_grey_level_without(kit, rng, shape):
-    """Whatever the box: far outside, a thousandth of the picture, or many times as large, at every shrinking."""
-    image = rng.integers(0, 256, (*shape, 3), np.uint8)
-    factors = set()
-    for side in np.geomspace(0.1, 10_000, 60):
-        w, h = rng.permutation([side, side * rng.uniform(0.1, 1)])
-        box = Box(*map(float, (*(rng.uniform(-1, 1, 2) * [w, h] + rng.uniform(0, 1, 2) * shape[::-1]), w, h)))
-        transform = crop_transform(box, SIZE)
-        factors.add(2 ** int(np.clip(np.floor(np.log2(1 / transform.zoom)), 0, 6)))
-        wanted = images.crop(image, transform, SIZE).astype(int)
-        assert (kit.cropped(image, tuple(box.as_list()), SIZE, cv2)[0] == wanted).all()
-        found, scale, start = kit.cropped(image, tuple(box.as_list()), SIZE)
-        assert np.abs(found - wanted).max() <= 1
-        assert (found != wanted).mean() < 0.01
-        np.testing.assert_allclose(np.array([[3, 50]]) / scale + start, transform.inverse()(np.array([[3, 50]])))
-    assert factors == {1, 2, 4, 8, 16, 32, 64}
-
-
-@given(st.integers(0, 2 ** 32 - 1), st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 4, 8]))
-def test_maps_are_decoded_as_the_codec_decodes_them(kit, seed, height, width, stride):
-    rng = np.random.default_rng(seed)
-    maps, parts = rng.normal(0, 0.4, (2, height, width, 5)).astype(np.float32)
-    maps[..., 0] = 0  # nothing there
-    places, peaks = kit.decoded(maps, stride)
-    [wanted], [scores] = codec.soft_argmax(maps[None], stride)
-    np.testing.assert_allclose(places, wanted, atol=1e-9)
-    np.testing.assert_allclose(peaks, scores)
-    points = rng.uniform(-9, 9 + stride * max(height, width), (5, 2))
-    [values] = codec.value_at(parts[None], points[None], stride)
-    np.testing.assert_allclose(kit.value_at(parts, points, stride), values, atol=1e-6)
-
-
-def test_a_person_is_followed_by_joints_whose_peaks_are_high_enough_whatever_the_curve(kit):
-    """The scores went the way of the model's curve, and so must the limit."""
-    class Curved(kit.PoseModel):
-        def __init__(self):
-            self._curve = [1.0, 0.5]
-
-        def __call__(self, image, box=None):
-            scores = self._calibrated(np.array([0.9, 0.16, 0.2, 0.14]))
-            assert scores[3] > kit.FOLLOWED  # but its peak is not
-            return kit.Pose(np.array([[10.0, 10], [40, 20], [30, 70], [90, 90]]), scores, scores, (0, 0, 99, 99))
-
-    track = kit.Tracker(Curved(), smooth=False)
-    track(np.zeros((100, 100, 3), np.uint8), 0.04)
-    assert track._box == (10, 10, 30, 60)
-
-
-def test_its_numbers_are_the_package_s(kit):
-    assert (kit.CONFIDENT, kit.LEAST_JOINTS, kit.LEAST_SIDE, kit.ROUNDS, kit.WORSE, kit.SETTLED, kit.GRID) == (
-        predictor.CONFIDENT, predictor.LEAST_CONFIDENT, predictor.LEAST_SIDE, predictor.ROUNDS, predictor.WORSE,
-        predictor.SETTLED, predictor.GRID)
-    assert (kit.UNSURE, kit.PARTS, kit.PADDING) == (predictor.UNSURE, predictor.PARTS, CROP_PADDING)
-    for height, width in ((480, 640), (641, 480), (7, 1), (33, 33)):
-        image = np.broadcast_to(np.uint8(0), (height, width, 3))
-        assert kit.box_in(-0.5, -0.5, width, height) == tuple(predictor.whole_box(image).as_list())
-        assert kit.part_boxes(width, height) == [tuple(box.as_list()) for box in predictor.part_boxes(image)]
-    assert (kit.FOLLOWED, kit.LEAST_JOINTS, kit.USUAL_RATE, kit.VIDEOS) == (
-        video.FOLLOWED, video.LEAST_FOLLOWED, video.USUAL_RATE, video.SUFFIXES)
-    assert (kit.LEAST_CUTOFF, kit.GROWTH, kit.SPEED_CUTOFF) == (
-        smoothing.LEAST_CUTOFF, smoothing.CUTOFF_GROWTH, smoothing.SPEED_CUTOFF)
-    assert (kit.LEFT[::-1], kit.RIGHT[::-1], kit.MIDDLE[::-1], kit.OUTLINE) == (
-        drawing.LEFT, drawing.RIGHT, drawing.MIDDLE, drawing.OUTLINE)
 
 
 def test_it_draws_pictures_and_videos_and_leaves_out_what_is_unlikely(exported, folder, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_people import CODEC, HIDDEN, MEASURED, SIZE, TOY, Spots, person, picture, predictor
 
 import posecascade
 from posecascade import codec, pretrained
@@ -16,69 +17,8 @@ from posecascade.errors import InputError
 from posecascade.geometry import Box, crop_transform
 from posecascade.images import warp
 from posecascade.models import cascade
-from posecascade.predictor import PARTS, PROTOCOLS, Predictor, full_resolution, load, part_boxes, run_of, whole_box
-from posecascade.schema import LSP14, Schema
-
-TOY = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand", "right_hand"),),
-             limbs=(("head", "left_hand"), ("head", "right_hand")))
-SIZE = 128
-HIDDEN = 0  # the toy model's part maps never show the head
-CODEC = 0.05     # cells: what the codec promises (codec.confidence_maps)
-MEASURED = 0.1   # crop pixels: how well the toy model finds a spot of 8 bits
-
-
-class Spots:
-    """A model that finds the head as a red spot, and of two green ones calls the picture's left the right hand.
-
-    It keeps the sizes of the batches it was given; its maps can be off by `off` pixels to the right.
-    """
-
-    def __init__(self, stride=4, peak=0.9, off=0.0):
-        self.stride, self.peak, self.off, self.batches = stride, peak, off, []
-
-    def __call__(self, batch):
-        assert batch.dtype == np.uint8 and batch.shape[1:] == (SIZE, SIZE, 3)
-        self.batches.append(len(batch))
-        points = np.stack([self.joints(image) for image in batch]).astype(np.float32)
-        cells = SIZE // self.stride
-        discs = np.array(codec.part_discs(points, cells, cells, stride=self.stride, radius=8))
-        discs[..., HIDDEN] = 0
-        maps = codec.confidence_maps(points, cells, cells, stride=self.stride, sigma=2 * self.stride)
-        peak = self.peak(self) if callable(self.peak) else self.peak
-        return {"heatmaps": peak * np.asarray(maps), "parts": 20 * discs - 10}
-
-    def joints(self, image):
-        head, hands = spots(image[..., 0]), sorted(spots(image[..., 1]), key=lambda place: place[0])
-        if len(head) != 1 or len(hands) != 2:
-            return np.full((3, 2), SIZE / 2)
-        return np.array([head[0], *hands]) + [self.off, 0]
-
-
-def spots(channel):
-    """Centroids of what is brighter than the border's grey."""
-    bright = np.maximum(channel.astype(float) - 140, 0)
-    number, labels = cv2.connectedComponents((bright > 0).astype(np.uint8))
-    return [np.array(scipy.ndimage.center_of_mass(bright, labels, i))[::-1] for i in range(1, number)]
-
-
-def picture(height, width, joints, sigma):
-    """A red spot at the head, green ones at the hands."""
-    image = np.zeros((height, width, 3))
-    y, x = np.mgrid[:height, :width]
-    for place, channel in zip(joints, (0, 1, 1), strict=True):
-        image[..., channel] += 255 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma ** 2))
-    return np.rint(np.minimum(image, 255)).astype(np.uint8)
-
-
-def predictor(run=None, **options):
-    run = run or Spots()
-    return Predictor(run_of(run), TOY, SIZE, getattr(run, "stride", 4), **options)
-
-
-def person(height=300, width=400, middle=(200, 150), reach=60):
-    """A picture, its joints, and their box: head above, hands to the sides."""
-    joints = np.array(middle) + reach * np.array([[0.1, -1], [-1, 0.4], [0.9, 1]])
-    return picture(height, width, joints, sigma=max(reach / 15, 1.5)), joints, Box.round_points(joints)
+from posecascade.predictor import PROTOCOLS, Predictor, full_resolution, load
+from posecascade.schema import LSP14
 
 
 @st.composite
@@ -193,83 +133,6 @@ def test_a_diverged_model_gives_no_nan(bad, decoder, protocol):
     for values in (pose.keypoints, pose.scores, pose.visibility, pose.stages["parts"]):
         assert np.isfinite(values).all()
     assert ((pose.scores >= 0) & (pose.scores <= 1) & (pose.visibility >= 0) & (pose.visibility <= 1)).all()
-
-
-def test_without_a_box_the_person_is_found_and_looked_at_again():
-    image, joints, box = person(900, 1200, middle=(300, 620), reach=110)
-    run = Spots()
-    pose = predictor(run, decoder="dark").predict(image)  # which needs two cells beside a joint, not six
-    # Found in the whole picture to a pixel of that crop, then in a crop round them.
-    coarse = 1.25 * 1200 / SIZE
-    np.testing.assert_allclose(pose.box.as_list(), box.as_list(), atol=2 * coarse)
-    assert np.abs(pose.keypoints - joints).max() <= (4 * CODEC + MEASURED) * pose.box.side / SIZE
-    assert len(run.batches) in (2, 3)
-    given = predictor(run).predict(image, box.as_list())
-    assert given.box == box and len(run.batches) in (3, 4)
-
-
-@pytest.mark.parametrize(("peak", "batches"), [(lambda model: 0.05 / len(model.batches), [1, 4]),
-                                               (lambda model: 0.9 / len(model.batches), [1, 1])],
-                         ids=["unsure", "worse"])
-def test_where_no_joint_is_sure_or_the_second_look_is_worse_the_whole_picture_s_pose_stands(peak, batches):
-    image, joints, _ = person(reach=100)
-    run = Spots(peak=peak)
-    pose = predictor(run).predict(image)
-    assert pose.box == whole_box(image) == Box(39.5, -10.5, 320, 320)
-    assert run.batches == batches  # three parts fill a batch of four
-    np.testing.assert_allclose(pose.keypoints, joints, atol=2 * 400 / SIZE)
-
-
-class Sighted(Spots):
-    """As real models are, unsure of who is small in the crop; and blind to who is cut off."""
-
-    def __call__(self, batch):
-        reaches = [np.ptp(self.joints(image)[:, 1]) for image in batch]
-        maps = super().__call__(batch)
-        return maps | {"heatmaps": maps["heatmaps"] * np.float32([1 if reach > 30 else 0.2 for reach in reaches])[
-            :, None, None, None]}
-
-
-@pytest.mark.parametrize(("middle", "shape"), [
-    ((60, 70), (150, 600)), ((300, 80), (150, 600)), ((70, 540), (600, 140))], ids=str)
-def test_who_is_small_in_a_long_picture_is_found_in_the_part_that_shows_it_best(middle, shape):
-    image, joints, box = person(*shape, middle=middle, reach=40)
-    run = Sighted()
-    pose = predictor(run, decoder="dark").predict(image)
-    assert run.batches[:2] == [1, 4]
-    np.testing.assert_allclose(pose.box.as_list(), box.as_list(), atol=5)
-    np.testing.assert_allclose(pose.keypoints, joints, atol=1)
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000))
-def test_looks_show_the_whole_picture_and_all_of_its_parts_in_whole_pixels(height, width):
-    image = np.broadcast_to(np.uint8(0), (height, width, 3))
-
-    def shown(box):
-        assert all(float(np.float32(value)) == value for value in box.as_list())  # the same in single precision
-        return [(middle - 0.5 * box.side, middle + 0.5 * box.side) for middle in box.center]
-
-    longer, shorter = max(height, width), min(height, width)
-    for (low, high), edge in zip(shown(whole_box(image)), (width, height), strict=True):
-        assert low <= -0.5 and high >= edge - 0.5 and longer <= high - low < longer + 1.25
-    parts = [shown(box) for box in part_boxes(image)]
-    assert len(parts) == (0 if height == width else PARTS)
-    along = 0 if width > height else 1
-    for (low, high), after in zip([part[along] for part in parts], [part[along] for part in parts[1:]], strict=False):
-        assert shorter <= high - low < shorter + 1.25 and low < after[0]
-    if parts:
-        assert parts[0][along][0] <= -0.5 and parts[-1][along][1] >= longer - 0.5
-        assert all(part[1 - along][0] <= -0.5 and part[1 - along][1] >= shorter - 0.5 for part in parts)
-
-
-def test_known_and_unknown_people_go_together():
-    one, two = person(), person(600, 500, middle=(240, 400), reach=80)
-    found = predictor().predict_batch([one[0], two[0], two[0]], [one[2], None, two[2]])
-    assert [pose.box for pose in (found[0], found[2])] == [one[2], two[2]]
-    for pose, joints in zip(found, (one[1], two[1], two[1]), strict=True):
-        np.testing.assert_allclose(pose.keypoints, joints, atol=1)
-    with pytest.raises(InputError, match="got 1 images and 2 boxes"):
-        predictor().predict_batch([one[0]], [None, None])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40_000), (6000, 5000)], ids=str)
