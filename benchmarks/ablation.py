@@ -225,10 +225,10 @@ def main(_) -> None:
     for seed in FLAGS.seeds:
         for variant in VARIANTS:
             folder = Path(FLAGS.output) / f"{variant}_{seed}"
-            if FLAGS.only != "measure" and not (folder / "metrics.json").is_file():
+            done = seed in results.get(variant, {}) and FLAGS.only is None  # its figures are here, its run may not be
+            if FLAGS.only != "measure" and not done and not (folder / "metrics.json").is_file():
                 subprocess.run(command(variant, seed, FLAGS.data, folder, FLAGS["set"].value), check=True,
                                env={**os.environ, "PATH": path})
-            done = seed in results.get(variant, {}) and FLAGS.only != "measure"
             if FLAGS.only == "train" or done or not (folder / "metrics.json").is_file():
                 continue
             occluded = occluded or occluded_sets(real)
