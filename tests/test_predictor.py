@@ -9,7 +9,7 @@ import pytest
 import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_people import CODEC, HIDDEN, MEASURED, SIZE, TOY, Spots, person, picture, predictor
+from toy_spots import CODEC, HIDDEN, MEASURED, SIZE, TOY, Spots, person, picture, predictor
 
 import posecascade
 from posecascade import codec, pretrained

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_people import CODEC, MEASURED, SIZE, Spots, person, predictor
+from toy_spots import CODEC, MEASURED, SIZE, Spots, person, predictor
 
 from posecascade.errors import InputError
 from posecascade.geometry import Box
