@@ -1,7 +1,7 @@
 """Boxes, affine maps and mirrors, and the one pixel convention that everything keeps.
 
-The convention: a point is (x, y), x to the right and y down, and the *centre* of the top left pixel is (0, 0).
-So an image of W x H pixels covers -0.5 <= x < W - 0.5, a mirror sends x to W - 1 - x, and the centre of cell u
+The convention: a point is (x, y), x to the right and y down, and the *center* of the top left pixel is (0, 0).
+So an image of W x H pixels covers -0.5 <= x < W - 0.5, a mirror sends x to W - 1 - x, and the center of cell u
 of a map at stride s lies at s * u + (s - 1) / 2 in input pixels. Coordinates on disk that count from 1
 (MPII) are brought here by their readers.
 
@@ -100,10 +100,10 @@ def crop_transform(box: Box, size: int, *, rotation: float = 0.0, zoom: float = 
     """From image pixels to the pixels of a square crop of `size` x `size` round `box`.
 
     Args:
-        box: the person; the crop without zoom is a square of `box.side` round its centre.
+        box: the person; the crop without zoom is a square of `box.side` round its center.
         rotation: degrees by which the picture turns clockwise as seen (y down).
         zoom: above 1 the person appears larger.
-        shift: of the crop's centre, in parts of the crop's side, along image x and y.
+        shift: of the crop's center, in parts of the crop's side, along image x and y.
         flip: mirror the crop; the caller exchanges left and right (`Schema.flip_order`).
     """
     angle, scale = math.radians(rotation), zoom * size / box.side

@@ -188,9 +188,9 @@ def tflite_signatures(version: Path) -> str:
 def certificate_json(version: Path) -> str:
     """Outline of certificate.json; of a SavedModel's row and of a TFLite file's, whose operators are the networks'."""
     content = json.loads((version / "certificate.json").read_text(encoding="utf-8"))
-    rows = {row["name"]: row | {"operators": {"NAME": 1}} for row in content["artefacts"]}
-    content |= {"versions": {"NAME": "1"}, "artefacts": [rows["saved_model/heatmaps"]]}
-    more = {"artefacts": [rows["tflite/heatmaps_float32.tflite"] | {"gpu_blocking": ["NAME"]}]}
+    rows = {row["name"]: row | {"operators": {"NAME": 1}} for row in content["artifacts"]}
+    content |= {"versions": {"NAME": "1"}, "artifacts": [rows["saved_model/heatmaps"]]}
+    more = {"artifacts": [rows["tflite/heatmaps_float32.tflite"] | {"gpu_blocking": ["NAME"]}]}
     return "\n".join([*_outline(content), *_outline(more)])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import spots
 import tensorflow as tf
-from picture_files import jpeg, segment, tiff
+from image_files import jpeg, segment, tiff
 from PIL import Image
 
 from posecascade.codec import decoders
@@ -25,7 +25,7 @@ from posecascade.schema import LSP14
 
 SIZE = spots.SIZE
 # Pixels of the crop. Both roads cut the same crop, to one level in under a thousandth of its pixels
-# (test_export_picture_crops). A level in one pixel is 1/16 * 1/255 of a cell, of 0.9 at the peak, and moves the mean
+# (test_export_image_crops). A level in one pixel is 1/16 * 1/255 of a cell, of 0.9 at the peak, and moves the mean
 # place under the squared map by some 1e-4 px; a decoder in float32 adds 1e-3 px (test_export_decoding), and float32
 # places in pictures up to 900 px 1e-4 px. So a hundredth is more than enough, and a tenth of what a certificate allows.
 AWAY = 0.01
@@ -123,10 +123,10 @@ def looked_for():
     # The right shoulder is seen in the crop round the others alone, and lies outside of their box.
     hidden = spots.person(300, 420, (180, 150), 95, strength=[1, 1, 0.65, 1, 1], wide=[1, 1, 0.6, 1, 1])
     nobody = spots.person(240, 200, (100, 120), 80, rng, strength=0.2)
-    grey = cv2.cvtColor(closer.image, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(closer.image, cv2.COLOR_RGB2GRAY)
     square = spots.person(160, 160, (80, 80), 70, strength=0.2)  # has no parts
     aside, above = spots.person(150, 500, (400, 75), 66, rng), spots.person(700, 180, (80, 90), 70, rng)
-    return [(filling.image, 2), (closer.image, 2), (hidden.image, 3), (nobody.image, 2), (grey, 2), (square.image, 1),
+    return [(filling.image, 2), (closer.image, 2), (hidden.image, 3), (nobody.image, 2), (gray, 2), (square.image, 1),
             (aside.image, 3), (above.image, 3)]
 
 
@@ -244,7 +244,7 @@ def test_every_piece_and_decoder_answers_as_the_predictor(decoder, outputs):
 @pytest.mark.parametrize("piece", ["detector", "regressor"])
 def test_a_detector_and_a_regressor_alone_answer_as_the_predictor(piece, rng):
     keras.utils.set_random_seed(6)
-    model = cascade(14, pieces=piece, backbone="tiny", width=16)
+    model = cascade(14, stages=piece, backbone="tiny", width=16)
     given = Metadata(LSP14, 64, 4, decoder="argmax")
     road = Predictor(run_of(model.predict_on_batch), LSP14, 64, 4, "argmax")
     image = rng.integers(0, 256, (80, 70, 3), np.uint8)
@@ -289,7 +289,7 @@ def test_pictures_of_other_kinds_are_read_as_the_predictor_reads_them(traced, ro
     pose, found = road.predict(tmp_path / "a.png"), traced["serving_default"]
     assert_same(found(image_bytes=tf.constant([(tmp_path / "a.png").read_bytes()])), [pose])
     if mode in ("RGBA", "P"):
-        np.testing.assert_allclose(pose.keypoints, one.joints, atol=1.5)  # a palette's colours are off a little
+        np.testing.assert_allclose(pose.keypoints, one.joints, atol=1.5)  # a palette's colors are off a little
 
 
 def test_a_picture_of_one_pixel_has_an_answer(signatures, road):

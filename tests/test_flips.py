@@ -24,7 +24,7 @@ def test_a_flip_moves_pixels_coordinates_visibility_and_channels_together(schema
         np.testing.assert_array_equal(mirror.keypoints[mine], [SIZE - 1 - sample.keypoints[theirs, 0],
                                                                sample.keypoints[theirs, 1]])
         assert mirror.visibility[mine] == sample.visibility[theirs]
-    # What the loss makes of it is the mirrored map in the twin's channel, for labelled joints.
+    # What the loss makes of it is the mirrored map in the twin's channel, for labeled joints.
     for make in (lambda points: part_discs(points, 24, 24, stride=4, radius=8),
                  lambda points: confidence_maps(points, 24, 24, stride=4, sigma=6)):
         plain, swapped = (np.asarray(make(target(s)[None, :, :2]))[0] * target(s)[:, 2] for s in (sample, mirror))
@@ -44,7 +44,7 @@ def test_a_flip_twice_is_nothing(schema, rng):
 def test_a_crop_that_flips_is_the_crop_flipped(schema, rng):
     record = person(schema, visibility=rng.integers(0, 3, schema.size))
     plain = load_sample(record, SIZE)
-    mirror = load_sample(record, SIZE, rng, dataclasses.replace(NONE, flip=1))
+    mirror = load_sample(record, SIZE, rng, dataclasses.replace(NONE, flip_prob=1))
     wanted = flipped(plain)
     np.testing.assert_allclose(mirror.keypoints, wanted.keypoints, atol=1e-9)
     np.testing.assert_array_equal(mirror.visibility, wanted.visibility)
@@ -55,7 +55,7 @@ def test_a_crop_that_flips_is_the_crop_flipped(schema, rng):
 @EVERY
 def test_it_does_not_matter_whether_a_person_is_flipped_or_converted_first(schema, other, rng):
     record = person(schema, visibility=rng.integers(0, 3, schema.size))
-    how = dataclasses.replace(NONE, flip=1)
+    how = dataclasses.replace(NONE, flip_prob=1)
     first = load_sample(converted(record, other), SIZE, rng, how)
     mirror = load_sample(record, SIZE, rng, how)
     back = converted(Record(None, "a", schema, record.box, mirror.keypoints, mirror.visibility), other)

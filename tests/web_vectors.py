@@ -39,7 +39,7 @@ def vectors() -> dict:
     """The content of the file."""
     rng = np.random.default_rng(7)
     return {"crops": crops(rng), "maps": maps(rng), "boxes": boxes(rng), "smoothing": smoothing(rng),
-            "looks": looks(), "calibration": calibration(), "answer": line(rng), "colours": colours(),
+            "looks": looks(), "calibration": calibration(), "answer": line(rng), "colors": colors(),
             "sealed": sealed_file()}
 
 
@@ -124,9 +124,9 @@ def line(rng) -> dict:
             "line": answer("photos/ann & bob.jpg", pose)}
 
 
-def colours() -> list[dict]:
-    """Schemas and their joints' colours."""
-    return [{"schema": schema.as_dict(), "colours": drawing.joint_colours(schema)} for schema in (LSP14, COCO17)]
+def colors() -> list[dict]:
+    """Schemas and their joints' colors."""
+    return [{"schema": schema.as_dict(), "colors": drawing.joint_colors(schema)} for schema in (LSP14, COCO17)]
 
 
 def sealed_file() -> dict:

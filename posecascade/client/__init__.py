@@ -119,7 +119,7 @@ class Client:
         return with_retries(self._transport.status, self.timeout, self._rng)
 
     def card(self) -> dict[str, Any]:
-        """What posecascade-export told of the model: schema, sizes, recipe, results and licence."""
+        """What posecascade-export told of the model: schema, sizes, recipe, results and license."""
         return self._card()[0]
 
     @property

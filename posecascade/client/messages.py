@@ -1,7 +1,7 @@
 """The messages of TensorFlow Serving's gRPC API, from tensorflow-serving-api's own files, without TensorFlow.
 
 Importing `tensorflow_serving.apis.predict_pb2` runs `tensorflow/__init__.py`, since a request holds a TensorProto:
-seconds and hundreds of megabytes for a few message classes. What protoc wrote into these files is a serialised
+seconds and hundreds of megabytes for a few message classes. What protoc wrote into these files is a serialized
 descriptor each; here it is read out of their text, and classes are made of it in a pool of their own, so that a program
 which imports TensorFlow as well is not disturbed.
 """

@@ -19,7 +19,7 @@ LAYOUT = "a COCO folder (annotations/*.json and the images) or the .json file it
 
 
 def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """Everybody with a labelled joint who is no crowd, in the order of the annotations.
+    """Everybody with a labeled joint who is no crowd, in the order of the annotations.
 
     ROOT is the .json file, or a folder with person_keypoints_train*.json and person_keypoints_val*.json, or with a
     single .json file, in annotations/ or directly. The images lie in a folder called as the file ends (train2017/),
@@ -138,10 +138,10 @@ def _keypoints(origin: str, values: object, schema: Schema) -> tuple[np.ndarray,
         raise InputError(f"{origin}: 'keypoints' holds something that is no number; mend the file") from None
     points, codes = table[:, :2], table[:, 2]
     if not np.isin(codes, (0, 1, 2)).all():
-        raise InputError(f"{origin}: a visibility is not among 0 (unlabelled), "
+        raise InputError(f"{origin}: a visibility is not among 0 (unlabeled), "
                          "1 (occluded) or 2 (visible); mend the file")
     if not np.isfinite(points[codes > 0]).all():
-        raise InputError(f"{origin}: a labelled joint has no finite coordinates; mend the file")
+        raise InputError(f"{origin}: a labeled joint has no finite coordinates; mend the file")
     return points, codes.astype(np.int8)
 
 

@@ -119,7 +119,7 @@ class Writer:
                 self._out = cv2.VideoWriter(str(self._path), cv2.VideoWriter_fourcc(*"mp4v"), self._rate,
                                             frame.shape[1::-1])
             if not self._out.isOpened():
-                raise InputError(f"{self._path}: this OpenCV cannot write .mp4 videos; pass --nooverlays")
+                raise InputError(f"{self._path}: this OpenCV cannot write .mp4 videos; pass --nodraw")
         self._out.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 

@@ -56,7 +56,7 @@ class Ball(NamedTuple):
 class Solid(NamedTuple):
     """A part: `hulls` are lists of balls, `axis` two balls, the ends of its texture.
 
-    part and material are names; bias: metres added to its depth; facing: 1 for a decoration that is seen from the
+    part and material are names; bias: meters added to its depth; facing: 1 for a decoration that is seen from the
     chest's front only, -1 from behind, 0 for all others; roundness: 1 for a cylinder.
     """
 

@@ -21,7 +21,7 @@ class Batch:
     Attributes:
         images: (B, S, S, 3) uint8 RGB.
         targets: (B, K, 4) float32 x, y (crop pixels), weight, visible.
-        unreadable: one message per sample whose picture could not be read; such a sample is grey with weights 0.
+        unreadable: one message per sample whose picture could not be read; such a sample is gray with weights 0.
     """
 
     images: np.ndarray

@@ -1,4 +1,4 @@
-"""The state of a run on disk: weights, optimiser, progress; whole at any moment and exact on resume."""
+"""The state of a run on disk: weights, optimizer, progress; whole at any moment and exact on resume."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ class Progress:
 
 def save_state(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress,
                identity: Mapping) -> None:
-    """Write FOLDER/state.npz, whole or not at all: weights, batch-norm statistics, the optimiser's slots and averages.
+    """Write FOLDER/state.npz, whole or not at all: weights, batch-norm statistics, the optimizer's slots and averages.
 
     Args:
         identity: JSON values that a later run must share to go on.

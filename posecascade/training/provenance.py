@@ -13,8 +13,10 @@ from posecascade.training.data import Splits
 from posecascade.training.recipe import Recipe, differences, recipe_from
 
 # Settings that change no weight: a run may go on with others.
-FREE = {"training": ("workers", "save_every", "evaluate_every", "validation_people"), "data": ("sources",),
-        "export": ("float_distance", "quantised_loss", "people", "calibration", "score_error", "batch_sizes")}
+FREE = {"training": ("workers", "checkpoint_every_steps", "evaluate_every_epochs", "validation_people"),
+        "data": ("sources",),
+        "export": ("max_float_error_px", "max_pck_drop", "people", "calibration_crops", "max_calibration_error",
+                   "batch_sizes")}
 PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy",
             "opencv-python-headless")
 

@@ -28,12 +28,13 @@ PACKAGE = Path(posecascade.__file__).resolve().parent
 README = Path(__file__).resolve().parents[2] / "README.md"
 PEOPLE = 24
 # What makes a training of the README last seconds: few steps of a small net at a small size.
-SMALL = ("--set=training.epochs=1", "--set=model.input_size=64", "--set=training.stages=[{share: 1}]",
+SMALL = ("--set=training.epochs=1", "--set=model.input_size=64", "--set=training.phases=[{share: 1}]",
          "--set=model.backbone=tiny",
-         "--set=model.weights=none", "--set=training.batch_size=8", "--set=loss.disc_radius=3", "--set=loss.sigma=2")
+         "--set=model.backbone_weights=none", "--set=training.batch_size=8", "--set=loss.disc_radius_px=3",
+         "--set=loss.gaussian_sigma_px=2")
 ONCE = ("--threads=1", "--rounds=1", "--calls=2")  # of a benchmark
 # An export of a net that has seen three batches: its flat maps make every rounding a jump, so the limits are wide.
-QUICK = ("--set=export.float_distance=100", "--set=export.quantised_loss=100", "--set=export.batch_sizes=[1]")
+QUICK = ("--set=export.max_float_error_px=100", "--set=export.max_pck_drop=100", "--set=export.batch_sizes=[1]")
 
 
 def blocks(language):

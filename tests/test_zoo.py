@@ -52,7 +52,7 @@ def test_a_shipped_model_loads_by_name_and_has_its_card(name):
     assert pose.keypoints.shape == (14, 2) and np.isfinite(pose.keypoints).all()
     card = (zoo.FOLDER / f"{name}.md").read_text(encoding="utf-8")
     assert files.sha256(zoo.file_of(name)) in card
-    for heading in ("Trained on", "Measured", "Licence", "Limits", "fails"):
+    for heading in ("Trained on", "Measured", "License", "Limits", "fails"):
         assert heading in card, heading
 
 
