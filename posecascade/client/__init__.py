@@ -193,7 +193,8 @@ def connect(url: str, *, timeout: float = 30.0, batch_size: int = 8, parallel: i
             there, or has too much to do) is tried again within them.
         batch_size: pictures in a request; no more than the server's max_batch_size, or they are sent twice.
         parallel: requests on their way at once.
-        ca: authorities that vouch for the server, in PEM; None: the usual ones.
+        ca: authorities that sign the server's certificate, in PEM; None: the usual ones. Over https, Python 3.13 and
+            later refuse an authority whose certificate lacks the extension keyUsage (with keyCertSign).
         certificate, key: the client's own, in PEM, where the server asks for them.
         headers: sent with every request, for a proxy before the server ("Authorization", "Host").
     Raises:

@@ -18,8 +18,8 @@ from posecascade.errors import InputError
 
 PREDICT = "tensorflow_serving/apis/predict.proto"
 STATUS = "tensorflow_serving/apis/get_model_status.proto"
-_MISSING = ("tensorflow-serving-api is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an "
-            "http:// URL")
+REQUIREMENT = "tensorflow-serving-api>=2.21,<2.22"  # as in setup.cfg
+_MISSING = f"tensorflow-serving-api is needed for grpc:// URLs; pip install '{REQUIREMENT}', or give an http:// URL"
 
 
 @functools.cache
@@ -50,8 +50,7 @@ def _add(pool, file, path, added):
     serialized = [node.args[0].value for node in ast.walk(tree) if isinstance(node, ast.Call)
                   and isinstance(node.func, ast.Attribute) and node.func.attr == "AddSerializedFile"]
     if len(serialized) != 1 or not isinstance(serialized[0], bytes):
-        raise InputError(f"{path}: holds no descriptor that is known; install the tensorflow-serving-api that "
-                         "posecascade[serving] asks for")
+        raise InputError(f"{path}: holds no known descriptor; pip install '{REQUIREMENT}'")
     modules = {alias.asname: f"{node.module}.{alias.name}" for node in tree.body if isinstance(node, ast.ImportFrom)
                for alias in node.names}
     for other in descriptor_pb2.FileDescriptorProto.FromString(serialized[0]).dependency:

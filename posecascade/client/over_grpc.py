@@ -30,8 +30,7 @@ class GrpcTransport:
         try:
             import grpc  # here, because REST does without
         except ImportError:
-            raise InputError("grpcio is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an "
-                             "http:// URL") from None
+            raise InputError("grpcio is needed for grpc:// URLs; pip install grpcio, or give an http:// URL") from None
         self._grpc, self._address = grpc, address
         headers = {name.lower(): value for name, value in headers.items()}
         authority = headers.pop("host", None)

@@ -25,7 +25,7 @@ class RestTransport:
         try:
             import urllib3  # here, because gRPC does without
         except ImportError:
-            raise InputError("urllib3 is needed for http:// URLs; pip install 'posecascade[serving]'") from None
+            raise InputError("urllib3 is needed for http:// URLs; pip install urllib3") from None
         self._urllib3, self._address = urllib3, address
         options = {"ca_certs": tls.ca and str(tls.ca), "cert_file": tls.certificate and str(tls.certificate),
                    "key_file": tls.key and str(tls.key), "cert_reqs": "CERT_REQUIRED"} if address.secure else {}
