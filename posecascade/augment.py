@@ -102,13 +102,6 @@ def moved(record: Record, image: np.ndarray, transform: Affine) -> Sample:
                   np.where(kept, visibility, Visibility.UNLABELLED).astype(np.int8), record.schema)
 
 
-def flipped(sample: Sample) -> Sample:
-    """The mirror image: pixels, coordinates and visibility, with left and right exchanged; its own inverse."""
-    order = sample.schema.flip_order
-    mirror = np.array([sample.image.shape[1] - 1, 0]) - sample.keypoints * [1, -1]
-    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), mirror[order], sample.visibility[order], sample.schema)
-
-
 def coloured(sample: Sample, rng: np.random.Generator, strength: float) -> Sample:
     """Brightness, contrast and the gain of each channel changed, by up to `strength` in parts of the range."""
     if not strength:
