@@ -15,7 +15,7 @@ from posecascade.poses import Pose
 from posecascade.schema import COCO17, LSP14, MPII16, Schema
 
 if TYPE_CHECKING:
-    from posecascade.predictor import Predictor, load
+    from posecascade.inference.predictor import Predictor, load
 
 __version__ = "0.1.0"  # the only place: setup.cfg reads it here
 
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> object:
     """Import `Predictor` and `load` when they are first used."""
     if name not in ("Predictor", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from posecascade import predictor
+    from posecascade.inference import predictor
 
     return {"Predictor": predictor.Predictor, "load": predictor.load}[name]
 
