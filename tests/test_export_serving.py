@@ -14,7 +14,8 @@ from PIL import Image
 from posecascade.codec import decoders
 from posecascade.export.graph import serving as answering
 from posecascade.export.graph.network import Network
-from posecascade.export.graph.serving import SIGNATURES, Serving
+from posecascade.export.graph.serving import Serving
+from posecascade.formats.bundle import SIGNATURES
 from posecascade.formats.keras_file import Metadata
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
