@@ -51,7 +51,7 @@ def requests(pictures: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple
     for size in batch_sizes:
         chosen = [number % len(pictures) for number in range(size)]
         images, files = pictures[chosen], np.array([encoded[number] for number in chosen], object)
-        boxes = np.tile(np.float32([-0.5, -0.5, side, side]), (size, 1))
+        boxes = np.tile(np.array([-0.5, -0.5, side, side], np.float32), (size, 1))
         yield "serving_default", {"image_bytes": files}
         yield "with_boxes", {"image_bytes": files, "boxes": boxes}
         yield "images", {"images": images, "boxes": boxes}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -31,27 +32,30 @@ class Metadata:
     schema: Schema
     input_size: int
     stride: int
-    recipe: dict = field(default_factory=dict)
-    result: dict = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
     decoder: str = "soft"
     calibration: Calibration = IDENTITY
 
 
-def metadata_dict(metadata: Metadata) -> dict:
+def metadata_dict(metadata: Metadata) -> dict[str, Any]:
     """The metadata as JSON has them; `metadata_from` reads them back."""
-    return _plain({"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
-                   "stride": metadata.stride, "decoder": metadata.decoder,
-                   "calibration": [metadata.calibration.slope, metadata.calibration.offset], "recipe": metadata.recipe,
-                   "result": metadata.result})
+    plain: dict[str, Any] = _plain({
+        "format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
+        "stride": metadata.stride, "decoder": metadata.decoder,
+        "calibration": [metadata.calibration.slope, metadata.calibration.offset], "recipe": metadata.recipe,
+        "result": metadata.result})
+    return plain
 
 
 def metadata_from(value: object, origin: str) -> Metadata:
     """What `metadata_dict` gave; other keys are passed over. Raises InputError, which `origin` begins."""
-    def wrong(key, expected):
-        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
-
     if not isinstance(value, Mapping):
         raise InputError(f"{origin}: holds {type(value).__name__}, expected an object; get the file again")
+
+    def wrong(key: str, expected: str) -> NoReturn:
+        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
+
     if value.get("format") != FORMAT:
         wrong("format", f"{FORMAT} (of this version of posecascade)")
     for key in ("input_size", "stride"):
@@ -70,7 +74,7 @@ def metadata_from(value: object, origin: str) -> Metadata:
                     dict(value["recipe"]), dict(value["result"]), value["decoder"], Calibration(*map(float, curve)))
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """`value` as JSON has it: NumPy numbers and arrays as Python's, NaN and infinities as null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -119,8 +119,8 @@ def occluded(sample: Sample, rng: np.random.Generator, augmentation: Augmentatio
     if rng.random() >= augmentation.occluder:
         return sample
     side = sample.image.shape[0]
-    center = rng.uniform(0, side, 2)
-    image, mask = paste_occluder(sample.image, rng, center, side * rng.uniform(*augmentation.occluder_size))
+    x, y = rng.uniform(0, side, 2)
+    image, mask = paste_occluder(sample.image, rng, (x, y), side * rng.uniform(*augmentation.occluder_size))
     labelled = sample.visibility > Visibility.UNLABELLED
     cells = np.rint(np.where(labelled[:, None], sample.keypoints, 0)).astype(int).clip(0, side - 1)
     hidden = labelled & mask[cells[:, 1], cells[:, 0]]
