@@ -26,7 +26,7 @@ class Box:
     w: float
     h: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (all(map(math.isfinite, (self.x, self.y, self.w, self.h))) and self.w > 0 and self.h > 0):
             raise ValueError(f"box {self.as_list()} is empty; expected x, y, w > 0, h > 0")
 
@@ -77,7 +77,8 @@ class Affine:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 2) carried over, float64."""
-        return np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        moved: np.ndarray = np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return moved
 
     def inverse(self) -> "Affine":
         """The way back; the linear part must be regular."""

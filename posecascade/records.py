@@ -66,7 +66,7 @@ class Record:
     occlusion_known: bool = True
     square: Box | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         keypoints = np.array(self.keypoints, np.float64)
         visibility = np.array(self.visibility, np.int8)
         size = self.schema.size

@@ -20,7 +20,6 @@ from posecascade.training.augment import (
     Augmentation,
     colored,
     empty_target,
-    flipped,
     half_body_box,
     load_sample,
     moved,
@@ -255,7 +254,7 @@ def test_the_same_generator_gives_the_same_sample_and_nothing_given_is_changed(s
 def test_stages_change_nothing_that_they_are_given(rng):
     sample = sample_of(LSP14, rng)
     copy = Sample(sample.image.copy(), sample.keypoints.copy(), sample.visibility.copy(), LSP14)
-    flipped(sample), colored(sample, rng, 0.3), occluded(sample, rng, Augmentation(occluder_prob=1)), target(sample)
+    colored(sample, rng, 0.3), occluded(sample, rng, Augmentation(occluder_prob=1)), target(sample)
     assert_same(sample, copy)
 
 

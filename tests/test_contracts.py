@@ -154,7 +154,7 @@ def _kind(item):
 def help_texts() -> dict[str, str]:
     """What each installed command prints with --help."""
     commands = {}
-    for entry in metadata.distribution("posecascade").entry_points:
+    for entry in metadata.distribution("posecascade-keras").entry_points:
         if entry.group == "console_scripts":
             module = inspect.getmodule(entry.load())
             commands[entry.name] = app.help_text(module.__doc__, module.FLAGS)

@@ -11,7 +11,7 @@ import spots
 from posecascade.errors import InputError
 from posecascade.export import artifacts, certificate, exporting, latency, saved_model, stopwatch, tflite
 from posecascade.export.certificate import Artifact, Row
-from posecascade.export.graph.serving import SIGNATURES
+from posecascade.formats.bundle import SIGNATURES
 from posecascade.geometry import Box
 from posecascade.inference.predictor import Predictor
 from posecascade.records import Record

@@ -14,7 +14,7 @@ from PIL import Image
 from posecascade.codec import decoders
 from posecascade.export.graph import serving as answering
 from posecascade.export.graph.network import Network
-from posecascade.export.graph.serving import SIGNATURES, Serving
+from posecascade.formats.bundle import SIGNATURES
 from posecascade.formats.keras_file import Metadata
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
@@ -45,7 +45,7 @@ def road(model):
 @pytest.fixture(scope="module")
 def eager(model):
     """The same functions without the graphs of the whole, to be called at once."""
-    return Serving(Network(model, spots.metadata()))
+    return answering.Serving(Network(model, spots.metadata()))
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_a_diverged_network_answers_with_finite_numbers(model, decoder, bad):
     network = Network(model, spots.metadata(decoder))
     network._call = lambda crops: {name: tf.constant(value) for name, value in outputs.items()}
     image = np.zeros((1, 50, 60, 3), np.uint8)
-    found = values(Serving(network).images(tf.constant(image), tf.constant([[-0.5, -0.5, 60, 50]])))
+    found = values(answering.Serving(network).images(tf.constant(image), tf.constant([[-0.5, -0.5, 60, 50]])))
     assert all(np.isfinite(value).all() for value in found.values())
     if not np.isfinite(bad):  # 1e38 is finite, but its square is in the predictor's float64 alone
         road = Predictor(run_of(lambda crops: outputs), spots.SPOTS, SIZE, spots.STRIDE, decoder)
@@ -234,7 +234,7 @@ def test_a_diverged_network_answers_with_finite_numbers(model, decoder, bad):
     ("dark", ("heatmaps",))])
 def test_every_piece_and_decoder_answers_as_the_predictor(decoder, outputs):
     model = spots.network(outputs)
-    served, road = Serving(Network(model, spots.metadata(decoder))), spots.road_of(model, decoder)
+    served, road = answering.Serving(Network(model, spots.metadata(decoder))), spots.road_of(model, decoder)
     pictures, boxes = map(list, zip(*people()[:5], strict=True))
     assert_same(served.with_boxes(files(pictures), boxes_of(boxes)), road(pictures, boxes), boxes)
     pictures = [image for image, _ in looked_for()]
@@ -250,7 +250,7 @@ def test_a_detector_and_a_regressor_alone_answer_as_the_predictor(piece, rng):
     image = rng.integers(0, 256, (80, 70, 3), np.uint8)
     box = Box(9, 14, 51.2, 51.2)  # of one pixel of the picture to one of the crop: both cut the very same
     [pose] = road([image], [box])
-    found = values(Serving(Network(model, given)).images(tf.constant(image[None]), boxes_of([box])))
+    found = values(answering.Serving(Network(model, given)).images(tf.constant(image[None]), boxes_of([box])))
     assert found.keys() == {"keypoints", "scores", "visibility", "box"}
     np.testing.assert_allclose(found["keypoints"][0], pose.keypoints, atol=1e-4)
     np.testing.assert_allclose(found["scores"][0], pose.scores, atol=1e-5)

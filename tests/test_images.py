@@ -195,7 +195,8 @@ def test_a_crop_has_every_spot_where_its_transform_says_shrunk_or_not(place, sid
     image = blob(1000, 900, on_image, max(3 / transform.zoom, 1.5))
     found = crop(image, transform, 128)
     # Black inside, gray (127) where the picture ends: look at what is brighter.
-    np.testing.assert_allclose(centroid(found, threshold=130), place, atol=2 * MEASURED)
+    rounding = transform.zoom / 64 if cv2.__version__ < "5" else 0  # OpenCV 4 interpolates at 32nds of a pixel
+    np.testing.assert_allclose(centroid(found, threshold=130), place, atol=2 * MEASURED + rounding)
 
 
 def test_only_the_part_that_is_seen_is_cropped_from():

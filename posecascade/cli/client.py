@@ -40,7 +40,8 @@ flags.DEFINE_float("timeout", 30.0, "seconds in which a request is answered, all
 flags.DEFINE_integer("batch_size", 8, "pictures in a request, at most; no more than the server's max_batch_size",
                      flag_values=FLAGS)
 flags.DEFINE_integer("parallel", 2, "requests on their way at once", flag_values=FLAGS)
-flags.DEFINE_string("ca", None, "file (PEM) of the authorities that vouch for the server (default: the usual ones)",
+flags.DEFINE_string("ca", None, "PEM file of the authorities that sign the server's certificate (default: the usual "
+                    "ones); over https, Python 3.13 and later refuse an authority without the extension keyUsage",
                     flag_values=FLAGS)
 flags.DEFINE_string("certificate", None, "the client's own certificate (PEM), where the server asks for one",
                     flag_values=FLAGS)

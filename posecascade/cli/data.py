@@ -91,7 +91,7 @@ def _read(spec: str) -> list[Record]:
 
 def _output(name: str, suffixes: tuple[str, ...]) -> Path:
     """The file to write: --output itself if it ends as it should, else `name` in that folder."""
-    path = Path(_OUTPUT.value)
+    path = Path(str(_OUTPUT.value))
     if path.suffix.lower() in suffixes and not path.is_dir():
         return path
     if path.suffix and not path.is_dir():

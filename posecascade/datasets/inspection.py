@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def inspect(records: Sequence[Record]) -> Report:
         people=len(records), images=len(sources), schema=schema.name,
         occlusion_known=any(r.occlusion_known for r in records),
         missing=tuple(name for name, picture in broken.items() if picture.missing),
-        corrupt=tuple(picture.error for picture in broken.values() if not picture.missing),
+        corrupt=tuple(picture.error for picture in broken.values() if picture.error and not picture.missing),
         turned=tuple(name for name, picture in pictures.items() if picture.orientation != 1),
         outside=tuple(origin for origin, _ in outside), joints_outside=sum(count for _, count in outside),
         joints=_counts(records, schema), duplicates=duplicates(records), crossed=crossed, torsos=torsos,
@@ -276,7 +277,8 @@ def jpeg_facts(data: bytes) -> tuple[tuple[int, int] | None, int]:
 
 def _orientation(tiff: bytes) -> int:
     """Tag 0x0112 of the first directory of an EXIF block; 1 where it has none or makes no sense."""
-    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
+    orders: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
+    order = orders.get(tiff[:2])
     if order is None:
         return 1
     start = int.from_bytes(tiff[4:8], order)

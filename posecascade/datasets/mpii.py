@@ -7,6 +7,7 @@ Boxes are tight round the joints; MPII's rough center and scale are kept as `Rec
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -64,7 +65,7 @@ def read_mpii_json(root: str, split: str, schema: Schema | None = None) -> list[
     if None in chosen:
         raise InputError(f"mpii_json: {path} has no {'train' if train is None else 'valid'}.json, which split "
                          f"{split!r} needs; add it or choose another split")
-    return [record for part in chosen for record in _list_people(part)]
+    return [record for part in chosen if part for record in _list_people(part)]
 
 
 def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[Record]:
@@ -105,7 +106,7 @@ def _record(origin, image, points, codes, head_size, image_id, person_id, occlus
                   square=square)
 
 
-def _square(values: object, adjusted: bool = False) -> Box | None:
+def _square(values: Any, adjusted: bool = False) -> Box | None:
     """The box whose crop is MPII's square: 200 px x scale round the center; None unless x, y, scale are such.
 
     `adjusted`: CENTER_SHIFT and SCALE_FACTOR are in the values already, as in valid.h5.
@@ -165,7 +166,7 @@ def _list_people(path: Path) -> list[Record]:
     base = path.parent.parent if path.parent.name == "annot" else path.parent
     folder = base / "images" if (base / "images").is_dir() else base
     entries = list(_entries(path))
-    heads = [None] * len(entries)
+    heads: Any = [None] * len(entries)
     truth = path.parent / "gt_valid.mat"
     if path.name == "valid.json" and truth.is_file():
         heads = _head_sizes(truth, load_mat(truth, "headboxes_src"), len(entries))

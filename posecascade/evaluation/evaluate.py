@@ -184,7 +184,7 @@ def _coco_figures(images, truths, found, schema: Schema) -> dict[str, float | No
         from pycocotools.cocoeval import COCOeval
     except ImportError:
         raise InputError("--metric=oks needs pycocotools, which is not installed; "
-                         "pip install 'posecascade[coco]' or choose --metric=pck") from None
+                         "pip install pycocotools, or choose --metric=pck") from None
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress by printing
         truth = COCO()
         truth.dataset = {"info": {}, "images": [{"id": i} for i in images], "annotations": truths,

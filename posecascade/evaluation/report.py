@@ -203,7 +203,7 @@ def compare(first: Report, second: Report) -> dict[str, dict]:
     either = np.isnan(first.result) | np.isnan(second.result)
     pairs = [report._by_image(report._columns(np.where(either, np.nan, report.result)))
              for report in (first, second)]
-    low, high = metrics.paired_interval(*pairs, np.random.default_rng(first.seed), first.draws)
+    low, high = metrics.paired_interval(pairs[0], pairs[1], np.random.default_rng(first.seed), first.draws)
     one, other = (metrics.rate(*pair) for pair in pairs)
     return {name: {"first": _or_none(one[m]), "second": _or_none(other[m]),
                    "difference": _or_none(one[m] - other[m]), "low": _or_none(low[m]), "high": _or_none(high[m])}

@@ -161,7 +161,7 @@ def table(rows: Sequence[Row], metric: str) -> str:
     The last column says how many kinds of operators a GPU delegate does not take.
     """
     heads = ("artifact", "p50 px", "p99 px", "max px", metric, "lost", "maps", "MB", "1 thread", "2 threads", "GPU")
-    lines = [heads]
+    lines: list[tuple[str, ...]] = [heads]
     for row in rows:
         latency = row.facts.get("latency_ms") or {}
         blocking = row.facts.get("gpu_blocking")

@@ -134,7 +134,8 @@ def curve_of(plain: Predictor, present: Calibration, records: Sequence[Record], 
     found = evaluate.predicted(plain, records)
     report = evaluate.score(found, records, metric=_distances(metric), draws=1)
     known = ~np.isnan(report.result)
-    raw, right, person = found.scores[known], report.result[known] <= report.measure.at, np.nonzero(known)[0]
+    raw, right = np.asarray(found.scores)[known], report.result[known] <= report.measure.at
+    person = np.nonzero(known)[0]
     curve, error, after = present, None, None
     if len(raw) >= 2 * MIN_JOINTS:  # two halves are looked at
         error = reliability(present(raw), right).error

@@ -81,5 +81,5 @@ def saved_model(folder: Path) -> Run:
     def run(crops):
         return {name: value.numpy() for name, value in call(crops=tf.constant(crops)).items()}
 
-    run.loaded = loaded  # its variables live as long as it does
+    run.loaded = loaded  # type: ignore[attr-defined]  # its variables live as long as it does
     return run

@@ -70,7 +70,8 @@ class Predictor:
         for start in range(0, len(images), self.batch_size):
             some = slice(start, start + self.batch_size)
             crops, transforms = self.crops(images[some], boxes[some])
-            poses += self._poses(*self._joints(crops), transforms, boxes[some])
+            stages, scores, visibility = self._joints(crops)
+            poses += self._poses(stages, scores, visibility, transforms, boxes[some])
         return poses
 
     def crops(self, images: Sequence[np.ndarray], boxes: Sequence[Box]) -> tuple[np.ndarray, list[Affine]]:

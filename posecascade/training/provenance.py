@@ -17,8 +17,7 @@ FREE = {"training": ("workers", "checkpoint_every_steps", "evaluate_every_epochs
         "data": ("sources",),
         "export": ("max_float_error_px", "max_pck_drop", "people", "calibration_crops", "max_calibration_error",
                    "batch_sizes")}
-PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy",
-            "opencv-python-headless")
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy", "opencv-python-headless")
 
 
 def identity_of(recipe: Recipe, people: Splits) -> dict:
@@ -48,14 +47,14 @@ def _without_free(recipe):
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of those of PACKAGES that are installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of posecascade, Python, and those of PACKAGES that are installed."""
+    found = {"posecascade": posecascade.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"posecascade": posecascade.__version__} | found
+    return found
 
 
 def manifest(recipe: Recipe, people: Splits, identity: Mapping) -> dict:

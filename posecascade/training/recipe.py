@@ -13,13 +13,14 @@ import yaml
 from posecascade.codec.decoders import DECODERS
 from posecascade.errors import InputError
 from posecascade.files import atomic_write, did_you_mean, read_yaml
+from posecascade.formats.bundle import MAX_WARMUP_REQUESTS, SIGNATURES
 from posecascade.formats.metadata import RENAMED_KEYS
 from posecascade.models import BACKBONES, DETECTORS, REGRESSORS
 from posecascade.training.augment import Augmentation
 from posecascade.training.losses import OCCLUDED_PARTS
 from posecascade.training.schedule import SCHEDULES, Phase
 
-MAX_BATCH_SIZES = 250  # TF Serving takes 1000 warm-up requests, and there are four signatures
+MAX_BATCH_SIZES = MAX_WARMUP_REQUESTS // len(SIGNATURES)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
