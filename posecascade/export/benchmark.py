@@ -15,6 +15,7 @@ import numpy as np
 
 from posecascade.errors import InputError
 from posecascade.export import bundle, delegates
+from posecascade.export.runtime import DECODER
 from posecascade.export.sealed import SUFFIX, unseal
 from posecascade.export.thermals import Heat
 
@@ -86,7 +87,8 @@ class Report:
 def files_of(path: Path) -> list[Path]:
     """The TFLite files of an artefact: itself; those of a bundle, or of its newest version; those in a folder.
 
-    Every one has been checked byte for byte. Raises InputError for what is none, or damaged.
+    The decoder of an export is not among them, since it takes no crop. Every one has been checked byte for byte.
+    Raises InputError for what is none, or damaged.
     """
     if path.suffix == SUFFIX:
         found = [path]
@@ -98,9 +100,11 @@ def files_of(path: Path) -> list[Path]:
     if not found:
         raise InputError(f"{path}: is no {SUFFIX} file, nor a folder that has some; give what posecascade-export wrote "
                          "(of a model that is not exported yet: posecascade-export --model=MODEL --output=DIR)")
-    for file in found:
-        unseal(file)
-    return found
+    timed = [file for file in found if unseal(file).sidecar.get("kind") != DECODER]
+    if not timed:
+        raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the same "
+                         "export")
+    return timed
 
 
 def cells(files: Sequence[Path], threads: Sequence[int], names: Sequence[str]) -> list[Cell]:
