@@ -120,7 +120,8 @@ def maps(model, seen):
 def found(model):
     """By kind and precision; calibrated on other people than those `seen`."""
     network = Network(model, spots.metadata())
-    return {(kind, precision): data for kind, precision, data in tflite.models(network, tflite.decoder(network), crops_of(8, 3))}
+    models = tflite.models(network, tflite.decoder(network), crops_of(8, 3))
+    return {(kind, precision): data for kind, precision, data in models}
 
 
 def apart(run, seen, maps):

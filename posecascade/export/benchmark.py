@@ -102,8 +102,8 @@ def files_of(path: Path) -> list[Path]:
                          "(of a model that is not exported yet: posecascade-export --model=MODEL --output=DIR)")
     timed = [file for file in found if unseal(file).sidecar.get("kind") != DECODER]
     if not timed:
-        raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the same "
-                         "export")
+        raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the "
+                         "same export")
     return timed
 
 

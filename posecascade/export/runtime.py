@@ -47,8 +47,8 @@ def _tflite(path, maps):
     sealed = unseal(path)
     metadata = metadata_from(sealed.sidecar.get(MODEL_CARD), f"{path}: {MODEL_CARD!r}")
     if sealed.sidecar.get("kind") == DECODER:
-        raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the same "
-                         "export")
+        raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the "
+                         "same export")
     if maps and sealed.sidecar.get("kind") != MAPS:
         raise InputError(f"{path}: decodes by itself, so another decoder, flip test or protocol is not to be had; give "
                          f"the file of the same export whose name begins with {MAPS}")
