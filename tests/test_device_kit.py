@@ -12,8 +12,8 @@ import pytest
 from exported import SCRIPTS, ended, people
 from small_runs import finished
 
-from posecascade import predictor, video
 from posecascade.cli import predict
+from posecascade.inference import predictor, video
 
 SCRIPT = Path(__file__).resolve().parents[1] / "export" / "device" / "pose_tflite.py"
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130

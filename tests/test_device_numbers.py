@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from exported import SIZE
 
-from posecascade import drawing, images, predictor, smoothing, video
+from posecascade import drawing, images
 from posecascade.geometry import CROP_PADDING, Box, crop_transform
+from posecascade.inference import search, smoothing, video
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (203, 1), (7, 3), (203, 301), (1500, 1000)], ids=str)
@@ -46,16 +47,17 @@ def test_a_person_is_followed_by_joints_whose_peaks_are_high_enough_whatever_the
 
 def test_its_numbers_are_the_package_s(kit):
     assert (kit.CONFIDENT, kit.MIN_CONFIDENT, kit.MIN_SIDE, kit.ROUNDS) == (
-        predictor.CONFIDENT, predictor.LEAST_CONFIDENT, predictor.LEAST_SIDE, predictor.ROUNDS)
-    assert (kit.MIN_SCORE_RATIO, kit.CONVERGED_IOU, kit.GRID) == (predictor.WORSE, predictor.SETTLED, predictor.GRID)
-    assert (kit.UNSURE, kit.TILES, kit.PADDING) == (predictor.UNSURE, predictor.PARTS, CROP_PADDING)
+        search.CONFIDENT, search.MIN_CONFIDENT, search.MIN_SIDE, search.ROUNDS)
+    assert (kit.MIN_SCORE_RATIO, kit.CONVERGED_IOU, kit.GRID) == (
+        search.MIN_SCORE_RATIO, search.CONVERGED_IOU, search.GRID)
+    assert (kit.UNSURE, kit.TILES, kit.PADDING) == (search.UNSURE, search.TILES, CROP_PADDING)
     for height, width in ((480, 640), (641, 480), (7, 1), (33, 33)):
         image = np.broadcast_to(np.uint8(0), (height, width, 3))
-        assert kit.box_in(-0.5, -0.5, width, height) == tuple(predictor.whole_box(image).as_list())
-        assert kit.tile_boxes(width, height) == [tuple(box.as_list()) for box in predictor.part_boxes(image)]
+        assert kit.box_in(-0.5, -0.5, width, height) == tuple(search.whole_box(image).as_list())
+        assert kit.tile_boxes(width, height) == [tuple(box.as_list()) for box in search.tile_boxes(image)]
     assert (kit.FOLLOWED, kit.MIN_CONFIDENT, kit.USUAL_RATE, kit.VIDEOS) == (
-        video.FOLLOWED, video.LEAST_FOLLOWED, video.USUAL_RATE, video.SUFFIXES)
+        video.FOLLOWED, video.MIN_FOLLOWED, video.USUAL_RATE, video.SUFFIXES)
     assert (kit.MIN_CUTOFF, kit.GROWTH, kit.SPEED_CUTOFF) == (
-        smoothing.LEAST_CUTOFF, smoothing.CUTOFF_GROWTH, smoothing.SPEED_CUTOFF)
+        smoothing.MIN_CUTOFF, smoothing.CUTOFF_GROWTH, smoothing.SPEED_CUTOFF)
     assert (kit.LEFT[::-1], kit.RIGHT[::-1], kit.MIDDLE[::-1], kit.OUTLINE) == (
         drawing.LEFT, drawing.RIGHT, drawing.MIDDLE, drawing.OUTLINE)

@@ -5,12 +5,14 @@ import pytest
 import spots
 from exported import PRECISIONS, people
 
-from posecascade import codec
-from posecascade.calibration import AS_THEY_ARE, Calibration
+from posecascade.benchmark import benchmark
+from posecascade.codec import decoders
+from posecascade.codec.score_calibration import IDENTITY, Calibration
 from posecascade.errors import InputError
-from posecascade.export import benchmark, runtime, sealed, tflite, tflite_metadata
-from posecascade.export.network import Network
-from posecascade.model_metadata import Metadata
+from posecascade.export import tflite
+from posecascade.export.graph.network import Network
+from posecascade.formats import runtime, tflite_file, tflite_metadata
+from posecascade.formats.metadata import Metadata
 from posecascade.schema import schema_from
 
 CLOSE_PX = 1e-3     # of the input: the decoder computes in float32, the codec in float64
@@ -29,7 +31,7 @@ def cases():
     rng = np.random.default_rng(57)
     curve = Calibration(2.028, -1.127)
     inside = rng.uniform(7, 12, (3, 2))
-    yield peaks(20, inside), peaks(20, inside + 1, 3.0), 4, AS_THEY_ARE
+    yield peaks(20, inside), peaks(20, inside + 1, 3.0), 4, IDENTITY
     at_edges = np.array([[0, 0], [11.4, 5.2], [6.3, 8.7], [-0.4, 4.6]])  # also beyond the edge
     yield peaks(12, at_edges, [1.3, 2, 1.5, 3]), peaks(12, at_edges, 4), 2, curve
     several = peaks(16, [[3, 3], [8.6, 9.1], [6, 7]], tops=[0.5, 1.2, 0.3])  # more than 1; a second peak
@@ -40,7 +42,7 @@ def cases():
     flat[2, 2:4, 2] = 0.8  # two are
     flat[3, 3, 3] = 1.2  # counts as 1
     flat[..., 4] -= 0.05  # counts as 0
-    yield flat, np.ones(flat.shape), 1, AS_THEY_ARE
+    yield flat, np.ones(flat.shape), 1, IDENTITY
     yield np.full((1, 1, 1), 0.7), np.full((1, 1, 1), 0.2), 4, Calibration(1.0, 0.5)
 
 
@@ -50,7 +52,7 @@ def network():
     return spots.network()
 
 
-@pytest.mark.parametrize("name", codec.DECODERS)
+@pytest.mark.parametrize("name", decoders.DECODERS)
 @pytest.mark.parametrize(("heatmaps", "parts", "stride", "calibration"), list(cases()))
 def test_it_gives_the_keypoints_of_the_codec(network, name, heatmaps, parts, stride, calibration):
     size, _, count = heatmaps.shape
@@ -58,19 +60,19 @@ def test_it_gives_the_keypoints_of_the_codec(network, name, heatmaps, parts, str
     made = Network(network, Metadata(schema, size * stride, stride, decoder=name, calibration=calibration))
     maps = {"heatmaps": heatmaps[None].astype(np.float32), "parts": parts[None].astype(np.float32)}
     found = runtime.interpreter(tflite.decoder(made)).get_signature_runner("decoder")(**maps)
-    points, values = codec.DECODERS[name](maps["heatmaps"], stride)
+    points, values = decoders.DECODERS[name](maps["heatmaps"], stride)
     np.testing.assert_allclose(found["keypoints"], points, atol=CLOSE_PX)
     np.testing.assert_allclose(found["scores"], calibration(np.clip(values, 0, 1)), atol=CLOSE_SCORE)
-    np.testing.assert_allclose(found["visibility"], np.clip(codec.value_at(maps["parts"], points, stride), 0, 1),
+    np.testing.assert_allclose(found["visibility"], np.clip(decoders.value_at(maps["parts"], points, stride), 0, 1),
                                atol=CLOSE_SCORE)
 
 
 def test_every_file_of_maps_holds_it_and_no_other(exported):
-    alone = sealed.unseal(exported.version / "tflite" / tflite_metadata.DECODER_FILE)
+    alone = tflite_file.unseal(exported.version / "tflite" / tflite_metadata.DECODER_FILE)
     assert alone.sidecar["kind"] == "decoder" and alone.decoder is None
     for precision in PRECISIONS:
-        assert sealed.unseal(exported.tflite("keypoints", precision)).decoder is None
-        inside = sealed.unseal(exported.tflite("heatmaps", precision))
+        assert tflite_file.unseal(exported.tflite("keypoints", precision)).decoder is None
+        inside = tflite_file.unseal(exported.tflite("heatmaps", precision))
         assert inside.decoder in alone.model  # next to its metadata
         listed = tflite_metadata.read(inside.model)["associated_files"]
         assert [file["name"] for file in listed] == ["posecascade.json", "decoder.tflite"]
@@ -81,14 +83,14 @@ def test_every_file_of_maps_holds_it_and_no_other(exported):
 def test_on_maps_of_people_it_gives_what_the_predictor_gives(exported):
     images, boxes = people(3)
     run, metadata = runtime.load(exported.tflite("heatmaps", "float32"))
-    from posecascade.predictor import Predictor
+    from posecascade.inference.predictor import Predictor
 
     road = Predictor(run, metadata.schema, metadata.input_size, metadata.stride, metadata.decoder,
                      calibration=metadata.calibration)
     crops = road.crops(images, boxes)[0]
     maps = run(crops)
     stages, scores, visibility = road._joints(crops)
-    decode = runtime.interpreter(sealed.unseal(exported.tflite("heatmaps", "int8")).decoder).get_signature_runner()
+    decode = runtime.interpreter(tflite_file.unseal(exported.tflite("heatmaps", "int8")).decoder).get_signature_runner()
     for i in range(len(crops)):
         found = decode(**{name: values[i:i + 1] for name, values in maps.items()})
         np.testing.assert_allclose(found["keypoints"][0], stages["heatmaps"][i], atol=CLOSE_PX)

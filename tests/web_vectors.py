@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from posecascade import drawing
-from posecascade.calibration import Calibration
-from posecascade.export import sealed
+from posecascade.codec.score_calibration import Calibration
+from posecascade.formats import tflite_file
+from posecascade.formats.metadata import Metadata, metadata_dict
 from posecascade.geometry import Box, crop_transform
 from posecascade.images import crop
-from posecascade.model_metadata import Metadata, metadata_dict
+from posecascade.inference.search import confident_box, tile_boxes, whole_box
+from posecascade.inference.smoothing import one_euro
+from posecascade.inference.video import next_box
 from posecascade.poses import Pose
 from posecascade.poses_io import answer
-from posecascade.predictor import confident_box, part_boxes, whole_box
 from posecascade.schema import COCO17, LSP14
-from posecascade.smoothing import one_euro
-from posecascade.video import next_box
 
 FILE = Path(__file__).resolve().parents[1] / "export" / "web" / "test" / "golden.json"
 DIGITS = 9
@@ -55,8 +55,8 @@ def crops(rng) -> dict:
 def boxes(rng) -> list[dict]:
     """Return poses and the next box: in the same image, and in the next frame of a video."""
     cases = []
-    for spread, least, factor in ((300, 0.3, 1), (40, 0.3, 1), (3, 0.3, 1), (200, 0.9, 1), (120, 0.55, 1), (0, 0.1, 1),
-                                (80, 0.3, 0.1)):
+    for spread, least, factor in ((300, 0.3, 1), (40, 0.3, 1), (3, 0.3, 1), (200, 0.9, 1), (120, 0.55, 1),
+                                  (0, 0.1, 1), (80, 0.3, 0.1)):
         points = np.array([320.0, 240.0]) + spread * rng.uniform(-1, 1, (LSP14.size, 2))
         scores = factor * rng.uniform(0.05, 0.95, LSP14.size)
         box = Box(*rng.uniform(0, 50, 2), *rng.uniform(300, 600, 2))
@@ -68,8 +68,8 @@ def boxes(rng) -> list[dict]:
     settled = Pose(np.array([[100.0, 100], [300, 120], [200, 400]] * 5)[:LSP14.size], np.ones(LSP14.size),
                    np.ones(LSP14.size), LSP14, Box(100, 100, 200, 300))
     image = np.empty((500, 500, 3), np.uint8)
-    return [*cases, {"keypoints": settled.keypoints, "scores": settled.scores, "box": settled.box.as_list(), "least": 0.3,
-                     "width": 500, "height": 500, "confident": _box(confident_box(settled, image)),
+    return [*cases, {"keypoints": settled.keypoints, "scores": settled.scores, "box": settled.box.as_list(),
+                     "least": 0.3, "width": 500, "height": 500, "confident": _box(confident_box(settled, image)),
                      "followed": 0.15, "next": _box(next_box(settled, image))}]
 
 
@@ -78,7 +78,7 @@ def search() -> list[dict]:
     images = [np.broadcast_to(np.uint8(0), (height, width, 3))
               for height, width in ((480, 640), (641, 480), (7, 1), (33, 33), (1080, 1921))]
     return [{"width": image.shape[1], "height": image.shape[0], "image": _box(whole_box(image)),
-             "tiles": [_box(box) for box in part_boxes(image)]} for image in images]
+             "tiles": [_box(box) for box in tile_boxes(image)]} for image in images]
 
 
 def smoothing(rng) -> list[dict]:
@@ -119,8 +119,8 @@ def sealed_file() -> dict:
             "precision": "float16"}
     model = b"\x1c\0\0\0TFL3" + bytes(range(64))
     decoder = bytes(range(100, 164))
-    data = sealed._with_files(model, {"joints.txt": "\n".join(LSP14.keypoints), "posecascade.json": json.dumps(card),
-                                      "decoder.tflite": decoder})
+    data = tflite_file._with_files(model, {"joints.txt": "\n".join(LSP14.keypoints),
+                                           "posecascade.json": json.dumps(card), "decoder.tflite": decoder})
     return {"file": _bytes(np.frombuffer(data + hashlib.sha256(data).hexdigest().encode(), np.uint8)),
             "model": _bytes(np.frombuffer(model, np.uint8)), "decoder": _bytes(np.frombuffer(decoder, np.uint8)),
             "card": card}

@@ -178,7 +178,7 @@ def test_the_readme_s_commands_do_what_it_says(folder, server):
 
 def test_recipes_and_types_in_the_readme_are_all_there_are():
     from posecascade.datasets import READERS
-    from posecascade.recipe import recipe_names
+    from posecascade.training.recipe import recipe_names
 
     text = README.read_text(encoding="utf-8")
     tables = [set(re.findall(r"`(\w+)`", cell)) for cell in re.findall(r"^\|([^|]+)\|", text, re.M)]
