@@ -17,6 +17,7 @@ from posecascade.schema import schema_from
 
 CLOSE_PX = 1e-3     # of the input: the decoder computes in float32, the codec in float64
 CLOSE_SCORE = 1e-5  # of scores and visibility
+SIZE, STRIDE = 16, 4
 
 
 def peaks(size, places, widths=1.5, tops=0.9):
@@ -26,44 +27,33 @@ def peaks(size, places, widths=1.5, tops=0.9):
     return tops * np.exp(-0.5 * ((x - cx) ** 2 + (y - cy) ** 2) / np.square(widths))
 
 
-def cases():
-    """(heatmaps, parts, stride, calibration) of everything that a decoder meets."""
-    rng = np.random.default_rng(57)
-    curve = Calibration(2.028, -1.127)
-    inside = rng.uniform(7, 12, (3, 2))
-    yield peaks(20, inside), peaks(20, inside + 1, 3.0), 4, IDENTITY
-    at_edges = np.array([[0, 0], [11.4, 5.2], [6.3, 8.7], [-0.4, 4.6]])  # also beyond the edge
-    yield peaks(12, at_edges, [1.3, 2, 1.5, 3]), peaks(12, at_edges, 4), 2, curve
-    several = peaks(16, [[3, 3], [8.6, 9.1], [6, 7]], tops=[0.5, 1.2, 0.3])  # more than 1; a second peak
-    several += peaks(16, [[8.2, 12.4], [4.1, 6.6], [7.4, 7.7]], tops=[0.499, 0.7, 0.2])
-    yield several, peaks(16, [[8, 12], [8, 9], [2, 2]], 2.0), 4, curve
-    flat = np.zeros((6, 6, 5))
+def maps():
+    """heatmaps, parts (SIZE, SIZE, K): every kind of map that a decoder meets."""
+    inside, at_edges = np.array([[7.3, 8.1], [9.6, 5.2]]), np.array([[0, 0], [14.4, 5.2], [-0.4, 4.6]])
+    several = peaks(SIZE, [[3, 3], [8.6, 9.1], [6, 7]], tops=[0.5, 1.2, 0.3])  # above 1; a second peak
+    several += peaks(SIZE, [[8.2, 12.4], [4.1, 6.6], [7.4, 7.7]], tops=[0.499, 0.7, 0.2])
+    flat = np.zeros((SIZE, SIZE, 5))
     flat[..., 1] = 0.5  # all cells are equal: the first counts
     flat[2, 2:4, 2] = 0.8  # two are
     flat[3, 3, 3] = 1.2  # counts as 1
     flat[..., 4] -= 0.05  # counts as 0
-    yield flat, np.ones(flat.shape), 1, IDENTITY
-    yield np.full((1, 1, 1), 0.7), np.full((1, 1, 1), 0.2), 4, Calibration(1.0, 0.5)
+    heatmaps = [peaks(SIZE, inside), peaks(SIZE, at_edges, [1.3, 2, 3]), several, flat]
+    parts = [peaks(SIZE, inside + 1, 3.0), peaks(SIZE, at_edges, 4), peaks(SIZE, [[8, 12], [8, 9], [2, 2]], 2.0),
+             np.ones(flat.shape)]
+    return np.concatenate(heatmaps, -1), np.concatenate(parts, -1)
 
 
-@pytest.fixture(scope="module")
-def network():
-    """Any network: a decoder depends on the metadata and the names of the maps alone."""
-    return spots.network()
-
-
-@pytest.mark.parametrize("name", decoders.DECODERS)
-@pytest.mark.parametrize(("heatmaps", "parts", "stride", "calibration"), list(cases()))
-def test_it_gives_the_keypoints_of_the_codec(network, name, heatmaps, parts, stride, calibration):
-    size, _, count = heatmaps.shape
-    schema = schema_from({"name": "any", "keypoints": [f"keypoint_{k}" for k in range(count)]}, "any")
-    made = Network(network, Metadata(schema, size * stride, stride, decoder=name, calibration=calibration))
-    maps = {"heatmaps": heatmaps[None].astype(np.float32), "parts": parts[None].astype(np.float32)}
-    found = runtime.interpreter(tflite.decoder(made)).get_signature_runner("decoder")(**maps)
-    points, values = decoders.DECODERS[name](maps["heatmaps"], stride)
+@pytest.mark.parametrize(("name", "calibration"), [("soft", Calibration(2.028, -1.127)), ("dark", IDENTITY)])
+def test_it_gives_the_keypoints_of_the_codec(name, calibration):
+    heatmaps, parts = (values[None].astype(np.float32) for values in maps())
+    schema = schema_from({"name": "any", "keypoints": [f"keypoint_{k}" for k in range(heatmaps.shape[-1])]}, "any")
+    metadata = Metadata(schema, SIZE * STRIDE, STRIDE, decoder=name, calibration=calibration)
+    decoder = tflite.decoder(Network(spots.network(), metadata))  # of the network, the names of its maps are needed
+    found = runtime.interpreter(decoder).get_signature_runner("decoder")(heatmaps=heatmaps, parts=parts)
+    points, values = decoders.DECODERS[name](heatmaps, STRIDE)
     np.testing.assert_allclose(found["keypoints"], points, atol=CLOSE_PX)
     np.testing.assert_allclose(found["scores"], calibration(np.clip(values, 0, 1)), atol=CLOSE_SCORE)
-    np.testing.assert_allclose(found["visibility"], np.clip(decoders.value_at(maps["parts"], points, stride), 0, 1),
+    np.testing.assert_allclose(found["visibility"], np.clip(decoders.value_at(parts, points, STRIDE), 0, 1),
                                atol=CLOSE_SCORE)
 
 

@@ -208,3 +208,5 @@ def test_a_model_of_one_piece_has_these_models_too(seen, monkeypatch):
             away = np.linalg.norm(answer["keypoints"] - places, axis=-1).max()
             assert away <= {"float32": 1e-3, "int8": 1}[precision]
             np.testing.assert_array_equal(answer["visibility"], answer["scores"])
+            outputs = runtime.interpreter(data).get_output_details()
+            assert len({output["index"] for output in outputs}) == 3  # LiteRT.js gives a tensor one name

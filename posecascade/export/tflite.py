@@ -43,7 +43,14 @@ def decoder(network: Network) -> bytes:
     cells = network.metadata.input_size // network.metadata.stride
     shape = (1, cells, cells, network.metadata.schema.size)
     maps = {name: tf.TensorSpec(shape, tf.float32, name=name) for name in network.names}
-    return _convert(lambda **given: network.joints(given), maps, DECODER)
+
+    def decoded(**given):
+        found = network.joints(given)
+        # Without part maps, visibility and uncalibrated scores are one tensor, to which LiteRT.js gives only one name; the
+        # converter does not remove this limit, which changes no value.
+        return found if "parts" in given else found | {"visibility": tf.minimum(found["visibility"], 2.0)}
+
+    return _convert(decoded, maps, DECODER)
 
 
 def heatmaps(network: Network, precision: str, calibration: np.ndarray | None = None) -> bytes:
