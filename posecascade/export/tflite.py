@@ -46,8 +46,8 @@ def decoder(network: Network) -> bytes:
 
     def decoded(**given):
         found = network.joints(given)
-        # Without part maps, visibility and uncalibrated scores are one tensor, to which LiteRT.js gives only one name; the
-        # converter does not remove this limit, which changes no value.
+        # Without part maps, visibility and uncalibrated scores are one tensor, to which LiteRT.js gives only one name.
+        # The converter keeps this limit, which changes no value, so they become two.
         return found if "parts" in given else found | {"visibility": tf.minimum(found["visibility"], 2.0)}
 
     return _convert(decoded, maps, DECODER)
