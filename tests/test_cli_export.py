@@ -18,7 +18,8 @@ from posecascade.formats import bundle, keras_file
 from posecascade.schema import LSP14
 
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
-NAMES = [f"{kind}_{precision}.tflite" for precision in PRECISIONS for kind in KINDS]  # in the order they are written
+NAMES = [f"{kind}_{precision}.tflite" for precision in PRECISIONS for kind in KINDS]
+NAMES.append("decoder.tflite")  # in the order they are written
 ROWS = [*(f"saved_model/{name}" for name in SIGNATURES), *(f"tflite/{name}" for name in NAMES)]
 
 
@@ -49,8 +50,8 @@ def test_it_tells_what_it_wrote_and_the_table_and_nothing_on_standard_error(expo
     lines = exported.told.splitlines()
     assert lines[0] == "SavedModel written" and lines[-1] == f"exported to {exported.version}"
     sizes = [f"tflite/{name}: {(exported.version / 'tflite' / name).stat().st_size / 1e6:.2f} MB" for name in NAMES]
-    assert lines[1:9] == sizes and lines[9] == f"measuring on {MEASURED} people"
-    table = lines[10:-1]
+    assert lines[1:10] == sizes and lines[10] == f"measuring on {MEASURED} people"
+    table = lines[11:-1]
     assert [line.split()[0] for line in table] == ["artifact", *ROWS, "scores"]
     assert (exported.version / "certificate.txt").read_text().splitlines() == [
         f"PCK@0.2 of {MEASURED} people of synthetic:160; distances from the model's joints in pixels of the crop", "",
@@ -61,7 +62,7 @@ def test_the_certificate_tells_what_each_row_of_the_table_tells(exported):
     content = json.loads((exported.version / "certificate.json").read_text())
     assert content["limits"] == {"max_float_error_px": 5, "max_pck_drop": 50} and content["people"] == MEASURED
     assert [row["name"] for row in content["artifacts"]] == ROWS
-    for row, line in zip(content["artifacts"], exported.told.splitlines()[11:], strict=False):
+    for row, line in zip(content["artifacts"], exported.told.splitlines()[12:], strict=False):
         away = row["distance_px_of_crop"]
         assert line.split()[1:6] == [f"{away['p50']:.4f}", f"{away['p99']:.3f}", f"{away['max']:.2f}",
                                      f"{row['score']:.2f}", f"{row['loss']:+.2f}"]
@@ -70,7 +71,8 @@ def test_the_certificate_tells_what_each_row_of_the_table_tells(exported):
         if row["name"].startswith("tflite/"):
             data = (exported.version / row["name"]).read_bytes()
             assert (row["bytes"], row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-            assert row["precision"] == row["name"].rpartition("_")[2].removesuffix(".tflite")
+            assert row["name"] == "tflite/decoder.tflite" or \
+                row["precision"] == row["name"].rpartition("_")[2].removesuffix(".tflite")
             assert (row["gpu_blocking"] == []) == ("heatmaps" in row["name"])
     floats = [row["distance_px_of_crop"]["p99"] for row in content["artifacts"] if row["precision"] == "float32"]
     assert max(floats) < 0.1  # the recipe's limit, which these keep even with hardly a training behind them
@@ -143,11 +145,11 @@ def test_what_is_past_a_limit_is_named_with_its_value_and_nothing_is_left_of_it(
 def test_a_limit_that_nothing_keeps_stops_a_real_measurement(quick, monkeypatch, tmp_path):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
     code, told, [error] = quick("--set=export.max_float_error_px=0")
-    one = r"tflite/{}_float32\.tflite: joints lie 0\.00\d px of the crop from the model's \(99th percentile, worst " \
+    one = r"tflite/{}\.tflite: joints lie 0\.00\d px of the crop from the model's \(99th percentile, worst " \
           r"\w+\), the limit is 0"
     assert code == BAD_INPUT and re.fullmatch(
-        "posecascade-export: error: 2 artifacts are past a limit, so nothing is exported: "
-        f"{one.format('heatmaps')}; {one.format('keypoints')} "
+        "posecascade-export: error: 3 artifacts are past a limit, so nothing is exported: "
+        f"{one.format('heatmaps_float32')}; {one.format('keypoints_float32')}; {one.format('decoder')} "
         r"\(other limits: --set=export\.max_float_error_px or --set=export\.max_pck_drop\)", error), error
     assert "measuring on 3 people" in told and files_in(tmp_path / "out") == {"1/saved_model.pb"}
 

@@ -275,7 +275,8 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     rows = written["artifacts"]
     assert [row["name"] for row in rows] == [
         *(f"saved_model/{name}" for name in ("heatmaps", "images", "with_boxes", "serving_default")),
-        *(f"tflite/{kind}_{precision}.tflite" for precision in tflite.PRECISIONS for kind in tflite.KINDS)]
+        *(f"tflite/{kind}_{precision}.tflite" for precision in tflite.PRECISIONS for kind in tflite.KINDS),
+        "tflite/decoder.tflite"]
     for one in rows:
         assert one["model_score"] == 100
         if one["precision"] in certificate.FLOATS:
@@ -285,7 +286,7 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     assert told[-1] in (folder / exporting.TABLE).read_text()
     monkeypatch.setattr(certificate, "measure", lambda *_: found)
     monkeypatch.setattr(saved_model, "write", lambda folder, *_: (folder / "saved_model.pb").write_bytes(b""))
-    for module, name in ((tflite, "models"), (artifacts, "of_saved_model"), (artifacts, "of_tflite")):
+    for module, name in ((exporting, "write_tflite"), (artifacts, "of_saved_model"), (artifacts, "of_tflite")):
         monkeypatch.setattr(module, name, lambda *_: [])
     strict = replace(recipe, export=replace(recipe.export, max_float_error_px=0.0))
     with pytest.raises(InputError) as error:
@@ -295,5 +296,5 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
         f"{len(floats)} artifacts are past a limit, so nothing is exported: "
         + "; ".join(f"{one.name}: joints lie {one.distance['p99']:.3f} px of the crop from the model's (99th "
                     f"percentile, worst {one.worst_joint['name']}), the limit is 0" for one in floats)
-        + " (other limits: --set=export.max_float_error_px or --set=export.max_pck_drop)")
-    assert len(floats) == 8 and list((tmp_path / "other").iterdir()) == []
+        + " (other limits: --set=export.max_float_error_px or --set=export.quantized_loss)")
+    assert len(floats) == 9 and list((tmp_path / "other").iterdir()) == []

@@ -55,7 +55,8 @@ def test_a_tflite_file_of_joints_gives_them_too(road):
     one = spots.person()
     crops, _ = road.crops([one.image], [one.box])
     network = Network(spots.network(), replace(spots.metadata(), calibration=CURVE))
-    made = {kind: model for kind, precision, model in tflite.models(network, crops) if precision == "float32"}
+    models = tflite.models(network, tflite.decoder(network), crops)
+    made = {kind: model for kind, precision, model in models if precision == "float32"}
     joints = runtime.tflite(made["keypoints"])(crops)
     [pose] = road([one.image], [one.box])
     np.testing.assert_allclose(joints["scores"][0], pose.scores, atol=1e-5)

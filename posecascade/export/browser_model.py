@@ -46,4 +46,4 @@ def _converted(file, precision):
     model, metadata = load(file)
     network = Network(model, metadata)
     return sealed_file(tflite.heatmaps(network, precision), runtime.MAPS, precision, metadata,
-                       card_of(file, metadata, TERMS, None))
+                       card_of(file, metadata, TERMS, None), tflite.decoder(network))

@@ -19,6 +19,7 @@ from posecascade.export.tflite_files import card_of, sealed_file
 from posecascade.formats import bundle, runtime, tflite_file
 from posecascade.formats.bundle import TFLITE
 from posecascade.formats.keras_file import load, load_metadata
+from posecascade.formats.tflite_metadata import DECODER_FILE
 from posecascade.inference.predictor import Predictor, run_of
 from posecascade.records import Record
 from posecascade.training.batches import make_batch
@@ -154,9 +155,11 @@ def write_tflite(folder: Path, network: Network, rounded: Network, card: Mapping
     """Write every TFLite file, sealed; {file name: (precision, the model in it)}. `rounded` as in `tflite.models`."""
     folder.mkdir()
     written = {}
-    for kind, precision, model in tflite.models(network, crops, rounded):
-        name = f"{kind}_{precision}{runtime.SUFFIX}"
-        data = sealed_file(model, kind, precision, network.metadata, card)
+    decoder = tflite.decoder(network)
+    for kind, precision, model in (*tflite.models(network, decoder, crops, rounded),
+                                   (runtime.DECODER, "float32", decoder)):
+        name = DECODER_FILE if kind == runtime.DECODER else f"{kind}_{precision}{runtime.SUFFIX}"
+        data = sealed_file(model, kind, precision, network.metadata, card, decoder if kind == runtime.MAPS else None)
         (folder / name).write_bytes(data)
         written[name] = precision, tflite_file.unseal(folder / name).model
         tell(f"{TFLITE}/{name}: {len(data) / 1e6:.2f} MB")

@@ -12,6 +12,7 @@ from posecascade.formats.tflite_file import SUFFIX, unseal
 
 MODEL_CARD = "model"  # the sidecars' key under which `model_metadata.metadata_dict` lies
 MAPS = "heatmaps"     # the signature that gives maps, in a SavedModel and in a TFLite file
+DECODER = "decoder"   # the signature of the TFLite file that makes keypoints of maps
 THREADS = 2           # of the TFLite interpreter: more gain little on maps this small
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -38,6 +39,9 @@ def load(path: Path, *, maps: bool = False) -> tuple[Run, Metadata]:
 def _tflite(path, maps):
     sealed = unseal(path)
     metadata = metadata_from(sealed.sidecar.get(MODEL_CARD), f"{path}: {MODEL_CARD!r}")
+    if sealed.sidecar.get("kind") == DECODER:
+        raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the "
+                         "same export")
     if maps and sealed.sidecar.get("kind") != MAPS:
         raise InputError(f"{path}: decodes by itself, so another decoder, flip test or protocol is not to be had; give "
                          f"the file of the same export whose name begins with {MAPS}")

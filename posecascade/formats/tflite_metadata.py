@@ -15,6 +15,7 @@ ENTRY = "TFLITE_METADATA"  # the name of its entry among the model's metadata
 IDENTIFIER = b"M001"
 JOINTS = "joints.txt"
 SIDECAR = "posecascade.json"
+DECODER_FILE = "decoder.tflite"
 
 # The part of the schema (google-ai-edge/mediapipe, mediapipe/tasks/metadata/metadata_schema.fbs) that is used here.
 # A field's place is its number, so that those unused stay too, up to the last used. A text is a string or a table, a
@@ -58,19 +59,27 @@ OUTPUTS = {
 
 
 def build(model: bytes, *, joints: Sequence[str], name: str, description: str, version: str, author: str,
-          license: str) -> bytes:
-    """The metadata flatbuffer of a .tflite `model` with one image in and any of OUTPUTS out.
+          license: str, decoder: bool = False) -> bytes:
+    """The metadata flatbuffer of a .tflite `model` with one image, or maps among OUTPUTS, in and any of OUTPUTS out.
+
+    With `decoder`, DECODER_FILE is listed among the files that come with the model.
 
     Tensors are named as in the model's signature and listed in the order of its main subgraph. Raises ValueError for
     a model without signature or with one of other tensors than its subgraph's, and for tensors that are none of these
     or have other shapes for K `joints`.
     """
     inputs, outputs = _tensors(model)
-    if len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][3] != 3:
+    takes_maps = all(name in OUTPUTS for name, _ in inputs)
+    if not takes_maps and (len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][3] != 3):
         raise ValueError(f"the model takes {dict(inputs)}, expected one image of shape (1, height, width, 3)")
     files = [{"name": SIDECAR, "description": "How the model was made, and what is needed to use it, as JSON.",
               "type": "DESCRIPTIONS"}]
-    subgraph = {"name": name, "description": description, "input_tensor_metadata": [_image(inputs[0][0])],
+    if decoder:
+        files.append({"name": DECODER_FILE, "type": "UNKNOWN",
+                      "description": "A model that makes keypoints, scores and visibility of the maps."})
+    subgraph = {"name": name, "description": description,
+                "input_tensor_metadata": [_output(name, shape, len(joints)) if takes_maps else _image(name)
+                                          for name, shape in inputs],
                 "output_tensor_metadata": [_output(output, shape, len(joints)) for output, shape in outputs]}
     return _finished({
         "name": name, "description": description, "version": version, "subgraph_metadata": [subgraph],
