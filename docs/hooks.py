@@ -80,7 +80,9 @@ def command_reference(command: str) -> str:
              "| flag | default | |", "|---|---|---|"]
     for name in sorted(module.FLAGS):
         flag = module.FLAGS[name]
-        lines.append(f"| `--{name}` | {_default(flag.default)} | {_cell(flag.help)} |")
+        choices, text = re.fullmatch(r"(?:<([^>]*)>: )?(.*)", flag.help, re.S).groups()
+        allowed = f"one of {', '.join(f'`{choice}`' for choice in choices.split('|'))}: " if choices else ""
+        lines.append(f"| `--{name}` | {_default(flag.default)} | {allowed}{_cell(text)} |")
     return "\n".join(lines) + "\n"
 
 
