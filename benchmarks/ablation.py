@@ -20,9 +20,11 @@ from ablation_plots import draw
 from absl import flags
 from hidden_people import hidden
 
-from posecascade import datasets, evaluation, files, metrics, predictor
-from posecascade.calibration import reliability
+from posecascade import datasets, files
 from posecascade.cli import app
+from posecascade.codec.score_calibration import reliability
+from posecascade.evaluation import evaluate, metrics
+from posecascade.inference import predictor
 from posecascade.records import Record, Visibility, checked_conversion
 from posecascade.schema import LSP14
 
@@ -104,8 +106,8 @@ def calibration(scores: np.ndarray, right: np.ndarray) -> dict:
 
 def measured(predict, records: list) -> dict:
     """PCK by stage, visibility and joint with intervals; AUC of visibility and of scores; calibration of scores."""
-    found = evaluation.predicted(predict, records)
-    report = evaluation.score(found, records, metric="pck")
+    found = evaluate.predicted(predict, records)
+    report = evaluate.score(found, records, metric="pck")
     stages = {stage: {row: [_rounded(value["value"]), _rounded(value["low"]), _rounded(value["high"]), value["count"]]
                       for row, value in rows.items()} for stage, rows in report.rows.items()}
     known = ~np.isnan(report.result)
@@ -203,7 +205,7 @@ def write(file: Path, setting: dict, results: dict) -> None:
     text = json.dumps({"setting": setting, "runs": results, "over_seeds": over_seeds(results)}, indent=1,
                       sort_keys=True, allow_nan=False)
     flat = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
-    with files.whole(file) as draft:
+    with files.atomic_write(file) as draft:
         draft.write_text(flat + "\n", encoding="utf-8")
 
 

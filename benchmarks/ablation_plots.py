@@ -26,7 +26,7 @@ def draw(results: dict, folder: Path) -> None:
         plot(results, figure)
         canvas.draw()
         pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-        with files.whole(folder / name) as draft:
+        with files.atomic_write(folder / name) as draft:
             pixels.quantize(64).save(draft, optimize=True)  # half the bytes of full colour
 
 

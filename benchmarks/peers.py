@@ -18,17 +18,20 @@ import numpy as np
 import peers_tfjs
 from absl import flags
 
-from posecascade import datasets, evaluation, files, predictor, shipped
+from posecascade import datasets, files
 from posecascade.cli import app
 from posecascade.datasets.sources import read_bytes
 from posecascade.errors import InputError, first_line
-from posecascade.export import bundle, exporting, latency, runtime, sealed
-from posecascade.people import people_of
-from posecascade.predictor import Predictor
-from posecascade.provenance import versions
-from posecascade.recipe import Recipe
+from posecascade.evaluation import evaluate
+from posecascade.export import exporting, latency
+from posecascade.formats import bundle, runtime, tflite_file, zoo
+from posecascade.inference import predictor
+from posecascade.inference.predictor import Predictor
 from posecascade.records import Record, checked_conversion
 from posecascade.schema import COCO17, LSP14, Schema
+from posecascade.training.data import people_of
+from posecascade.training.provenance import versions
+from posecascade.training.recipe import Recipe
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", None, "TYPE:ROOT of people", required=True, flag_values=FLAGS)
@@ -136,7 +139,7 @@ def ours(name: str, file: Path) -> Model:
     """The package's model `name`, or the int8 file of an export of it."""
     if not name.endswith(INT8):
         return Model(predictor.load(name), file.stat().st_size)
-    return Model(predictor.load(file), file.stat().st_size, sealed.unseal(file).model)
+    return Model(predictor.load(file), file.stat().st_size, tflite_file.unseal(file).model)
 
 
 def places(folder: Path | None, exported: Path | None, only: Sequence[str]) -> dict[str, Path]:
@@ -144,8 +147,8 @@ def places(folder: Path | None, exported: Path | None, only: Sequence[str]) -> d
 
     Raises InputError, saying where to get it, where a peer's file is missing, and for a name that is no model's.
     """
-    own = {name: shipped.file_of(name) for name in shipped.names()}
-    for name in shipped.names():
+    own = {name: zoo.file_of(name) for name in zoo.names()}
+    for name in zoo.names():
         if exported and bundle.is_bundle(base := exported / name):
             own[name + INT8] = (bundle.newest(base) if bundle.versions(base) else base) / EXPORTED
     known = {**(PEERS if folder else {}), **own}
@@ -173,7 +176,7 @@ def people_with_torso(data: str, split: str, limit: int | None) -> list[Record]:
     Raises InputError where there is nobody.
     """
     everybody = checked_conversion(datasets.read(data, split), LSP14)
-    evaluation.check_measurable(everybody, "pck", f"--data={data}")
+    evaluate.check_measurable(everybody, "pck", f"--data={data}")
     counted = [record for record in everybody if record.length("torso")]
     count = min(limit or len(counted), len(counted))
     return [counted[number * len(counted) // count] for number in range(count)]
@@ -181,7 +184,7 @@ def people_with_torso(data: str, split: str, limit: int | None) -> list[Record]:
 
 def measured(model: Model, records: Sequence[Record]) -> dict:
     """The model's figures, as JSON has them."""
-    report = evaluation.evaluate(model.predict, records, metric="pck")
+    report = evaluate.evaluate(model.predict, records, metric="pck")
     [*_, rows] = report.rows.values()
     limbs = rows["limbs"]
     return {"input": model.predict.input_size, "bytes": model.size,

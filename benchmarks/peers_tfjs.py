@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from posecascade.datasets.sources import load_json, read_bytes
 from posecascade.errors import InputError, first_line
-from posecascade.export.tflite_graphs import joined
+from posecascade.formats.tflite_graphs import joined
 
 FUSED = {"_FusedConv2D": "Conv2D", "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative"}
 CONVOLUTIONS = (*FUSED, *FUSED.values())

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from absl import flags
 
-from posecascade import datasets, evaluation, files, published
+from posecascade import datasets, files
 from posecascade.cli import app
-from posecascade.report import Report, compare
+from posecascade.evaluation import evaluate, predictions
+from posecascade.evaluation.report import Report, compare
 
 METHODS = {"this paper": "bulat2016", "DeeperCut": "insafutdinov2016"}
 FLAGS = flags.FlagValues()
@@ -25,9 +26,9 @@ def reports(folder: str) -> dict[str, Report]:
     records = datasets.read(f"lsp:{folder}", "test")
     found = {}
     for method, name in METHODS.items():
-        answers = published.read_predictions(Path(folder) / "predictions" / f"{name}.mat", records,
+        answers = predictions.read_predictions(Path(folder) / "predictions" / f"{name}.mat", records,
                                              first_pixel=datasets.FIRST_PIXEL["lsp"])
-        found[method] = evaluation.score(answers, records, metric="pck")
+        found[method] = evaluate.score(answers, records, metric="pck")
     return found
 
 

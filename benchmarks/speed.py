@@ -17,15 +17,17 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from posecascade import datasets, evaluation, training
-from posecascade.augment import Augmentation
-from posecascade.batches import make_batch
-from posecascade.construction import build, loss_of, optimizer_of
-from posecascade.learner import Learner
-from posecascade.predictor import Predictor, run_of
-from posecascade.recipe import Recipe, recipe_from
+from posecascade import datasets
+from posecascade.evaluation import evaluate
+from posecascade.inference.predictor import Predictor, run_of
 from posecascade.records import checked_conversion
 from posecascade.schema import LSP14
+from posecascade.training import trainer
+from posecascade.training.augment import Augmentation
+from posecascade.training.batches import make_batch
+from posecascade.training.build import build, loss_of, optimizer_of
+from posecascade.training.learner import Learner
+from posecascade.training.recipe import Recipe, recipe_from
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("data", "synthetic:512", "TYPE:ROOT of pictures to read", flag_values=FLAGS)
@@ -81,7 +83,7 @@ def _trainer_turn(recipe, spec) -> float:
     class Clock(Exception):
         """Enough steps were seen."""
 
-    original = training.Learner.step
+    original = trainer.Learner.step
 
     def step(self, images, targets):
         found = original(self, images, targets)
@@ -90,14 +92,14 @@ def _trainer_turn(recipe, spec) -> float:
             raise Clock
         return found
 
-    training.Learner.step = step
+    trainer.Learner.step = step
     try:
         with tempfile.TemporaryDirectory() as folder:
-            training.train(recipe, Path(folder), (spec,), tell=lambda line: None)
+            trainer.train(recipe, Path(folder), (spec,), tell=lambda line: None)
     except Clock:
         pass
     finally:
-        training.Learner.step = original
+        trainer.Learner.step = original
     return STEPS * BATCH / (times[-1] - times[2])
 
 
@@ -110,7 +112,7 @@ def evaluation_and_bare(records, size, rounds) -> tuple[float, float]:
     whole, bare = [], []
     for _ in range(rounds + 1):
         began = time.perf_counter()
-        evaluation.evaluate(predict, people, metric="pck", batch_size=BATCH)
+        evaluate.evaluate(predict, people, metric="pck", batch_size=BATCH)
         whole.append(len(people) / (time.perf_counter() - began))
         began = time.perf_counter()
         for _ in range(len(people) // BATCH):

@@ -25,6 +25,6 @@ __all__ = ["COCO17", "LSP14", "MPII16", "Box", "InputError", "Pose", "Predictor"
 def __getattr__(name: str):
     if name not in ("Predictor", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from posecascade import predictor
+    from posecascade.inference import predictor
 
     return {"Predictor": predictor.Predictor, "load": predictor.load}[name]

@@ -93,7 +93,7 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
 
     Raises InputError where that suffix is none that OpenCV writes.
     """
-    with files.whole(path) as draft:
+    with files.atomic_write(path) as draft:
         try:
             written = cv2.imwrite(str(draft), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         except cv2.error:

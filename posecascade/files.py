@@ -23,7 +23,7 @@ LOCK = ".lock"  # in a folder that a process holds
 
 
 @contextlib.contextmanager
-def whole(path: Path | str) -> Iterator[Path]:
+def atomic_write(path: Path | str) -> Iterator[Path]:
     """A draft beside `path` that replaces it when the block ends well, and is removed when it does not.
 
     The draft keeps the suffix of `path`, since Keras and OpenCV choose the format by it.
@@ -44,7 +44,7 @@ def whole(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def held(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str) -> Iterator[None]:
     """Keeps other processes out of the folder until the block ends or this process is killed.
 
     A folder that is not there is made, and removed where it stays empty. Raises InputError, beginning with `what` the
@@ -69,7 +69,7 @@ def held(folder: Path, what: str) -> Iterator[None]:
 
 def write_json(path: Path | str, value: object) -> None:
     """Write `value` as indented JSON, whole or not at all; NaN is refused, being no JSON."""
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -105,7 +105,7 @@ class _SingleKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The end of an error about `word`: the nearest valid name, or all of them."""
     choices = sorted(choices)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)

@@ -44,11 +44,18 @@ class Box:
         """[x, y, w, h]."""
         return [float(self.x), float(self.y), float(self.w), float(self.h)]
 
+    def iou(self, other: "Box") -> float:
+        """Return the area of the intersection with the other box divided by the area of the union."""
+        width = min(self.x + self.w, other.x + other.w) - max(self.x, other.x)
+        height = min(self.y + self.h, other.y + other.h) - max(self.y, other.y)
+        both = max(width, 0.0) * max(height, 0.0)
+        return both / (self.w * self.h + other.w * other.h - both)
+
     @staticmethod
-    def round_points(points: np.ndarray, least: float = 1.0) -> "Box":
-        """The tight box of (N, 2) finite points, N >= 1, at least `least` pixels wide and high (about its centre)."""
+    def around(points: np.ndarray, min_size: float = 1.0) -> "Box":
+        """Return the tight box of (N, 2) finite points, N >= 1, at least `min_size` pixels wide and high."""
         low, high = np.min(points, axis=0), np.max(points, axis=0)
-        size = np.maximum(high - low, least)
+        size = np.maximum(high - low, min_size)
         corner = (low + high) / 2 - size / 2
         return Box(*map(float, corner), *map(float, size))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from posecascade.errors import InputError
-from posecascade.files import nearest, read_yaml
+from posecascade.files import did_you_mean, read_yaml
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Schema:
             for couple in couples:
                 for name in couple:
                     if name not in self.keypoints:
-                        refuse(f"{field!r} names unknown joint {name!r}; {nearest(name, self.keypoints)}")
+                        refuse(f"{field!r} names unknown joint {name!r}; {did_you_mean(name, self.keypoints)}")
                 if len(set(couple)) != 2:
                     refuse(f"{field!r} holds {list(couple)}, expected two different joints")
         paired = [name for couple in self.pairs for name in couple]
@@ -71,7 +71,7 @@ class Schema:
     def index(self, name: str) -> int:
         """Position of joint `name`; InputError with the nearest name where there is none."""
         if name not in self.keypoints:
-            raise InputError(f"schema {self.name!r} has no joint {name!r}; {nearest(name, self.keypoints)}")
+            raise InputError(f"schema {self.name!r} has no joint {name!r}; {did_you_mean(name, self.keypoints)}")
         return self.keypoints.index(name)
 
     def segment(self, which: str) -> tuple[int, int] | None:
@@ -143,7 +143,7 @@ def schema_from(value: Mapping, origin: str) -> Schema:
         raise InputError(f"{origin}: holds {type(value).__name__}, expected the keys {', '.join(fields)}")
     for key in value:
         if key not in fields:
-            raise InputError(f"{origin}: unknown key {key!r}; {nearest(str(key), fields)}")
+            raise InputError(f"{origin}: unknown key {key!r}; {did_you_mean(str(key), fields)}")
     for key in ("name", "keypoints"):
         if key not in value:
             raise InputError(f"{origin}: {key!r} is missing; add it")
@@ -186,6 +186,6 @@ def find_schema(name_or_file: str) -> Schema:
         return SCHEMAS[name_or_file]
     path = Path(name_or_file)
     if path.suffix not in (".yaml", ".yml"):
-        raise InputError(f"unknown schema {name_or_file!r}; {nearest(name_or_file, SCHEMAS)} "
+        raise InputError(f"unknown schema {name_or_file!r}; {did_you_mean(name_or_file, SCHEMAS)} "
                          "(or give a .yaml file)")
     return schema_from(read_yaml(path, "schema"), str(path))

@@ -51,10 +51,10 @@ def stub_networks():
     """The trainer builds a cascade whose steps compile in a second."""
     from small_runs import stub_cascade
 
-    from posecascade import construction
+    from posecascade.training import build
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(construction, "cascade", stub_cascade)
+        patch.setattr(build, "cascade", stub_cascade)
         yield
 
 

@@ -13,8 +13,8 @@ import pytest
 from small_runs import finished
 
 from posecascade import datasets
-from posecascade.calibration import Calibration
 from posecascade.cli import app
+from posecascade.codec.score_calibration import Calibration
 
 SCRIPTS = Path(sys.executable).parent
 SIZE, STRIDE, K = 64, 4, 16  # of the network below
@@ -59,9 +59,9 @@ class Exported(NamedTuple):
     @property
     def metadata(self):
         """The model's, with the curve of its scores that the certificate tells of."""
-        from posecascade import pretrained  # it imports Keras
+        from posecascade.formats import keras_file  # it imports Keras
         scores = json.loads((self.version / "certificate.json").read_text())["scores"]
-        return replace(pretrained.load_metadata(self.run / "best.keras"),
+        return replace(keras_file.load_metadata(self.run / "best.keras"),
                        calibration=Calibration(scores["slope"], scores["offset"]))
 
 

@@ -12,8 +12,8 @@ import cv2
 import h5py
 import numpy as np
 
-from posecascade.recipe import Recipe, recipe_from
 from posecascade.schema import COCO17
+from posecascade.training.recipe import Recipe, recipe_from
 
 COMMAND = Path(sys.executable).with_name("posecascade-train")
 PEOPLE, BATCH, EPOCH_STEPS = 16, 4, 4
@@ -70,7 +70,7 @@ def quickstart(folder: str) -> None:
     from posecascade.cli import app, train
 
     sys.meta_path.insert(0, NoTensorFlow())
-    from posecascade.losses import CascadeLoss
+    from posecascade.training.losses import CascadeLoss
 
     traced, real = [], CascadeLoss.detection
     CascadeLoss.detection = lambda self, *arguments: traced.append(1) or real(self, *arguments)
@@ -81,10 +81,10 @@ def quickstart(folder: str) -> None:
         app.run(train.main, train.FLAGS, "", ["posecascade-train", *words])
     except SystemExit as left:
         assert left.code == 0, left.code
-    from posecascade import pretrained
+    from posecascade.formats import keras_file
 
     images = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
-    model, _ = pretrained.load(Path(folder) / "best.keras")
+    model, _ = keras_file.load(Path(folder) / "best.keras")
     np.savez(Path(folder) / "maps.npz", images=images, **model.predict_on_batch(images))
     assert "tensorflow" not in sys.modules
     # JAX runs the loss's Python while it compiles, once for a step of a run and once for shapes; torch at each step.
@@ -103,15 +103,15 @@ def whole_and_interrupted(folder: str) -> None:
     """
     if os.environ["KERAS_BACKEND"] != "tensorflow":
         sys.meta_path.insert(0, NoTensorFlow())
-    from posecascade import checkpoints, construction, training
-    from posecascade.learner import Learner
+    from posecascade.training import build, checkpoints, trainer
+    from posecascade.training.learner import Learner
 
-    construction.cascade, training.SCALARS_EVERY = stub_cascade, 1
-    training._finish = lambda *_: {}  # a measurement that takes longer than the run
+    build.cascade, trainer.SCALARS_EVERY = stub_cascade, 1
+    trainer._finish = lambda *_: {}  # a measurement that takes longer than the run
     stages = [{"train": "detector", "share": 5}, {"train": "regressor", "share": 4},
               {"train": "regressor", "share": 3, "input_size": 32}]
     recipe = small(training={"epochs": 3, "stages": stages, "save_every": 5, "evaluate_every": 3})
-    training.train(recipe, Path(folder) / "whole")
+    trainer.train(recipe, Path(folder) / "whole")
     real = Learner.step
     for last, saved in ((5, 5), (8, 8), (11, 10), (12, 12)):
         header = checkpoints.read_header(Path(folder) / "parts")
@@ -124,7 +124,7 @@ def whole_and_interrupted(folder: str) -> None:
 
         Learner.step = step
         with contextlib.suppress(Killed):
-            training.train(recipe, Path(folder) / "parts")
+            trainer.train(recipe, Path(folder) / "parts")
         assert checkpoints.read_header(Path(folder) / "parts")[0].step == saved
 
 

@@ -9,7 +9,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 tflite = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
-from posecascade.export import sealed  # noqa: E402  (needs ai_edge_litert)
+from posecascade.formats import tflite_file  # noqa: E402  (needs ai_edge_litert)
 
 JOINTS = ("left_wrist", "right_wrist", "pelvis", "kopf_oben", "nœud")
 SIDECAR = {"format": 1, "schema": {"name": "five", "keypoints": list(JOINTS)}, "input_size": 32, "stride": 4}
@@ -47,7 +47,7 @@ def converted(kind, quantized=False):
 
 def seal(model, **changes):
     """`sealed.seal` with this file's arguments."""
-    return sealed.seal(model, **{"sidecar": SIDECAR, "joints": JOINTS} | TOLD | changes)
+    return tflite_file.seal(model, **{"sidecar": SIDECAR, "joints": JOINTS} | TOLD | changes)
 
 
 def unpacked(model):

@@ -14,12 +14,12 @@ import numpy as np
 import yaml
 from keras import layers
 
-from posecascade import pretrained
+from posecascade.formats import keras_file
+from posecascade.formats.keras_file import Metadata
 from posecascade.geometry import Box
-from posecascade.predictor import Predictor, run_of
-from posecascade.pretrained import Metadata
-from posecascade.recipe import Recipe
+from posecascade.inference.predictor import Predictor, run_of
 from posecascade.schema import Schema
+from posecascade.training.recipe import Recipe
 
 JOINTS = ("head_top", "left_shoulder", "right_shoulder", "left_hip", "right_hip")
 SPOTS = Schema("spots", JOINTS, (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")),
@@ -105,7 +105,7 @@ def person(height: int = 240, width: int = 320, middle=(150, 120), reach: float 
     off = 0 if rng is None else rng.uniform(-0.1, 0.1, BODY.shape)
     joints = np.array(middle) + reach * (BODY + off)
     return Person(picture(height, width, joints, SPOT * reach * np.asarray(wide), strength), joints,
-                  Box.round_points(joints))
+                  Box.around(joints))
 
 
 def png(image: np.ndarray) -> bytes:
@@ -148,5 +148,5 @@ def road_of(model: keras.Model, decoder: str = "soft") -> Predictor:
 
 def save(path: Path, recipe: Recipe | None = None, decoder: str = "soft") -> Path:
     """The network as a trained model's file, with the recipe it says it was trained by; the file."""
-    pretrained.save(network(), path, metadata(decoder, recipe))
+    keras_file.save(network(), path, metadata(decoder, recipe))
     return path

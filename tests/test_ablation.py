@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posecascade import evaluation
 from posecascade.datasets.synthetic import record_of
+from posecascade.evaluation import evaluate
 from posecascade.poses import Pose
 from posecascade.records import Visibility, checked_conversion
 from posecascade.schema import LSP14
@@ -133,7 +133,7 @@ def test_evaluation_is_the_package_s_own(ablation, people):
         joints = np.tile([[40.0, 60.0]], (14, 1))
         return [Pose(joints, np.ones(14), np.linspace(0, 1, 14), LSP14, box, {"heatmaps": joints}) for box in boxes]
 
-    report = evaluation.evaluate(predict, people, metric="pck")
+    report = evaluate.evaluate(predict, people, metric="pck")
     assert ablation.measured(predict, people)["stages"]["heatmaps"]["total"][0] == round(report.total, 2)
 
 

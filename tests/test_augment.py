@@ -9,8 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_people import SIZE, Picture, person, sample_of
 
-from posecascade import augment, images
-from posecascade.augment import (
+from posecascade import images
+from posecascade.errors import InputError
+from posecascade.geometry import Box, crop_transform, inside
+from posecascade.records import Record, Sample, Visibility
+from posecascade.schema import LSP14, SCHEMAS
+from posecascade.training import augment
+from posecascade.training.augment import (
     NONE,
     Augmentation,
     coloured,
@@ -23,10 +28,6 @@ from posecascade.augment import (
     random_transform,
     target,
 )
-from posecascade.errors import InputError
-from posecascade.geometry import Box, crop_transform, inside
-from posecascade.records import Record, Sample, Visibility
-from posecascade.schema import LSP14, SCHEMAS
 
 EVERY = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda schema: schema.name)
 MEASURED = 0.1  # crop pixels: centroid of a spot of 8 bits, shrunk and warped
@@ -145,7 +146,7 @@ def test_half_a_body_is_the_upper_or_the_lower_joints_box(name):
     record = person(schema)
     below = np.array([name.split("_")[-1] in ("hip", "knee", "ankle") for name in schema.keypoints])
     found = [half_body_box(record, np.random.default_rng(seed)) for seed in range(20)]
-    wanted = {Box.round_points(record.keypoints[half], least=40) for half in (below, ~below)}
+    wanted = {Box.around(record.keypoints[half], min_size=40) for half in (below, ~below)}
     assert set(found) == wanted
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posecascade.augment import NONE, Augmentation, load_sample, target
-from posecascade.batches import LOOK_AHEAD, batches, epoch_order, make_batch, steps_per_epoch
 from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.images import shrunk
 from posecascade.records import Record
 from posecascade.schema import LSP14
+from posecascade.training.augment import NONE, Augmentation, load_sample, target
+from posecascade.training.batches import LOOK_AHEAD, batches, epoch_order, make_batch, steps_per_epoch
 
 VARIED = replace(Augmentation(), occluder=0)  # objects to paste have tests of their own and take time to paint
 

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posecascade.calibration import AS_THEY_ARE, EDGE, LEAST_JOINTS, Calibration, error_after, fitted, reliability
+from posecascade.codec.score_calibration import (
+    EDGE,
+    IDENTITY,
+    MIN_JOINTS,
+    Calibration,
+    error_after,
+    fitted,
+    reliability,
+)
 
 curves = st.builds(Calibration, st.floats(0.1, 5), st.floats(-4, 4))
 
@@ -36,17 +44,17 @@ def test_a_curve_rises_and_stays_within_0_and_1(curve, scores):
 
 def test_scores_as_they_are_come_back_untouched_even_at_the_ends():
     scores = np.array([0.0, EDGE / 2, 0.3, 1.0])
-    assert AS_THEY_ARE(scores) is scores
+    assert IDENTITY(scores) is scores
     np.testing.assert_allclose(Calibration(1.0, 1e-12)(scores), np.clip(scores, EDGE, 1 - EDGE))
 
 
-@pytest.mark.parametrize("curve", [Calibration(1.0, 0.8), Calibration(2.5, -1.0), Calibration(0.4, 0.0), AS_THEY_ARE])
+@pytest.mark.parametrize("curve", [Calibration(1.0, 0.8), Calibration(2.5, -1.0), Calibration(0.4, 0.0), IDENTITY])
 def test_the_curve_that_made_the_data_is_found_and_holds_for_other_people(curve, rng):
     scores, right = drawn(rng, curve)
     found = fitted(scores, right)
     assert (found.slope, found.offset) == pytest.approx((curve.slope, curve.offset), abs=0.08)
     before, after = reliability(scores, right).error, error_after(scores, right, np.arange(len(scores)) // 14)
-    assert after < 0.02 and (curve == AS_THEY_ARE or before > 0.05)
+    assert after < 0.02 and (curve == IDENTITY or before > 0.05)
 
 
 @pytest.mark.parametrize("right", [0, 1])
@@ -54,14 +62,14 @@ def test_joints_that_are_all_right_or_all_wrong_have_a_finite_curve(right):
     scores = np.linspace(0, 1, 500)
     found = fitted(scores, np.full(500, right, bool))
     assert np.isfinite([found.slope, found.offset]).all()
-    assert abs(found(scores) - right).mean() < 0.1 or found == AS_THEY_ARE
+    assert abs(found(scores) - right).mean() < 0.1 or found == IDENTITY
 
 
 def test_scores_that_say_nothing_and_too_few_joints_get_no_curve(rng):
     scores = rng.uniform(size=5000)
-    assert fitted(scores, rng.uniform(size=5000) > scores) == AS_THEY_ARE  # the higher, the more often wrong
-    few = LEAST_JOINTS - 1
-    assert fitted(scores[:few], scores[:few] > 0.7) == AS_THEY_ARE
+    assert fitted(scores, rng.uniform(size=5000) > scores) == IDENTITY  # the higher, the more often wrong
+    few = MIN_JOINTS - 1
+    assert fitted(scores[:few], scores[:few] > 0.7) == IDENTITY
 
 
 def test_no_joint_is_scored_by_a_curve_that_its_own_person_gave(rng):

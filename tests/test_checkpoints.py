@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from posecascade import checkpoints
-from posecascade.checkpoints import STATE, Progress
 from posecascade.errors import InputError
-from posecascade.optimizers import OPTIMIZERS, make_optimizer
+from posecascade.training import checkpoints
+from posecascade.training.checkpoints import STATE, Progress
+from posecascade.training.optimizers import OPTIMIZERS, make_optimizer
 
 IDENTITY = {"recipe": {"training": {"seed": 1}}, "data": "abc", "backend": "x"}
 PROGRESS = Progress(7, 12.5, {"loss": 0.1 + 0.2, "steps": 3}, [{"epoch": 1, "result": 1 / 3, "best": 1}], ["a.jpg"])

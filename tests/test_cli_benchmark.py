@@ -8,9 +8,9 @@ import pytest
 from exported import SCRIPTS, ended
 from small_runs import finished
 
+from posecascade.benchmark import benchmark
+from posecascade.benchmark.thermals import Heat
 from posecascade.cli import benchmark as command
-from posecascade.export import benchmark
-from posecascade.export.thermals import Heat
 
 BAD_INPUT, DONE = 2, 0
 NUMBER = r"\d+\.\d\d"

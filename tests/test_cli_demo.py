@@ -13,11 +13,12 @@ import pytest
 from exported import SCRIPTS, ended, people
 
 import posecascade
-from posecascade import pretrained, website
 from posecascade.cli import demo
-from posecascade.export.sealed import unseal
+from posecascade.formats import keras_file
+from posecascade.formats.tflite_file import unseal
 from posecascade.models import cascade
 from posecascade.schema import LSP14
+from posecascade.web import site
 
 BAD_INPUT, DONE = 2, 0
 NEAR = 0.05  # pixels of the picture
@@ -28,14 +29,14 @@ def model(tmp_path_factory):
     """A saved tiny cascade with random weights."""
     path = tmp_path_factory.mktemp("model") / "tiny.keras"
     keras.utils.set_random_seed(1)
-    pretrained.save(cascade(14, backbone="tiny", width=16), path, pretrained.Metadata(LSP14, 64, 4))
+    keras_file.save(cascade(14, backbone="tiny", width=16), path, keras_file.Metadata(LSP14, 64, 4))
     return path
 
 
 def written(folder, tmp_path):
     """The model in a site, as a file."""
     path = tmp_path / "found.tflite"
-    path.write_bytes(gzip.decompress((folder / website.MODEL).read_bytes()))
+    path.write_bytes(gzip.decompress((folder / site.MODEL).read_bytes()))
     return path
 
 
@@ -69,7 +70,7 @@ def test_it_serves_until_it_is_interrupted(exported):
         told = process.stdout.readline()
         [port] = re.fullmatch(r"the page is at http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends it\)\n", told).groups()
         connection = http.client.HTTPConnection("127.0.0.1", int(port))
-        connection.request("GET", f"/{website.MODEL}")
+        connection.request("GET", f"/{site.MODEL}")
         assert gzip.decompress(connection.getresponse().read()) == file.read_bytes()
         process.send_signal(signal.SIGINT)  # with the connection open, as a browser keeps it
         assert (process.wait(), process.stderr.read()) == (DONE, "\n")
@@ -110,7 +111,7 @@ def test_a_port_that_is_taken_is_told_before_a_model_is_made():
 
 
 def test_an_installation_without_the_page_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(website, "FOLDER", tmp_path)
+    monkeypatch.setattr(site, "FOLDER", tmp_path)
     code, _, [told] = ended(demo)
     assert code == BAD_INPUT and told == (f"posecascade-demo: error: {tmp_path}: holds no page; install posecascade "
                                           "again, or build it in export/web (npm ci, npm run build)")

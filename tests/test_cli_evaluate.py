@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-import posecascade
+from posecascade import inference
 from posecascade.cli import app, evaluate
 from posecascade.schema import LSP14
 
@@ -95,7 +95,7 @@ def test_another_split_and_metric_can_be_chosen_and_several_sets_be_given(run, l
 
 
 class ToyModel:
-    """A `posecascade.predictor` whose only model puts every joint in the middle of the box, and keeps the boxes."""
+    """A stand-in for `inference.predictor`: its only model puts every keypoint in the middle of the box."""
 
     def __init__(self):
         self.loaded, self.boxes = [], []
@@ -115,8 +115,8 @@ class ToyModel:
 @pytest.fixture
 def toy(monkeypatch):
     toy = ToyModel()
-    monkeypatch.setitem(sys.modules, "posecascade.predictor", toy)
-    monkeypatch.setattr(posecascade, "predictor", toy, raising=False)
+    monkeypatch.setitem(sys.modules, "posecascade.inference.predictor", toy)
+    monkeypatch.setattr(inference, "predictor", toy, raising=False)
     return toy
 
 

@@ -12,9 +12,9 @@ import pytest
 from exported import KINDS, LICENSE, MEASURED, PRECISIONS, SIGNATURES, ended
 from small_runs import stub_cascade
 
-from posecascade import pretrained
 from posecascade.cli import export
-from posecascade.export import artefacts, bundle, certificate, exporting, saved_model, tflite
+from posecascade.export import artifacts, certificate, exporting, saved_model, tflite
+from posecascade.formats import bundle, keras_file
 from posecascade.schema import LSP14
 
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
@@ -79,7 +79,7 @@ def test_the_certificate_tells_what_each_row_of_the_table_tells(exported):
 def test_what_is_known_of_the_model_travels_with_it(exported):
     card = json.loads((exported.version / "posecascade.json").read_text())
     metadata = exported.metadata
-    assert card["model"] == pretrained.metadata_dict(metadata)
+    assert card["model"] == keras_file.metadata_dict(metadata)
     assert card["manifest"] == json.loads((exported.run / "manifest.json").read_text())
     data = (exported.run / "best.keras").read_bytes()
     assert card["source"] == {"file": "best.keras", "sha256": hashlib.sha256(data).hexdigest()}
@@ -104,7 +104,7 @@ def quick(exported, tmp_path, monkeypatch):
     (tmp_path / "out" / "1").mkdir(parents=True)
     (tmp_path / "out" / "1" / "saved_model.pb").write_bytes(b"older")
     monkeypatch.setattr(saved_model, "write", lambda folder, *_: (folder / "saved_model.pb").write_bytes(b"new"))
-    monkeypatch.setattr(artefacts, "of_saved_model", lambda *_: ())
+    monkeypatch.setattr(artifacts, "of_saved_model", lambda *_: ())
 
     def command(*words, measured=None):
         with pytest.MonkeyPatch.context() as patch:
@@ -181,7 +181,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     model = stub_cascade(LSP14.size)
     for name, recipe in (("unnamed", {}), ("gone", {"data": {"sources": ["lspet:gone"]}})):
-        pretrained.save(model, folder / f"{name}.keras", pretrained.Metadata(LSP14, 64, 4, recipe))
+        keras_file.save(model, folder / f"{name}.keras", keras_file.Metadata(LSP14, 64, 4, recipe))
     (folder / "text.keras").write_text("no zip")
     (folder / "empty").mkdir()
     (folder / "run").mkdir()

@@ -12,9 +12,10 @@ import pytest
 import skimage.data
 
 import posecascade
-from posecascade import pretrained, video
-from posecascade.calibration import Calibration
 from posecascade.cli import app, predict
+from posecascade.codec.score_calibration import Calibration
+from posecascade.formats import keras_file
+from posecascade.inference import video
 from posecascade.models import cascade
 from posecascade.schema import LSP14
 
@@ -26,7 +27,7 @@ def model(tmp_path_factory):
     """A saved tiny model with random weights."""
     path = tmp_path_factory.mktemp("model") / "tiny.keras"
     keras.utils.set_random_seed(1)
-    pretrained.save(cascade(14, backbone="tiny", width=16), path, pretrained.Metadata(LSP14, 64, 4))
+    keras_file.save(cascade(14, backbone="tiny", width=16), path, keras_file.Metadata(LSP14, 64, 4))
     return path
 
 
@@ -191,8 +192,8 @@ def test_a_calibrated_model_follows_as_the_plain_one_does(run, clip, tmp_path, m
     """The limit of FOLLOWED goes the way of the scores, or another one would count."""
     curve = Calibration(1.0, 0.5)
     model, limits, real = tmp_path / "curved.keras", [], video.follow
-    pretrained.save(cascade(14, backbone="tiny", width=16), model,
-                    pretrained.Metadata(LSP14, 64, 4, calibration=curve))
+    keras_file.save(cascade(14, backbone="tiny", width=16), model,
+                    keras_file.Metadata(LSP14, 64, 4, calibration=curve))
 
     def follow(*arguments, followed, **options):
         limits.append(followed)

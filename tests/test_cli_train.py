@@ -28,9 +28,11 @@ from small_runs import (
 )
 
 import posecascade
-from posecascade import checkpoints, construction, datasets, pretrained, training
+from posecascade import datasets
 from posecascade.cli import app, train
-from posecascade.learner import Learner
+from posecascade.formats import keras_file
+from posecascade.training import build, checkpoints, trainer
+from posecascade.training.learner import Learner
 
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
 EPOCH_STEPS, STEPS = 12, 24
@@ -123,7 +125,7 @@ def test_its_models_load_in_a_fresh_process_without_the_package(whole, tmp_path)
             "    numpy.savez(f'{name}.npz', **model.predict_on_batch(images))")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
     for name in ("best", "last"):
-        model, metadata = pretrained.load(folder / f"{name}.keras")
+        model, metadata = keras_file.load(folder / f"{name}.keras")
         assert metadata.schema.name == "lsp14" and {v.dtype for v in model.variables} == {"float32"}
         with np.load(tmp_path / f"{name}.npz") as theirs:
             for stage, maps in model.predict_on_batch(images).items():
@@ -138,8 +140,8 @@ def test_its_models_load_in_a_fresh_process_without_the_package(whole, tmp_path)
 def run(tmp_path, monkeypatch):
     """The command in this process, on a stub of a network whose steps learn nothing: (exit code, stderr lines)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(construction, "cascade", stub_cascade)
-    monkeypatch.setattr(training, "_finish", lambda *_: {})  # a measurement that takes longer than the run
+    monkeypatch.setattr(build, "cascade", stub_cascade)
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})  # a measurement that takes longer than the run
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
     real = Learner.step
 

@@ -14,11 +14,11 @@ from served import BINARY, MODEL, answering, binary, service_of
 
 pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api, of the extra `serving`")
 
-from posecascade import predictor
 from posecascade.cli import predict
 from posecascade.client import ServerError, connect
 from posecascade.errors import InputError
 from posecascade.images import png
+from posecascade.inference import predictor
 
 CLIENT = Path(sys.executable).with_name("posecascade-client")
 # px, and of scores: a convolution sums in another order in another batch (test_export_serving).

@@ -9,19 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from posecascade import codec
-from posecascade.codec import (
-    DECODERS,
-    LEAST_RADIUS,
-    LEAST_SIGMA,
-    SOFT_WINDOW,
-    argmax,
-    cells_to_pixels,
-    confidence_maps,
-    part_discs,
-    pixels_to_cells,
-    value_at,
-)
+from posecascade.codec.decoders import DECODERS, SOFT_WINDOW, argmax, cells_to_pixels, pixels_to_cells, value_at
+from posecascade.codec.targets import MIN_RADIUS, MIN_SIGMA, confidence_maps, part_discs
 
 SUBPIXEL = 0.05  # cells: what `confidence_maps` promises of the sub-pixel decoders
 ROUNDING = 1e-4  # cells: float32 of coordinates up to 512 px
@@ -65,12 +54,12 @@ def test_the_table_of_bounds_covers_every_decoder():
 def test_a_decoder_finds_what_was_encoded_within_its_bound(decoder, data):
     bound, margin = BOUNDS[decoder]
     cells, height, width, stride = data.draw(joints(margin))
-    sigma = data.draw(st.floats(0.5, 2.5 * SOFT_WINDOW))  # the least is LEAST_SIGMA: smaller ones are raised
+    sigma = data.draw(st.floats(0.5, 2.5 * SOFT_WINDOW))  # the least is MIN_SIGMA: smaller ones are raised
     found, scores = DECODERS[decoder](encoded(cells, height, width, stride, sigma), stride)
     assert np.abs(pixels_to_cells(found, stride) - cells).max() <= bound + ROUNDING
     # The highest cell's centre is at most half a cell away on each axis.
     assert (scores <= 1).all()
-    assert (scores >= math.exp(-0.25 / max(sigma, LEAST_SIGMA) ** 2) - ROUNDING).all()
+    assert (scores >= math.exp(-0.25 / max(sigma, MIN_SIGMA) ** 2) - ROUNDING).all()
 
 
 @DECODER
@@ -150,7 +139,7 @@ def test_a_disc_is_every_cell_whose_centre_is_within_the_radius(case, radius):
     found = np.asarray(part_discs(points, height, width, stride=stride, radius=radius))
     away = np.linalg.norm(centres(height, width, stride)[None, :, :, None] - points[:, None, None].astype(float),
                           axis=-1)
-    limit = max(radius, LEAST_RADIUS * stride)
+    limit = max(radius, MIN_RADIUS * stride)
     clear = np.abs(away - limit) > 1e-3  # px; nearer, float32 decides
     np.testing.assert_array_equal(found[clear], (away <= limit)[clear])
     assert set(np.unique(found)) <= {0, 1}
@@ -173,7 +162,7 @@ def test_a_confidence_map_is_the_gaussian_of_the_paper(case, sigma):
     found = np.asarray(confidence_maps(points, height, width, stride=stride, sigma=sigma))
     away = np.linalg.norm(centres(height, width, stride)[None, :, :, None] - points[:, None, None].astype(float),
                           axis=-1)
-    wanted = np.exp(-0.5 * (away / max(sigma, LEAST_SIGMA * stride)) ** 2)
+    wanted = np.exp(-0.5 * (away / max(sigma, MIN_SIGMA * stride)) ** 2)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert found.dtype == np.float32
 
@@ -217,8 +206,8 @@ def test_encoding_runs_with_sizes_that_a_graph_does_not_know():
     @tf.function(input_signature=[tf.TensorSpec((None, None, 2)), tf.TensorSpec((None, None, None, None))])
     def targets(points, like):
         shape = tf.shape(like)
-        return (codec.part_discs(points, shape[1], shape[2], stride=4, radius=tf.cast(shape[2], tf.float32)),
-                codec.confidence_maps(points, shape[1], shape[2], stride=4, sigma=tf.constant(9.0)))
+        return (part_discs(points, shape[1], shape[2], stride=4, radius=tf.cast(shape[2], tf.float32)),
+                confidence_maps(points, shape[1], shape[2], stride=4, sigma=tf.constant(9.0)))
 
     points = np.array([[[10, 20], [3, 4]]], np.float32)
     for found, wanted in zip(targets(points, np.zeros((1, 7, 9, 1), np.float32)),

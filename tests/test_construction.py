@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from small_runs import small
 
-from posecascade import pretrained
-from posecascade.construction import build, check, loss_of, optimizer_of, plan_of, teacher_of
 from posecascade.errors import InputError
-from posecascade.learner import set_trainable
-from posecascade.losses import CascadeLoss
+from posecascade.formats import keras_file
 from posecascade.models import cascade
-from posecascade.schedule import Span
 from posecascade.schema import LSP14, MPII16
+from posecascade.training.build import build, check, loss_of, optimizer_of, plan_of, teacher_of
+from posecascade.training.learner import set_trainable
+from posecascade.training.losses import CascadeLoss
+from posecascade.training.schedule import Span
 
 
 @pytest.mark.parametrize(("changes", "problem"), [
@@ -75,7 +75,7 @@ def test_the_pieces_are_those_the_recipe_names(pieces):
 
 def test_a_start_from_another_schema_matches_joints_by_name_and_tells_what_it_did(tmp_path):
     source = cascade(16, backbone="tiny", width=16)
-    pretrained.save(source, tmp_path / "mpii.keras", pretrained.Metadata(MPII16, 64, 4))
+    keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, 4))
     recipe, told = small(model={"start_from": str(tmp_path / "mpii.keras")}), []
     network, twin = build(recipe, LSP14, told.append)
     weighted = sum(bool(layer.weights) for stage in ("detector", "regressor")
@@ -88,7 +88,7 @@ def test_a_start_from_another_schema_matches_joints_by_name_and_tells_what_it_di
         np.testing.assert_array_equal(kernel, theirs[0][..., order])
         np.testing.assert_array_equal(bias, theirs[1][order])
     build(small(model={"start_from": str(tmp_path / "mpii.keras")}), MPII16, told.append)
-    pretrained.save(twin, tmp_path / "lsp.keras", pretrained.Metadata(LSP14, 64, 4))
+    keras_file.save(twin, tmp_path / "lsp.keras", keras_file.Metadata(LSP14, 64, 4))
     build(small(model={"start_from": str(tmp_path / "lsp.keras")}), MPII16, told.append)
     assert told[-1].endswith(f"{weighted - 3} layers copied, 3 in part, 0 new; new joints: pelvis, thorax")
 
@@ -143,7 +143,7 @@ def test_the_plan_is_the_stages_over_the_steps():
 def saved(tmp_path, schema=MPII16, stride=4, **options):
     keras.utils.set_random_seed(5)
     model = cascade(schema.size, backbone="tiny", width=8, stride=stride, **options)
-    pretrained.save(model, tmp_path / "teacher.keras", pretrained.Metadata(schema, 64, stride))
+    keras_file.save(model, tmp_path / "teacher.keras", keras_file.Metadata(schema, 64, stride))
     return model, str(tmp_path / "teacher.keras")
 
 

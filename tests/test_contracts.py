@@ -29,13 +29,13 @@ import pytest
 import posecascade
 from posecascade.cli import app
 from posecascade.datasets import READERS, SPLITS
-from posecascade.evaluation import METRICS
+from posecascade.evaluation.evaluate import METRICS
+from posecascade.evaluation.report import MEASURES, Report
+from posecascade.inference.predictor import PROTOCOLS
 from posecascade.poses import Pose
 from posecascade.poses_io import PoseWriter, answer
-from posecascade.predictor import PROTOCOLS
-from posecascade.recipe import Recipe
-from posecascade.report import MEASURES, Report
 from posecascade.schema import SCHEMAS, Schema
+from posecascade.training.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "contracts"
 # Of two joints, so that what depends on their number stays short.
@@ -122,16 +122,16 @@ def model_metadata() -> str:
     """Outline of posecascade.json in a saved .keras file; the recipe's keys are in recipe_keys.txt."""
     import keras
 
-    from posecascade import pretrained
+    from posecascade.formats import keras_file
 
     image = keras.Input((None, None, 3))
     model = keras.Model(image, {"heatmaps": keras.layers.Conv2D(2, 1, name="heatmaps")(image)})
     schema = dataclasses.replace(PAIR, limbs=PAIR.pairs, head=PAIR.pairs[0], torso=PAIR.pairs[0], sigmas=(0.1, 0.1))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        pretrained.save(model, path, pretrained.Metadata(schema, 64, 4, {}, {}))
+        keras_file.save(model, path, keras_file.Metadata(schema, 64, 4, {}, {}))
         with zipfile.ZipFile(path) as archive:
-            return "\n".join(_outline(json.loads(archive.read(pretrained.MEMBER))))
+            return "\n".join(_outline(json.loads(archive.read(keras_file.MEMBER))))
 
 
 def _outline(value, indent=""):

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posecascade import codec
-from posecascade.calibration import Calibration
-from posecascade.predictor import Predictor
+from posecascade.codec import decoders
+from posecascade.codec.score_calibration import Calibration
+from posecascade.inference.predictor import Predictor
 from posecascade.schema import schema_from
 
 KIT = Path(__file__).resolve().parents[1] / "export" / "device"
@@ -98,14 +98,14 @@ def test_the_vectors_tell_decoders_apart():
     def differs(**changes):
         with pytest.MonkeyPatch.context() as patch:
             for name, value in changes.items():
-                patch.setattr(codec, name, value)
+                patch.setattr(decoders, name, value)
             away = [np.abs(expected(*case) - old).max() for case, old in zip(cases(), whole, strict=True)]
             return max(away) > 10 * CLOSE
 
     assert not differs()
     for name, value in (("SOFT_REACH", 5), ("SOFT_WINDOW", 1.9), ("SOFT_ROUNDS", 3), ("SOFT_STEP", 1.0)):
         assert differs(**{name: value}), name
-    places = [codec.argmax(maps[None], stride)[0][0] for maps, _, stride, _ in cases()]
+    places = [decoders.argmax(maps[None], stride)[0][0] for maps, _, stride, _ in cases()]
     assert max(np.abs(old[:, :2] - new).max() for old, new in zip(whole, places, strict=True)) > 1
 
 

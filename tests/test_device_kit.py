@@ -12,9 +12,9 @@ import pytest
 from exported import SCRIPTS, ended, people
 from small_runs import finished
 
-from posecascade import predictor, video
 from posecascade.cli import predict
-from posecascade.export import sealed
+from posecascade.formats import tflite_file
+from posecascade.inference import predictor, video
 
 SCRIPT = Path(__file__).resolve().parents[1] / "export" / "device" / "pose_tflite.py"
 BAD_INPUT, DONE, INTERRUPTED = 2, 0, 130
@@ -229,7 +229,7 @@ def test_what_cannot_be_done_is_told_in_one_line(kit, exported, folder, tmp_path
 
 def test_a_decoder_it_has_not_is_refused(kit, monkeypatch, exported):
     path = exported.tflite("heatmaps", "int8")
-    content = sealed.unseal(path).sidecar
+    content = tflite_file.unseal(path).sidecar
     content["model"]["decoder"] = "dark"
     monkeypatch.setattr(kit.json, "loads", lambda text: content)
     with pytest.raises(kit.InputError, match="wants the decoder 'dark', which is not here; give the file of the same"):

@@ -7,8 +7,10 @@ from exported import SIZE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posecascade import codec, drawing, images, predictor, smoothing, video
+from posecascade import drawing, images
+from posecascade.codec import decoders
 from posecascade.geometry import CROP_PADDING, Box, crop_transform
+from posecascade.inference import search, smoothing, video
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (203, 1), (7, 3), (203, 301), (1500, 1000)], ids=str)
@@ -36,11 +38,11 @@ def test_maps_are_decoded_as_the_codec_decodes_them(kit, seed, height, width, st
     maps, parts = rng.normal(0, 0.4, (2, height, width, 5)).astype(np.float32)
     maps[..., 0] = 0  # nothing there
     places, peaks = kit.decoded(maps, stride)
-    [wanted], [scores] = codec.soft_argmax(maps[None], stride)
+    [wanted], [scores] = decoders.soft_argmax(maps[None], stride)
     np.testing.assert_allclose(places, wanted, atol=1e-9)
     np.testing.assert_allclose(peaks, scores)
     points = rng.uniform(-9, 9 + stride * max(height, width), (5, 2))
-    [values] = codec.value_at(parts[None], points[None], stride)
+    [values] = decoders.value_at(parts[None], points[None], stride)
     np.testing.assert_allclose(kit.value_at(parts, points, stride), values, atol=1e-6)
 
 
@@ -61,17 +63,17 @@ def test_a_person_is_followed_by_joints_whose_peaks_are_high_enough_whatever_the
 
 
 def test_its_numbers_are_the_package_s(kit):
-    assert (kit.CONFIDENT, kit.LEAST_JOINTS, kit.LEAST_SIDE, kit.ROUNDS, kit.WORSE, kit.SETTLED, kit.GRID) == (
-        predictor.CONFIDENT, predictor.LEAST_CONFIDENT, predictor.LEAST_SIDE, predictor.ROUNDS, predictor.WORSE,
-        predictor.SETTLED, predictor.GRID)
-    assert (kit.UNSURE, kit.PARTS, kit.PADDING) == (predictor.UNSURE, predictor.PARTS, CROP_PADDING)
+    assert (kit.CONFIDENT, kit.MIN_JOINTS, kit.MIN_SIDE, kit.ROUNDS, kit.WORSE, kit.CONVERGED_IOU, kit.GRID) == (
+        search.CONFIDENT, search.MIN_CONFIDENT, search.MIN_SIDE, search.ROUNDS, search.MIN_SCORE_RATIO,
+        search.CONVERGED_IOU, search.GRID)
+    assert (kit.UNSURE, kit.PARTS, kit.PADDING) == (search.UNSURE, search.TILES, CROP_PADDING)
     for height, width in ((480, 640), (641, 480), (7, 1), (33, 33)):
         image = np.broadcast_to(np.uint8(0), (height, width, 3))
-        assert kit.box_in(-0.5, -0.5, width, height) == tuple(predictor.whole_box(image).as_list())
-        assert kit.part_boxes(width, height) == [tuple(box.as_list()) for box in predictor.part_boxes(image)]
-    assert (kit.FOLLOWED, kit.LEAST_JOINTS, kit.USUAL_RATE, kit.VIDEOS) == (
-        video.FOLLOWED, video.LEAST_FOLLOWED, video.USUAL_RATE, video.SUFFIXES)
-    assert (kit.LEAST_CUTOFF, kit.GROWTH, kit.SPEED_CUTOFF) == (
-        smoothing.LEAST_CUTOFF, smoothing.CUTOFF_GROWTH, smoothing.SPEED_CUTOFF)
+        assert kit.box_in(-0.5, -0.5, width, height) == tuple(search.whole_box(image).as_list())
+        assert kit.tile_boxes(width, height) == [tuple(box.as_list()) for box in search.tile_boxes(image)]
+    assert (kit.FOLLOWED, kit.MIN_JOINTS, kit.USUAL_RATE, kit.VIDEOS) == (
+        video.FOLLOWED, video.MIN_FOLLOWED, video.USUAL_RATE, video.SUFFIXES)
+    assert (kit.MIN_CUTOFF, kit.GROWTH, kit.SPEED_CUTOFF) == (
+        smoothing.MIN_CUTOFF, smoothing.CUTOFF_GROWTH, smoothing.SPEED_CUTOFF)
     assert (kit.LEFT[::-1], kit.RIGHT[::-1], kit.MIDDLE[::-1], kit.OUTLINE) == (
         drawing.LEFT, drawing.RIGHT, drawing.MIDDLE, drawing.OUTLINE)

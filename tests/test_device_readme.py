@@ -13,7 +13,7 @@ import pytest
 from exported import K, people
 from test_habits import INSIDE, is_short
 
-from posecascade import video
+from posecascade.inference import video
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 KIT = REPOSITORY / "export" / "device"

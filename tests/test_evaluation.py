@@ -9,7 +9,7 @@ import pytest
 
 from posecascade.datasets import read
 from posecascade.errors import InputError
-from posecascade.evaluation import (
+from posecascade.evaluation.evaluate import (
     annotated_box,
     average_precision,
     evaluate,
@@ -18,8 +18,8 @@ from posecascade.evaluation import (
     predicted,
     score,
 )
+from posecascade.evaluation.predictions import read_predictions
 from posecascade.geometry import Box
-from posecascade.published import read_predictions
 from posecascade.records import Record, converted
 from posecascade.schema import COCO17, LSP14, MPII16, Schema
 

@@ -16,8 +16,11 @@ tf = pytest.importorskip("tensorflow")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402  (needs ai_edge_litert)
 
-from posecascade import pretrained  # noqa: E402
-from posecascade.export import sealed, tflite_metadata  # noqa: E402
+from posecascade.formats import (  # noqa: E402
+    keras_file,
+    tflite_file,
+    tflite_metadata,
+)
 
 ANSWER = {"keypoints": (K, 2), "scores": (K,), "visibility": (K,), "box": (4,)}
 FILES = [(kind, precision) for kind in KINDS for precision in PRECISIONS]
@@ -212,11 +215,11 @@ def test_nothing_keeps_a_gpu_from_taking_the_whole_of_the_maps(exported, precisi
 @pytest.mark.parametrize(("kind", "precision"), FILES)
 def test_a_file_names_its_joints_and_carries_its_card(exported, kind, precision):
     metadata = exported.metadata
-    content = sealed.unseal(exported.tflite(kind, precision))
+    content = tflite_file.unseal(exported.tflite(kind, precision))
     assert content.joints == metadata.schema.keypoints
     card = content.sidecar
     assert (card["kind"], card["precision"], card["license"]) == (kind, precision, LICENSE)
-    assert card["model"] == pretrained.metadata_dict(metadata)
+    assert card["model"] == keras_file.metadata_dict(metadata)
     assert card["model"]["schema"]["limbs"] and card["model"]["recipe"]["model"]["backbone"] == "tiny"
     assert card["model"]["result"]["synthetic_pck_heatmaps"] > 0 and card["manifest"]["versions"]
     told = tflite_metadata.read(content.model)

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from posecascade.benchmark import benchmark, delegates, thermals
+from posecascade.benchmark.benchmark import Cell
+from posecascade.benchmark.thermals import Heat
 from posecascade.errors import InputError
-from posecascade.export import benchmark, delegates, runtime, sealed, stopwatch, thermals
-from posecascade.export.benchmark import Cell
-from posecascade.export.thermals import Heat
+from posecascade.export import stopwatch
+from posecascade.formats import runtime, tflite_file
 
 # A delegate that takes no operator: LiteRT loads it, asks it, and runs everything itself.
 IDLE_DELEGATE = """
@@ -145,7 +147,7 @@ def test_files_folders_and_exports_give_their_files(exported, tmp_path):
 def test_a_delegate_gives_what_the_predictor_s_interpreter_gives(exported, rng, delegate, kind):
     path = exported.tflite(kind, "float32")
     crop = rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    expected = runtime.tflite(sealed.unseal(path).model)(crop)
+    expected = runtime.tflite(tflite_file.unseal(path).model)(crop)
     model = delegates.opened(path, delegate, 2)
     assert model.shape == crop.shape and model.dtype == (np.float32 if kind == "heatmaps" else np.uint8)
     found = model.call(crop.astype(model.dtype))

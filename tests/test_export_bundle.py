@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from posecascade.errors import InputError
-from posecascade.export import bundle
+from posecascade.formats import bundle
 
 
 def write(draft):

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import spots
 
-from posecascade.augment import NONE, load_sample
 from posecascade.errors import InputError
-from posecascade.export import artefacts, certificate, exporting, latency, saved_model, stopwatch, tflite
+from posecascade.export import artifacts, certificate, exporting, latency, saved_model, stopwatch, tflite
 from posecascade.export.certificate import Artefact, Row
-from posecascade.export.serving import SIGNATURES
+from posecascade.export.graph.serving import SIGNATURES
 from posecascade.geometry import Box
-from posecascade.people import People, Validation
-from posecascade.predictor import Predictor
-from posecascade.recipe import Data, Export, Recipe
+from posecascade.inference.predictor import Predictor
 from posecascade.records import Record
 from posecascade.schema import Schema
+from posecascade.training.augment import NONE, load_sample
+from posecascade.training.data import Splits, Validation
+from posecascade.training.recipe import Data, Export, Recipe
 
 FOUR = Schema("four", ("a", "b", "c", "d"), torso=("a", "b"))
 SIZE = 64
@@ -232,7 +232,7 @@ def test_what_is_measured_and_calibrated_on_is_chosen_evenly(trained):
 def test_people_without_a_picture_are_not_measured_on():
     records = people([51.2] * 3)
     records[1] = replace(records[1], image=None)
-    both = People(FOUR, ("x:1", "x:2"), [records], [Validation("x", "pck", records), Validation("x2", "pck", records)])
+    both = Splits(FOUR, ("x:1", "x:2"), [records], [Validation("x", "pck", records), Validation("x2", "pck", records)])
     assert exporting.chosen(both, 9) == [records[0], records[2]] * 2
 
 
@@ -285,7 +285,7 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     assert told[-1] in (folder / exporting.TABLE).read_text()
     monkeypatch.setattr(certificate, "measure", lambda *_: found)
     monkeypatch.setattr(saved_model, "write", lambda folder, *_: (folder / "saved_model.pb").write_bytes(b""))
-    for module, name in ((tflite, "models"), (artefacts, "of_saved_model"), (artefacts, "of_tflite")):
+    for module, name in ((tflite, "models"), (artifacts, "of_saved_model"), (artifacts, "of_tflite")):
         monkeypatch.setattr(module, name, lambda *_: [])
     strict = replace(recipe, export=replace(recipe.export, float_distance=0.0))
     with pytest.raises(InputError) as error:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from posecascade import codec
+from posecascade.codec import decoders, targets
 
 tf = pytest.importorskip("tensorflow")
 
-from posecascade.export import decoding  # noqa: E402  (needs TensorFlow)
+from posecascade.export.graph import decoding  # noqa: E402  (needs TensorFlow)
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
@@ -24,7 +24,7 @@ ROUNDING = 2.0 ** -20
 CONTINUOUS = ("dark", "soft")  # the others choose by comparisons, which float32 makes exactly
 
 HEIGHT, WIDTH, JOINTS, STRIDE = 16, 12, 5, 4  # of the graphs
-DECODER = pytest.mark.parametrize("decoder", codec.DECODERS)
+DECODER = pytest.mark.parametrize("decoder", decoders.DECODERS)
 EAGER = settings(max_examples=40, deadline=None)
 
 
@@ -34,18 +34,18 @@ def bumps(rng, size, sigma, noise=0.0):
     sides = np.array([width, height])
     middle = rng.uniform(-0.5, sides - 0.5, (people, joints, 2))
     middle = np.where(rng.random(middle.shape) < 0.3, rng.integers(0, 2, middle.shape) * (sides - 1), middle)
-    maps = np.asarray(codec.confidence_maps(middle.astype(np.float32), height, width, stride=1, sigma=sigma))
+    maps = np.asarray(targets.confidence_maps(middle.astype(np.float32), height, width, stride=1, sigma=sigma))
     return (maps + noise * rng.normal(size=size)).astype(np.float32)
 
 
 def settled(decoder, maps, stride):
     """(B, K) bool: whether the joint stays where it is when roundings' worth of change comes to the map's values."""
-    wanted, _ = codec.DECODERS[decoder](maps, stride)
+    wanted, _ = decoders.DECODERS[decoder](maps, stride)
     calm = np.ones(wanted.shape[:2], bool)
     for seed in range(3 if decoder in CONTINUOUS else 0):
         lowered = maps - np.abs(maps) * np.random.default_rng(seed).uniform(0, ROUNDING, maps.shape)
         lowered = np.where(maps == maps.max((1, 2), keepdims=True), maps, lowered)  # the highest cell stays that
-        moved, _ = codec.DECODERS[decoder](lowered, stride)
+        moved, _ = decoders.DECODERS[decoder](lowered, stride)
         calm &= np.abs(moved - wanted).max(-1) < TOLERANCE / 2
     return calm
 
@@ -53,7 +53,7 @@ def settled(decoder, maps, stride):
 def same(decoder, maps, stride, found, where=...):
     """What was found for float32 `maps` is what `codec` finds, at the joints of a mask (B, K)."""
     points, scores = (np.asarray(part) for part in found)
-    wanted, highest = codec.DECODERS[decoder](maps, stride)
+    wanted, highest = decoders.DECODERS[decoder](maps, stride)
     assert (points.dtype, scores.dtype) == (np.float32, np.float32)
     assert points.shape == wanted.shape
     np.testing.assert_array_equal(scores, highest)
@@ -61,7 +61,7 @@ def same(decoder, maps, stride, found, where=...):
 
 
 def test_the_table_has_the_same_decoders():
-    assert list(decoding.DECODERS) == list(codec.DECODERS)
+    assert list(decoding.DECODERS) == list(decoders.DECODERS)
 
 
 @DECODER
@@ -122,8 +122,8 @@ def test_on_maps_without_a_round_peak_too(decoder, name):
 @pytest.mark.parametrize(("sigma", "moves"), [(130, True), (250, False)])
 def test_dark_stops_at_the_same_flatness(sigma, moves):
     """Its determinant, sigma^-4, is 3.5e-9 and 2.6e-10; float32 fixes so flat a peak to a tenth of a cell only."""
-    maps = np.asarray(codec.confidence_maps(np.float32([[[6.4, 4.3]]]), 9, 13, stride=1, sigma=sigma))
-    wanted = codec.dark(maps, 1)[0]
+    maps = np.asarray(targets.confidence_maps(np.float32([[[6.4, 4.3]]]), 9, 13, stride=1, sigma=sigma))
+    wanted = decoders.dark(maps, 1)[0]
     assert (np.abs(wanted - [6, 4]).min() > 0.2) == moves
     np.testing.assert_allclose(decoding.dark(tf.constant(maps), 1)[0], wanted, rtol=0, atol=0.1)
 
@@ -140,14 +140,14 @@ def test_a_value_is_what_codec_reads_on_the_map_and_outside(size, stride, seed):
     found = decoding.value_at(tf.constant(maps), tf.constant(points), stride).numpy()
     assert found.dtype == np.float32
     # At such strides the place in cells is exact where it is on the map; the rest rounds numbers up to 1 a few times.
-    np.testing.assert_allclose(found, codec.value_at(maps, points, stride), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, decoders.value_at(maps, points, stride), rtol=0, atol=1e-6)
 
 
 def test_a_stride_that_is_no_power_of_two_rounds_the_place(rng):
     maps, points = rng.random((4, 64, 64, 9)).astype(np.float32), rng.uniform(0, 192, (4, 9, 2)).astype(np.float32)
     found = decoding.value_at(tf.constant(maps), tf.constant(points), 3)
     # A place up to 64 cells is off by 4e-6, and neighbours differ by less than 1 on either axis.
-    np.testing.assert_allclose(found, codec.value_at(maps, points, 3), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, decoders.value_at(maps, points, 3), rtol=0, atol=1e-5)
 
 
 @DECODER
@@ -163,7 +163,7 @@ def test_a_graph_takes_any_number_of_people(decoder, rng):
         maps = bumps(rng, (people, HEIGHT, WIDTH, JOINTS), 1.5, 0.02)
         points, scores, values = graph(maps)
         same(decoder, maps, STRIDE, (points, scores), settled(decoder, maps, STRIDE))
-        np.testing.assert_allclose(values, codec.value_at(maps, points.numpy(), STRIDE), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(values, decoders.value_at(maps, points.numpy(), STRIDE), rtol=0, atol=1e-5)
 
 
 def converted(folder, function, **inputs):
@@ -227,7 +227,7 @@ def test_a_value_becomes_plain_tflite_operators(rng, tmp_path):
         for _ in range(20):
             maps = rng.random(MAPS).astype(np.float32)
             points = rng.uniform(-20, 80, (1, JOINTS, 2)).astype(np.float32)
-            np.testing.assert_allclose(run(maps=maps, points=points)["values"], codec.value_at(maps, points, STRIDE),
+            np.testing.assert_allclose(run(maps=maps, points=points)["values"], decoders.value_at(maps, points, STRIDE),
                                        rtol=0, atol=1e-6)
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from posecascade.export import runtime, tflite
-from posecascade.export.equalisation import MOST, equalised
-from posecascade.export.network import Network
-from posecascade.model_metadata import Metadata
+from posecascade.export import tflite
+from posecascade.export.channel_equalization import MOST, equalised
+from posecascade.export.graph.network import Network
+from posecascade.formats import runtime
+from posecascade.formats.metadata import Metadata
 from posecascade.models import cascade
 from posecascade.schema import Schema
 

@@ -5,15 +5,8 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as tflite
 
-from posecascade.export import runtime
-from posecascade.export.tflite_graphs import (
-    KEPT_FLOAT32,
-    joined,
-    operators,
-    packed,
-    unpacked,
-    with_float16_weights,
-)
+from posecascade.formats import runtime
+from posecascade.formats.tflite_graphs import KEPT_FLOAT32, joined, operators, packed, unpacked, with_float16_weights
 
 SIDE = 16
 

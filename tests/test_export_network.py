@@ -7,11 +7,12 @@ import spots
 import tensorflow as tf
 from small_runs import stub_cascade
 
-from posecascade import codec
-from posecascade.export import runtime, tflite
-from posecascade.export.network import Network, float32
+from posecascade.codec import decoders
+from posecascade.export import tflite
+from posecascade.export.graph.network import Network, float32
+from posecascade.formats import runtime
+from posecascade.formats.keras_file import Metadata
 from posecascade.models import cascade
-from posecascade.pretrained import Metadata
 from posecascade.schema import LSP14
 
 POLICIES = ("mixed_bfloat16", "mixed_float16")
@@ -159,16 +160,16 @@ def test_maps_are_those_of_the_model(found, seen, maps, precision, bounds):
 def test_keypoints_are_decoded_from_the_heatmaps(found, seen, precision):
     maps = runtime.tflite(found["heatmaps", precision])(seen)
     joints = runtime.tflite(found["keypoints", precision])(seen)
-    places, peaks = codec.DECODERS["soft"](maps["heatmaps"], 4)
+    places, peaks = decoders.DECODERS["soft"](maps["heatmaps"], 4)
     np.testing.assert_allclose(joints["keypoints"], places, atol=1e-3)  # the decoder's promise in float32
     np.testing.assert_allclose(joints["scores"], np.clip(peaks, 0, 1), atol=1e-6)
-    np.testing.assert_allclose(joints["visibility"], codec.value_at(maps["parts"], places, 4), atol=1e-3)
+    np.testing.assert_allclose(joints["visibility"], decoders.value_at(maps["parts"], places, 4), atol=1e-3)
 
 
 @pytest.mark.parametrize(("precision", "away"), [("float32", 1e-3), ("float16", 5e-3), ("dynamic", 1e-3),
                                                  ("int8", 0.3)])
 def test_keypoints_lie_near_the_model_s(found, seen, maps, precision, away):
-    places, _ = codec.DECODERS["soft"](maps["heatmaps"], 4)
+    places, _ = decoders.DECODERS["soft"](maps["heatmaps"], 4)
     joints = runtime.tflite(found["keypoints", precision])(seen)["keypoints"]
     assert np.linalg.norm(joints - places, axis=-1).max() <= away
 
@@ -186,7 +187,7 @@ def test_int8_has_its_ranges_from_what_it_is_calibrated_on(model, found, seen, m
 def test_the_decoder_is_the_one_that_the_metadata_name(model, seen, maps, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
     made = {kind: data for kind, _, data in tflite.models(Network(model, spots.metadata("quarter")), seen)}
-    places, other = (codec.DECODERS[name](maps["heatmaps"], 4)[0] for name in ("quarter", "soft"))
+    places, other = (decoders.DECODERS[name](maps["heatmaps"], 4)[0] for name in ("quarter", "soft"))
     joints = runtime.tflite(made["keypoints"])(seen)["keypoints"]
     np.testing.assert_allclose(joints, places, atol=1e-3)
     assert np.abs(joints - other).max() > 0.1
@@ -195,7 +196,7 @@ def test_the_decoder_is_the_one_that_the_metadata_name(model, seen, maps, monkey
 def test_a_model_of_one_piece_has_these_models_too(seen, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32", "int8"))
     model = spots.network(("heatmaps",))
-    places, _ = codec.DECODERS["soft"](spots.road_of(model).maps(seen)["heatmaps"], 4)
+    places, _ = decoders.DECODERS["soft"](spots.road_of(model).maps(seen)["heatmaps"], 4)
     for kind, precision, data in tflite.models(Network(model, spots.metadata()), seen):
         answer = runtime.tflite(data)(seen)
         assert sorted(answer) == (["heatmaps"] if kind == "heatmaps" else ["keypoints", "scores", "visibility"])

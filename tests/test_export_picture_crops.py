@@ -11,7 +11,7 @@ import tensorflow as tf
 from picture_files import RGB, chunk, jpeg, jpeg_of, png, png_of, random_png, scene, segment, tiff
 
 from posecascade import images
-from posecascade.export import pictures
+from posecascade.export.graph import images as graph_images
 from posecascade.geometry import Box, crop_transform
 
 SIZE = 64
@@ -25,14 +25,14 @@ def graph(*signature):
 @pytest.fixture(scope="module")
 def crops_of_images():
     return graph(tf.TensorSpec((None, None, None, 3), tf.uint8), BOXES)(
-        lambda batch, boxes: pictures.crops(pictures.from_images(batch), boxes, SIZE))
+        lambda batch, boxes: graph_images.crops(graph_images.from_images(batch), boxes, SIZE))
 
 
 def cropped_files():
     """Traced anew, with the limits of now."""
     def crop(image_bytes, boxes):
-        found = pictures.decode_all(image_bytes)
-        return pictures.crops(found, boxes, SIZE), found.readable
+        found = graph_images.decode_all(image_bytes)
+        return graph_images.crops(found, boxes, SIZE), found.readable
 
     return graph(FILES, BOXES)(crop)
 
@@ -111,7 +111,7 @@ KEPT_SHRUNK_MOST, KEPT_SHRUNK_MEAN = 8, 1
 
 
 def test_a_picture_kept_shrunk_and_turned_has_its_crops_in_place(monkeypatch, rng):
-    monkeypatch.setattr(pictures, "STORED_PIXELS", 301 * 203 // 16 + 1)
+    monkeypatch.setattr(graph_images, "STORED_PIXELS", 301 * 203 // 16 + 1)
     run, image = cropped_files(), scene(301, 203, rng, grain=40)
     files = [file for orientation in range(1, 9) for file in (
         jpeg(image, segment(b"Exif\0\0" + tiff(orientation)), quality=95),

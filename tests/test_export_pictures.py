@@ -1,4 +1,4 @@
-"""Pictures decoded in a graph: pixel for pixel as `images.decode`, and a bad one costs no other its answer."""
+"""Pictures decoded in a graph: pixel for pixel as `graph_images.decode`, and a bad one costs no other its answer."""
 
 import struct
 import zlib
@@ -26,7 +26,7 @@ from PIL import Image
 
 from posecascade import images
 from posecascade.errors import InputError
-from posecascade.export import pictures
+from posecascade.export.graph import images as graph_images
 
 SIZES = [(1, 1), (1, 7), (13, 5), (301, 203)]  # width, height
 PNG_KINDS = ([(depth, GREY) for depth in (1, 2, 4, 8, 16)] + [(depth, PALETTE) for depth in (1, 2, 4, 8)]
@@ -37,7 +37,7 @@ def compiled():
     """`decode_all` as a graph that gives its rows as (readable, shrink, size, origin, pixels)."""
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
     def run(image_bytes):
-        found = pictures.decode_all(image_bytes)
+        found = graph_images.decode_all(image_bytes)
         pixels = tf.map_fn(lambda row: tf.io.serialize_tensor(found.pixels.read(row)),
                            tf.range(tf.shape(image_bytes)[0]), fn_output_signature=tf.string)
         return found.readable, found.shrinks, found.sizes, found.origins, pixels
@@ -117,7 +117,7 @@ def test_exif_is_found_among_other_segments_and_is_cut_where_it_ends(decode_all,
 
 @pytest.mark.parametrize("shrink", [2, 4, 8])
 def test_a_picture_of_many_pixels_is_kept_shrunk_as_opencv_shrinks(monkeypatch, rng, shrink):
-    monkeypatch.setattr(pictures, "STORED_PIXELS", 301 * 203 // shrink ** 2 + 1)
+    monkeypatch.setattr(graph_images, "STORED_PIXELS", 301 * 203 // shrink ** 2 + 1)
     image = scene(301, 203, rng)
     files = [jpeg(image), png(image, 8, RGB), png(image * np.uint16(257), 16, RGB),
              random_png(301, 203, 8, RGBA, rng), random_png(301, 203, 16, GREY_ALPHA, rng)]
@@ -127,7 +127,7 @@ def test_a_picture_of_many_pixels_is_kept_shrunk_as_opencv_shrinks(monkeypatch, 
 
 
 def test_a_turned_picture_that_is_kept_shrunk_says_where_its_blocks_begin(monkeypatch, rng):
-    monkeypatch.setattr(pictures, "STORED_PIXELS", 301 * 203 // 16 + 1)
+    monkeypatch.setattr(graph_images, "STORED_PIXELS", 301 * 203 // 16 + 1)
     files = [png(scene(301, 203, rng), 8, RGB, before=chunk(b"eXIf", tiff(orientation))) for orientation in range(1, 9)]
     for data, (_, shrink, size, origin, pixels) in zip(files, compiled()(*files), strict=True):
         whole = expected(data)
@@ -184,7 +184,7 @@ def test_nothing_but_bad_files_and_nothing_at_all(decode_all):
     assert decode_all() == []
 
 
-GRAPH = tf.function(pictures.decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+GRAPH = tf.function(graph_images.decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 HUGE = "the picture has {} x {} pixels, more than 67108864"
 
 
@@ -201,7 +201,7 @@ HUGE = "the picture has {} x {} pixels, more than 67108864"
     (lambda image: png_of(2 ** 32 - 1, 2 ** 32 - 1, 1, GREY, b""), HUGE.format(2 ** 32 - 1, 2 ** 32 - 1)),
 ], ids=["nothing", "another kind", "cut JPEG", "JPEG without rows", "cut PNG", "PNG without columns", "cut pixels",
         "huge JPEG", "huge PNG", "PNG beyond all numbers"])
-@pytest.mark.parametrize("run", [pictures.decode, GRAPH], ids=["eager", "graph"])
+@pytest.mark.parametrize("run", [graph_images.decode, GRAPH], ids=["eager", "graph"])
 def test_decode_says_what_is_wrong(rng, make, problem, run):
     with pytest.raises(tf.errors.InvalidArgumentError, match=problem):
         run(tf.constant(make(scene(13, 5, rng))))
@@ -209,7 +209,7 @@ def test_decode_says_what_is_wrong(rng, make, problem, run):
 
 def test_decode_gives_what_decode_all_gives(decode_all, rng):
     data = jpeg(scene(13, 5, rng), segment(b"Exif\0\0" + tiff(6)))
-    found = pictures.decode(tf.constant(data))
+    found = graph_images.decode(tf.constant(data))
     for wanted, tensor in zip(decode_all(data)[0][1:], (found.shrink, found.size, found.origin, found.pixels),
                               strict=True):
         np.testing.assert_array_equal(tensor, wanted)

@@ -9,17 +9,18 @@ import spots
 import tensorflow as tf
 from test_export_serving import assert_same, files, looked_for, rounds
 
-from posecascade import predictor
-from posecascade.augment import NONE
-from posecascade.calibration import AS_THEY_ARE, LEAST_JOINTS, Calibration
-from posecascade.export import artefacts, certificate, exporting, runtime, tflite
-from posecascade.export.network import Network
-from posecascade.export.serving import Serving
-from posecascade.model_metadata import metadata_dict, metadata_from
-from posecascade.recipe import Data, Export, Recipe
+from posecascade.codec.score_calibration import IDENTITY, MIN_JOINTS, Calibration
+from posecascade.export import artifacts, certificate, exporting, tflite
+from posecascade.export.graph.network import Network
+from posecascade.export.graph.serving import Serving
+from posecascade.formats import runtime
+from posecascade.formats.metadata import metadata_dict, metadata_from
+from posecascade.inference import predictor
+from posecascade.training.augment import NONE
+from posecascade.training.recipe import Data, Export, Recipe
 
 CURVE = Calibration(1.5, 0.8)
-PEOPLE = 48  # of five joints: two halves of more than LEAST_JOINTS
+PEOPLE = 48  # of five joints: two halves of more than MIN_JOINTS
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_who_is_looked_for_is_the_same_person_and_has_the_same_scores(road):
     poses = road.predict_batch(pictures)
     assert_same(serving.serving_default(files(pictures)), poses)
     assert [rounds(road, image) for image in pictures] == [count for _, count in looked_for()]
-    for pose, plain in zip(poses, replace(road, calibration=AS_THEY_ARE).predict_batch(pictures), strict=True):
+    for pose, plain in zip(poses, replace(road, calibration=IDENTITY).predict_batch(pictures), strict=True):
         np.testing.assert_array_equal(pose.keypoints, plain.keypoints)
         np.testing.assert_allclose(pose.scores, CURVE(plain.scores))
         np.testing.assert_array_equal(pose.visibility, plain.visibility)
@@ -68,22 +69,22 @@ def test_a_curve_comes_back_from_metadata_and_files_without_one_have_none():
     value = json.loads(json.dumps(metadata_dict(given)))
     assert metadata_from(value, "file") == given
     del value["calibration"]
-    assert metadata_from(value, "file").calibration == AS_THEY_ARE
+    assert metadata_from(value, "file").calibration == IDENTITY
 
 
 def test_poor_scores_get_a_curve_and_good_ones_keep_theirs(trained):
     _, _, people = trained
     records, plain = exporting.chosen(people, PEOPLE), spots.road_of(spots.network())
-    curve, told = exporting.curve_of(plain, AS_THEY_ARE, records, "pck", 0.05)
+    curve, told = exporting.curve_of(plain, IDENTITY, records, "pck", 0.05)
     raw = np.concatenate([pose.scores for pose in plain([r.image.read() for r in records], [r.box for r in records])])
     assert told["error"] == pytest.approx(1 - raw.mean())  # all joints are right
     assert told["error_after"] < 0.5 * told["error"]
     assert (told["slope"], told["offset"]) == (curve.slope, curve.offset) and curve(raw).mean() > raw.mean()
-    assert exporting.curve_of(plain, AS_THEY_ARE, records, "pck", told["error"] + 1e-9) == (
-        AS_THEY_ARE, {"error": told["error"], "error_after": None, "slope": 1.0, "offset": 0.0})
+    assert exporting.curve_of(plain, IDENTITY, records, "pck", told["error"] + 1e-9) == (
+        IDENTITY, {"error": told["error"], "error_after": None, "slope": 1.0, "offset": 0.0})
     kept, again = exporting.curve_of(plain, curve, records, "pck", 0.05)
     assert kept == curve and again["error"] < 0.05 and again["error_after"] is None
-    few = records[:2 * LEAST_JOINTS // len(spots.JOINTS) - 1]
+    few = records[:2 * MIN_JOINTS // len(spots.JOINTS) - 1]
     assert exporting.curve_of(plain, CURVE, few, "pck", 0.0) == (
         CURVE, {"error": None, "error_after": None, "slope": 1.5, "offset": 0.8})
 
@@ -92,12 +93,12 @@ def test_an_export_tells_of_the_curve_and_all_it_writes_has_it(trained, tmp_path
     file, recipe, people = trained
     told = []
     for name in ("of_saved_model", "of_tflite"):  # what they measure is measured in other tests
-        monkeypatch.setattr(artefacts, name, lambda *_: [])
+        monkeypatch.setattr(artifacts, name, lambda *_: [])
     folder = exporting.export(file, tmp_path / "out", people, recipe, license="test", manifest=None, tell=told.append)
     written = json.loads((folder / exporting.CERTIFICATE).read_text())
     scores = written["scores"]
     curve = Calibration(scores["slope"], scores["offset"])
-    assert curve != AS_THEY_ARE and scores["error_after"] < scores["error"]
+    assert curve != IDENTITY and scores["error_after"] < scores["error"]
     assert certificate.scores_line(scores) in told[-1] and told[-1] in (folder / exporting.TABLE).read_text()
     images, boxes = map(list, zip(*((r.image.read(), r.box) for r in exporting.chosen(people, 4)), strict=True))
     expected = replace(spots.road_of(spots.network()), calibration=curve)(images, boxes)

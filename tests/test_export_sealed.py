@@ -11,7 +11,7 @@ import pytest
 from small_tflite import JOINTS, SIDE, SIDECAR, TOLD, converted, repacked, seal, tflite, unpacked, with_far_weights
 
 from posecascade.errors import InputError
-from posecascade.export import sealed
+from posecascade.formats import tflite_file
 
 Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
 
@@ -32,7 +32,7 @@ def good(models):
 
 def message_of(path):
     with pytest.raises(InputError) as error:
-        sealed.unseal(path)
+        tflite_file.unseal(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
     return str(error.value).removeprefix(f"{path}: ")
@@ -48,7 +48,7 @@ def outputs_of(model, image):
 def test_a_sealed_model_runs_as_before_and_gives_back_what_was_put_in(name, models, tmp_path, rng):
     data, path = seal(models[name]), tmp_path / "m.tflite"
     path.write_bytes(data)
-    found = sealed.unseal(path)
+    found = tflite_file.unseal(path)
     assert (found.sidecar, found.joints) == (SIDECAR, JOINTS)
     image = rng.integers(0, 256, (1, SIDE, SIDE, 3))
     expected = outputs_of(models[name], image)

@@ -11,16 +11,16 @@ import tensorflow as tf
 from picture_files import jpeg, segment, tiff
 from PIL import Image
 
-from posecascade import codec
-from posecascade import predictor as predicting
-from posecascade.export import serving as answering
-from posecascade.export.network import Network
-from posecascade.export.serving import SIGNATURES, Serving
+from posecascade.codec import decoders
+from posecascade.export.graph import serving as answering
+from posecascade.export.graph.network import Network
+from posecascade.export.graph.serving import SIGNATURES, Serving
+from posecascade.formats.keras_file import Metadata
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
+from posecascade.inference import search
+from posecascade.inference.predictor import Predictor, run_of
 from posecascade.models import cascade
-from posecascade.predictor import Predictor, run_of
-from posecascade.pretrained import Metadata
 from posecascade.schema import LSP14
 
 SIZE = spots.SIZE
@@ -145,10 +145,10 @@ def test_who_is_looked_for_is_who_the_predictor_finds(signatures, road):
 
 def test_a_second_look_that_is_worse_is_dropped(eager, road, monkeypatch):
     pictures = [image for image, count in looked_for() if count > 1]
-    for module in (answering, predicting):
-        monkeypatch.setattr(module, "WORSE", 10)
+    for module in (answering, search):
+        monkeypatch.setattr(module, "MIN_SCORE_RATIO", 10)
     poses = road.predict_batch(pictures)
-    assert all(pose.box in [predicting.whole_box(image), *predicting.part_boxes(image)]
+    assert all(pose.box in [search.whole_box(image), *search.tile_boxes(image)]
                for pose, image in zip(poses, pictures, strict=True))
     assert_same(eager.serving_default(files(pictures)), poses)
 
@@ -214,7 +214,7 @@ def test_crops_give_the_maps_that_the_predictor_sees(signatures, road):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e38])
-@pytest.mark.parametrize("decoder", codec.DECODERS)
+@pytest.mark.parametrize("decoder", decoders.DECODERS)
 def test_a_diverged_network_answers_with_finite_numbers(model, decoder, bad):
     maps = np.full((1, 32, 32, 5), bad, np.float32)
     maps[0, :3, :, 1] = 0
@@ -230,7 +230,8 @@ def test_a_diverged_network_answers_with_finite_numbers(model, decoder, bad):
 
 
 @pytest.mark.parametrize(("decoder", "outputs"), [
-    *((decoder, ("parts", "heatmaps")) for decoder in codec.DECODERS), ("soft", ("parts",)), ("dark", ("heatmaps",))])
+    *((decoder, ("parts", "heatmaps")) for decoder in decoders.DECODERS), ("soft", ("parts",)),
+    ("dark", ("heatmaps",))])
 def test_every_piece_and_decoder_answers_as_the_predictor(decoder, outputs):
     model = spots.network(outputs)
     served, road = Serving(Network(model, spots.metadata(decoder))), spots.road_of(model, decoder)

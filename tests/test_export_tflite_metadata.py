@@ -7,7 +7,7 @@ from flatbuffers import number_types
 from flatbuffers.table import Table
 from small_tflite import TOLD, converted, repacked, seal, tflite, unpacked
 
-from posecascade.export import tflite_metadata
+from posecascade.formats import tflite_metadata
 
 Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
 

@@ -13,7 +13,7 @@ from small_runs import finished
 import posecascade
 from posecascade.cli import evaluate, predict
 from posecascade.errors import InputError
-from posecascade.export import bundle
+from posecascade.formats import bundle
 
 BAD_INPUT, DONE = 2, 0
 CLOSE = 0.05  # pixels of the picture: no user sees less

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from posecascade.errors import InputError
-from posecascade.files import held, nearest, read_yaml, sha256, whole, write_json
+from posecascade.files import atomic_write, did_you_mean, locked, read_yaml, sha256, write_json
 
 
 def names(folder):
@@ -17,7 +17,7 @@ def names(folder):
 
 def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
     path = tmp_path / "new" / "deeper" / "weights.keras"
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         assert draft.parent == path.parent
         assert draft.suffix == ".keras"
         draft.write_text("content")
@@ -31,7 +31,7 @@ def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failure):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(failure), whole(path) as draft:
+    with pytest.raises(failure), atomic_write(path) as draft:
         draft.write_text("half of the n")
         raise failure
     assert path.read_text() == "old"
@@ -41,17 +41,17 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failu
 def test_a_process_that_dies_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    program = ("import os, sys\nfrom posecascade.files import whole\n"
-               "with whole(sys.argv[1]) as draft:\n    draft.write_text('half')\n    os._exit(7)")
+    program = ("import os, sys\nfrom posecascade.files import atomic_write\n"
+               "with atomic_write(sys.argv[1]) as draft:\n    draft.write_text('half')\n    os._exit(7)")
     assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 7
     assert path.read_text() == "old"
 
 
 def test_two_drafts_of_one_file_do_not_meet(tmp_path):
     path = tmp_path / "a.txt"
-    with whole(path) as first:
+    with atomic_write(path) as first:
         first.write_text("first")
-        with whole(path) as second:
+        with atomic_write(path) as second:
             second.write_text("second")
         assert path.read_text() == "second"
     assert path.read_text() == "first"
@@ -60,7 +60,7 @@ def test_two_drafts_of_one_file_do_not_meet(tmp_path):
 
 def test_the_draft_may_be_replaced_by_its_writer(tmp_path):
     """As Keras and NumPy do, which write beside and rename."""
-    with whole(tmp_path / "a.txt") as draft:
+    with atomic_write(tmp_path / "a.txt") as draft:
         (tmp_path / "beside").write_text("content")
         (tmp_path / "beside").replace(draft)
     assert names(tmp_path) == ["a.txt"]
@@ -85,8 +85,8 @@ def test_the_hash_is_sha_256_of_the_bytes(tmp_path):
 
 
 def test_the_nearest_name_is_offered_or_all_of_them():
-    assert nearest("resnet5", ["vgg16", "resnet50", "resnet152"]) == "did you mean 'resnet50'?"
-    assert nearest("zebra", {"b": 1, "a": 2}) == "choose from a, b"
+    assert did_you_mean("resnet5", ["vgg16", "resnet50", "resnet152"]) == "did you mean 'resnet50'?"
+    assert did_you_mean("zebra", {"b": 1, "a": 2}) == "choose from a, b"
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -117,24 +117,24 @@ def test_a_folder_has_one_writer_at_a_time_and_none_after_it_was_killed(tmp_path
     code = f"""
 import sys, time
 from pathlib import Path
-from posecascade.files import held
-with held(Path({str(folder)!r}), "--model_dir"):
+from posecascade.files import locked
+with locked(Path({str(folder)!r}), "--model_dir"):
     print("in", flush=True)
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout.read(3) == b"in\n"
-            with pytest.raises(InputError) as told, held(folder, "--model_dir"):
+            with pytest.raises(InputError) as told, locked(folder, "--model_dir"):
                 pass
         finally:
             other.kill()
     assert str(told.value) == (f"--model_dir={folder}: another process is at work in this folder; wait until it has "
                                "ended, stop it, or give another folder")
-    with held(folder, "--model_dir"):
+    with locked(folder, "--model_dir"):
         assert names(folder) == [".lock"]
     assert names(folder) == []
     folder.rmdir()
-    with held(folder, "--model_dir"):
+    with locked(folder, "--model_dir"):
         assert names(folder) == [".lock"]
     assert names(folder.parent) == []

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from toy_people import SIZE, person, sample_of
 
-from posecascade.augment import NONE, flipped, load_sample, target
-from posecascade.codec import confidence_maps, part_discs
+from posecascade.codec.targets import confidence_maps, part_discs
 from posecascade.records import Record, converted
 from posecascade.schema import SCHEMAS
+from posecascade.training.augment import NONE, flipped, load_sample, target
 
 EVERY = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda schema: schema.name)
 

@@ -8,16 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from posecascade.codec import cells_to_pixels
-from posecascade.geometry import (
-    CROP_PADDING,
-    Affine,
-    Box,
-    crop_transform,
-    inside,
-    mirror_transform,
-    shrink_transform,
-)
+from posecascade.codec.decoders import cells_to_pixels
+from posecascade.geometry import CROP_PADDING, Affine, Box, crop_transform, inside, mirror_transform, shrink_transform
 
 places = st.floats(-5000, 5000)
 points = arrays(np.float64, (7, 2), elements=places)
@@ -110,7 +102,7 @@ def test_a_shrunk_pixel_is_the_mean_of_its_block_as_a_map_s_cell_is(factor, u, v
 @given(points, st.floats(0.5, 50))
 @settings(deadline=None)
 def test_the_round_box_holds_every_point_tightly_and_is_never_smaller_than_asked(some, least):
-    box = Box.round_points(some, least)
+    box = Box.around(some, least)
     low, high = some.min(0), some.max(0)
     for at, length, near, far in ((box.x, box.w, low[0], high[0]), (box.y, box.h, low[1], high[1])):
         assert length == pytest.approx(max(far - near, least))
@@ -142,6 +134,6 @@ def test_nothing_given_is_changed():
     matrix = np.array([[2.0, 0, 1], [0, 3, 5]])
     before, map_before = some.copy(), matrix.copy()
     affine = Affine(matrix)
-    affine(some), affine.inverse(), affine.after(affine), Box.round_points(some), inside(some, 9, 9)
+    affine(some), affine.inverse(), affine.after(affine), Box.around(some), inside(some, 9, 9)
     np.testing.assert_array_equal(some, before)
     np.testing.assert_array_equal(matrix, map_before)

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 
 from posecascade import datasets
-from posecascade.errors import InputError
-from posecascade.geometry import Box
-from posecascade.images import ImageFile
-from posecascade.inspection import (
+from posecascade.datasets.inspection import (
     ORDERS,
     crossed_torsos,
     duplicates,
@@ -21,6 +18,9 @@ from posecascade.inspection import (
     likely_order,
     right_on_left,
 )
+from posecascade.errors import InputError
+from posecascade.geometry import Box
+from posecascade.images import ImageFile
 from posecascade.records import Record
 from posecascade.schema import COCO17, LSP14, MPII16, Schema
 
@@ -36,7 +36,7 @@ for side, sign in (("left", 1), ("right", -1)):
 def person(rng, schema=LSP14, image=None, number=0, noise=3.0):
     points = np.array([STANDING[name] for name in schema.keypoints], float) + rng.normal(0, noise, (schema.size, 2))
     points += [20, 30]
-    return Record(image, f"mine, person {number}", schema, Box.round_points(points), points, np.full(schema.size, 2))
+    return Record(image, f"mine, person {number}", schema, Box.around(points), points, np.full(schema.size, 2))
 
 
 def people(rng, count=30, schema=LSP14):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from posecascade import journal
+from posecascade.training import logging
 
 
 class Terminal(io.StringIO):
@@ -31,8 +31,8 @@ class Terminal(io.StringIO):
 def terminal(monkeypatch):
     """What was drawn on a terminal whose clock goes one second at each look."""
     screen, clock = Terminal(), iter(range(10 ** 6))
-    monkeypatch.setattr(journal, "sys", SimpleNamespace(stderr=screen))
-    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(logging, "sys", SimpleNamespace(stderr=screen))
+    monkeypatch.setattr(logging, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     monkeypatch.setattr(os, "get_terminal_size", lambda handle: os.terminal_size((screen.wide, 25)))
     return screen
 
@@ -42,7 +42,7 @@ def lines(screen):
 
 
 def test_the_line_tells_step_time_left_speed_and_losses(terminal):
-    bar = journal.Progressbar(3700, 32)
+    bar = logging.Progressbar(3700, 32)
     for step in range(101, 104):
         bar.show(step, f"{step / 100:.2f}/37", {"loss": 1.23456, "detection": 20.0})
     # One second a step: the first step, which holds the compiler's time, begins the clock and draws nothing.
@@ -53,7 +53,7 @@ def test_the_line_tells_step_time_left_speed_and_losses(terminal):
 
 def test_the_line_fills_up_and_fits_the_terminal(terminal):
     terminal.wide = 40
-    bar = journal.Progressbar(20, 4)
+    bar = logging.Progressbar(20, 4)
     for step in range(1, 21):
         bar.show(step, "1.00/1", {"loss": 1.0})
     assert lines(terminal)[9] == "[===========         ] step 11/20  epoc"
@@ -62,7 +62,7 @@ def test_the_line_fills_up_and_fits_the_terminal(terminal):
 
 
 def test_the_line_makes_room_for_lines_that_stay(terminal):
-    bar, told = journal.Progressbar(9, 4), []
+    bar, told = logging.Progressbar(9, 4), []
     bar.above(told.append)("before")
     assert terminal.getvalue() == ""
     bar.show(1, "", {})
@@ -74,8 +74,8 @@ def test_the_line_makes_room_for_lines_that_stay(terminal):
 
 def test_without_a_terminal_there_is_no_line(monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(journal, "sys", SimpleNamespace(stderr=screen))
-    bar = journal.Progressbar(5, 4)
+    monkeypatch.setattr(logging, "sys", SimpleNamespace(stderr=screen))
+    bar = logging.Progressbar(5, 4)
     for step in range(5):
         bar.show(step, "", {"loss": 1.0})
     bar.clear()
@@ -84,8 +84,8 @@ def test_without_a_terminal_there_is_no_line(monkeypatch):
 
 def test_lines_are_not_drawn_more_often_than_needed(monkeypatch):
     screen = Terminal()
-    monkeypatch.setattr(journal, "sys", SimpleNamespace(stderr=screen))
-    bar = journal.Progressbar(100, 4)  # with the real clock: a hundred steps take far less than _LINE_EVERY
+    monkeypatch.setattr(logging, "sys", SimpleNamespace(stderr=screen))
+    bar = logging.Progressbar(100, 4)  # with the real clock: a hundred steps take far less than _LINE_EVERY
     for step in range(1, 101):
         bar.show(step, "", {})
     assert len(lines(screen)) == 1 and len(lines(screen)[0]) < 80
@@ -94,22 +94,22 @@ def test_lines_are_not_drawn_more_often_than_needed(monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [
     (0, "0:00:00"), (59.6, "0:01:00"), (3599, "0:59:59"), (90061, "25:01:01"), (-5, "0:00:00")])
 def test_clock(seconds, text):
-    assert journal.clock(seconds) == text
+    assert logging.clock(seconds) == text
 
 
 def test_the_log_is_written_anew_with_every_column(tmp_path):
     rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 0.25, "result": 50.0}]
-    journal.write_log(tmp_path, rows[:1])
-    journal.write_log(tmp_path, rows)
-    assert [path.name for path in tmp_path.iterdir()] == [journal.LOG]
-    with open(tmp_path / journal.LOG, newline="") as text:
+    logging.write_log(tmp_path, rows[:1])
+    logging.write_log(tmp_path, rows)
+    assert [path.name for path in tmp_path.iterdir()] == [logging.LOG]
+    with open(tmp_path / logging.LOG, newline="") as text:
         table = list(csv.DictReader(text))
     assert table == [{"epoch": "1", "loss": "0.30000000000000004", "result": ""},
                      {"epoch": "2", "loss": "0.25", "result": "50.0"}]
 
 
 def read_back(folder):
-    found = EventAccumulator(str(folder / journal.EVENTS), size_guidance={"images": 0, "scalars": 0})
+    found = EventAccumulator(str(folder / logging.EVENTS), size_guidance={"images": 0, "scalars": 0})
     found.Reload()
     return found
 
@@ -120,7 +120,7 @@ def points(found, tag):
 
 def test_tensorboard_reads_scalars_and_pictures(tmp_path, rng):
     picture = rng.integers(0, 255, (20, 30, 3), np.uint8)
-    events = journal.Events(tmp_path, 0)
+    events = logging.Events(tmp_path, 0)
     events.scalars(50, {"train/loss": 1.5, "train/learning_rate": 1e-3, "left out": None})
     events.image(50, "maps", picture)
     events.scalars(100, {"train/loss": 0.5})
@@ -138,17 +138,17 @@ def test_tensorboard_reads_scalars_and_pictures(tmp_path, rng):
 
 @pytest.mark.parametrize("resumed", [0, 100])
 def test_what_a_killed_process_wrote_beyond_the_step_gone_on_from_is_dropped_and_no_more(resumed, tmp_path):
-    killed = journal.Events(tmp_path, 0)
+    killed = logging.Events(tmp_path, 0)
     for step in (50, 100, 150):
         killed.scalars(step, {"loss": float(step)})
     killed.flush()
-    with open(next((tmp_path / journal.EVENTS).iterdir()), "ab") as file:
+    with open(next((tmp_path / logging.EVENTS).iterdir()), "ab") as file:
         file.write(b"half an event")
-    again = journal.Events(tmp_path, resumed)
+    again = logging.Events(tmp_path, resumed)
     for step in range(resumed + 50, 201, 50):
         again.scalars(step, {"loss": -float(step)})
     again.close()
-    assert len(list((tmp_path / journal.EVENTS).iterdir())) == 2
+    assert len(list((tmp_path / logging.EVENTS).iterdir())) == 2
     assert points(read_back(tmp_path), "loss") == [(step, float(step if step <= resumed else -step))
                                                    for step in (50, 100, 150, 200)]
     killed.close()

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from small_runs import stub_cascade
 
-from posecascade import codec, datasets
-from posecascade.augment import NONE
-from posecascade.batches import make_batch
-from posecascade.learner import Learner, backbone_rates, put_average, set_trainable
-from posecascade.losses import CascadeLoss
+from posecascade import datasets
+from posecascade.codec import decoders
 from posecascade.models import BACKBONES, cascade
-from posecascade.optimizers import make_optimizer
 from posecascade.records import converted
 from posecascade.schema import LSP14
+from posecascade.training.augment import NONE
+from posecascade.training.batches import make_batch
+from posecascade.training.learner import Learner, backbone_rates, put_average, set_trainable
+from posecascade.training.losses import CascadeLoss
+from posecascade.training.optimizers import make_optimizer
 
 LOSS = CascadeLoss(0.3, 0.7, 1.0, 0.1, 0.05, 4)
 
@@ -224,7 +225,7 @@ def test_a_tiny_cascade_learns_eight_people_by_heart():
     for name in ("loss", "detection", "regression"):
         assert losses[-1][name] < losses[0][name] / 8, name
     maps = keras.ops.convert_to_numpy(network(fixed.images.astype("float32"), training=True)["heatmaps"])
-    places, labelled = codec.DECODERS["soft"](maps, 4)[0], fixed.targets[..., 2] > 0
+    places, labelled = decoders.DECODERS["soft"](maps, 4)[0], fixed.targets[..., 2] > 0
     true = fixed.targets[..., :2]
     off = np.linalg.norm(places - true, axis=-1)[labelled].mean()
     middle = np.where(labelled[..., None], true, np.nan)

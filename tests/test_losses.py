@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posecascade.codec import LEAST_RADIUS, LEAST_SIGMA
-from posecascade.losses import OCCLUDED_PARTS, CascadeLoss, cell_cross_entropy, masked_mean
+from posecascade.codec.targets import MIN_RADIUS, MIN_SIGMA
+from posecascade.training.losses import OCCLUDED_PARTS, CascadeLoss, cell_cross_entropy, masked_mean
 
 tf = pytest.importorskip("tensorflow")
 
@@ -35,8 +35,8 @@ def by_hand(loss, targets, outputs):
     people, height, width, joints = logits.shape
     x, y = (np.arange(side * loss.stride).reshape(side, -1).mean(1) for side in (width, height))
     side = width * loss.stride
-    radius = max(loss.disc_radius * side, LEAST_RADIUS * loss.stride)
-    sigma = max(loss.sigma * side, LEAST_SIGMA * loss.stride)
+    radius = max(loss.disc_radius * side, MIN_RADIUS * loss.stride)
+    sigma = max(loss.sigma * side, MIN_SIGMA * loss.stride)
     sums, counts = [0.0, 0.0], [0, 0]
     for b in range(people):
         for k in range(joints):
@@ -235,10 +235,10 @@ def test_right_outputs_cost_nothing_and_a_zero_map_costs_the_same_at_every_map_s
     small, large = (float(loss(targets, {"heatmaps": np.zeros((1, side, side, 1), np.float32)})["loss"])
                     for side in (20, 40))
     assert small == pytest.approx(large, rel=1e-5)
-    assert small == pytest.approx(np.pi * LEAST_SIGMA ** 2, rel=0.01)
+    assert small == pytest.approx(np.pi * MIN_SIGMA ** 2, rel=0.01)
     cells = np.arange(20) * 4 + 1.5
-    gauss = np.exp(-0.5 * ((cells - 40) / (LEAST_SIGMA * 4)) ** 2)
-    disc = np.hypot(*np.meshgrid(cells - 40, cells - 40)) <= LEAST_RADIUS * 4
+    gauss = np.exp(-0.5 * ((cells - 40) / (MIN_SIGMA * 4)) ** 2)
+    disc = np.hypot(*np.meshgrid(cells - 40, cells - 40)) <= MIN_RADIUS * 4
     outputs = {"heatmaps": np.float32(np.outer(gauss, gauss))[None, ..., None],
                "parts": np.float32(np.where(disc, 1e4, -1e4))[None, ..., None]}
     assert float(loss(targets, outputs)["loss"]) == pytest.approx(0, abs=1e-6)

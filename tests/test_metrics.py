@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from posecascade import datasets, metrics
+from posecascade import datasets
+from posecascade.evaluation import metrics
 
 coordinates = st.floats(-1000, 1000, allow_nan=False).map(lambda v: round(v, 3))
 

@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 
 from posecascade.errors import InputError
-from posecascade.models import (
-    BACKBONES,
-    DETECTORS,
-    REGRESSORS,
-    cascade,
-    detector,
-    freeze,
-    hourglass,
-    regressor,
-)
+from posecascade.models import BACKBONES, DETECTORS, REGRESSORS, cascade, detector, freeze, hourglass, regressor
 from posecascade.models.backbone import BN_MOMENTUM, image_layers
 
 K = 5

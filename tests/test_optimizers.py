@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from posecascade.optimizers import OPTIMIZERS, make_optimizer
+from posecascade.training.optimizers import OPTIMIZERS, make_optimizer
 
 EVERY = pytest.mark.parametrize("name", OPTIMIZERS)
 SHAPES = {"trunk_conv/kernel": (3, 2), "trunk_conv/bias": (2,), "trunk_bn/gamma": (2,), "trunk_bn/beta": (2,),

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from posecascade.errors import InputError
-from posecascade.export import runtime, tflite_graphs
+from posecascade.formats import runtime, tflite_graphs
 from posecascade.schema import COCO17, LSP14
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -9,8 +9,8 @@ import yaml
 from small_runs import write_people
 
 from posecascade.errors import InputError
-from posecascade.people import read_people
 from posecascade.schema import LSP14
+from posecascade.training.data import read_splits
 
 SCHEMA = {"name": "hands", "keypoints": ["left_hand", "right_hand"], "pairs": [["left_hand", "right_hand"]],
           "torso": ["left_hand", "right_hand"]}
@@ -18,7 +18,7 @@ SCHEMA = {"name": "hands", "keypoints": ["left_hand", "right_hand"], "pairs": [[
 
 def test_all_sources_come_in_the_model_s_schema_with_splits_apart_and_names_of_their_own(tmp_path):
     coco = f"coco:{write_people(tmp_path, 36)}"
-    people = read_people(["synthetic:5", coco, "synthetic:3@1"], "lsp14")
+    people = read_splits(["synthetic:5", coco, "synthetic:3@1"], "lsp14")
     assert people.schema == LSP14 and people.sources == ("synthetic:5", coco, "synthetic:3@1")
     assert [len(records) for records in people.train] == [5, 34, 3]
     assert [(kept.name, len(kept.records)) for kept in people.validation] == [
@@ -32,7 +32,7 @@ def test_all_sources_come_in_the_model_s_schema_with_splits_apart_and_names_of_t
 def test_a_schema_of_the_user_s_own_is_that_of_the_coco_style_files(tmp_path):
     (tmp_path / "hands.yaml").write_text(yaml.safe_dump(SCHEMA))
     source = f"coco:{write_people(tmp_path, 20, joints=2)}"
-    people = read_people([source], str(tmp_path / "hands.yaml"))
+    people = read_splits([source], str(tmp_path / "hands.yaml"))
     assert people.schema.keypoints == ("left_hand", "right_hand")
     assert [len(people.train[0]), people.validation[0].metric] == [19, "pck"]
 
@@ -44,20 +44,20 @@ def test_a_schema_of_the_user_s_own_is_that_of_the_coco_style_files(tmp_path):
     (("synthetic:2",), "lsp15", "unknown schema 'lsp15'; did you mean 'lsp14'? (or give a .yaml file)")])
 def test_what_cannot_be_read_is_told(sources, schema, problem):
     with pytest.raises(InputError) as error:
-        read_people(sources, schema)
+        read_splits(sources, schema)
     assert str(error.value) == problem
 
 
 def test_people_who_share_no_joint_or_cannot_be_measured_are_told_before_the_run(tmp_path):
     (tmp_path / "hands.yaml").write_text(yaml.safe_dump(SCHEMA))
     with pytest.raises(InputError) as error:
-        read_people(["synthetic:2"], str(tmp_path / "hands.yaml"))
+        read_splits(["synthetic:2"], str(tmp_path / "hands.yaml"))
     assert str(error.value) == ("no person has a labelled joint of schema 'hands' (data: 2 people, schema 'mpii16'); "
                                 "choose another --data or schema")
     (tmp_path / "bare.yaml").write_text(yaml.safe_dump({key: SCHEMA[key] for key in ("name", "keypoints")}))
     source = f"coco:{write_people(tmp_path, 20, joints=2)}"
     with pytest.raises(InputError) as error:
-        read_people([source], str(tmp_path / "bare.yaml"))
+        read_splits([source], str(tmp_path / "bare.yaml"))
     assert str(error.value) == (
         f"{source}: nobody of 1 people has a torso size to measure PCK by; name two joints as 'torso' in the schema, "
         "or label them")
@@ -65,15 +65,15 @@ def test_people_who_share_no_joint_or_cannot_be_measured_are_told_before_the_run
 
 def test_the_fingerprint_is_of_names_boxes_joints_and_order_not_of_the_place(tmp_path):
     path = write_people(tmp_path / "here", 20)
-    people = read_people([f"coco:{path}"], "coco17")
+    people = read_splits([f"coco:{path}"], "coco17")
     shutil.copytree(tmp_path / "here", tmp_path / "there")
-    assert read_people([f"coco:{tmp_path / 'there' / 'people.json'}"], "coco17").fingerprint() == people.fingerprint()
+    assert read_splits([f"coco:{tmp_path / 'there' / 'people.json'}"], "coco17").fingerprint() == people.fingerprint()
 
     def changed(change):
         content = json.loads(path.read_text())
         change(content["annotations"], content["images"])
         (tmp_path / "there" / "people.json").write_text(json.dumps(content))
-        return read_people([f"coco:{tmp_path / 'there' / 'people.json'}"], "coco17").fingerprint()
+        return read_splits([f"coco:{tmp_path / 'there' / 'people.json'}"], "coco17").fingerprint()
 
     def renamed(_, images):
         shutil.copy(tmp_path / "there" / images[2]["file_name"], tmp_path / "there" / "other.jpg")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from posecascade.errors import InputError
+from posecascade.evaluation.predictions import read_predictions
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
 from posecascade.poses_io import PoseWriter, Request, answer, box_from, requests
-from posecascade.published import read_predictions
 from posecascade.records import Record
 from posecascade.schema import LSP14
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from toy_spots import CODEC, HIDDEN, MEASURED, SIZE, TOY, Spots, person, picture, predictor
 
 import posecascade
-from posecascade import codec, pretrained
+from posecascade.codec import decoders
 from posecascade.errors import InputError
+from posecascade.formats import keras_file
 from posecascade.geometry import Box, crop_transform
 from posecascade.images import warp
+from posecascade.inference.predictor import PROTOCOLS, Predictor, full_resolution, load
 from posecascade.models import cascade
-from posecascade.predictor import PROTOCOLS, Predictor, full_resolution, load
 from posecascade.schema import LSP14
 
 
@@ -88,7 +89,7 @@ def test_the_flip_test_takes_away_what_a_model_is_off_to_one_side():
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_full_resolution_is_bilinear_between_the_codec_s_centres(rng, stride):
     maps = rng.normal(0, 1, (6, 5, 3)).astype(np.float32)
-    cells = codec.pixels_to_cells(np.stack(np.mgrid[:6 * stride, :5 * stride], -1).astype(float), stride)
+    cells = decoders.pixels_to_cells(np.stack(np.mgrid[:6 * stride, :5 * stride], -1).astype(float), stride)
     expected = np.stack([scipy.ndimage.map_coordinates(np.maximum(maps[..., k], 0), cells.transpose(2, 0, 1), order=1,
                                                        mode="nearest") for k in range(3)], -1)
     np.testing.assert_allclose(full_resolution(maps, stride), expected, atol=1e-5)
@@ -122,7 +123,7 @@ def test_batches_give_what_each_picture_gives_alone_and_come_in_few_sizes(people
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e38])
-@pytest.mark.parametrize("decoder", codec.DECODERS)
+@pytest.mark.parametrize("decoder", decoders.DECODERS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_diverged_model_gives_no_nan(bad, decoder, protocol):
     maps = np.full((1, 32, 32, 3), bad, np.float32)
@@ -169,7 +170,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(3)
     model = cascade(14, backbone="tiny", width=16)
-    pretrained.save(model, folder / "best.keras", pretrained.Metadata(LSP14, 64, 4, decoder="argmax"))
+    keras_file.save(model, folder / "best.keras", keras_file.Metadata(LSP14, 64, 4, decoder="argmax"))
     return folder, model
 
 

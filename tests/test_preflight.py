@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from small_runs import cut, write_people
 
-from posecascade import datasets, preflight
-from posecascade.batches import Batch
+from posecascade import datasets
 from posecascade.errors import InputError
 from posecascade.images import ImageFile
 from posecascade.models import cascade
 from posecascade.schema import MPII16
+from posecascade.training import preflight
+from posecascade.training.batches import Batch
 
 MODELS = {
     "light": {"width": 16}, "paper": {"detector": "deconv", "regressor": "hourglass", "stride": 1},

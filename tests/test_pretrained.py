@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 
-from posecascade import pretrained
 from posecascade.errors import InputError
+from posecascade.formats import keras_file
 from posecascade.models import cascade, part_detector
 from posecascade.schema import LSP14, MPII16, Schema
 
 PAIR = Schema("pair", ("left_hand", "right_hand"), (("left_hand", "right_hand"),))
-METADATA = pretrained.Metadata(PAIR, 64, 4, {"model": {"width": 8}}, {"pck": 0.5}, "dark")
+METADATA = keras_file.Metadata(PAIR, 64, 4, {"model": {"width": 8}}, {"pck": 0.5}, "dark")
 
 
 def small_model(keypoints=2, **options):
@@ -30,13 +30,13 @@ def minimal_model(channels=2):
 @pytest.fixture(scope="module")
 def minimal_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "minimal.keras"
-    pretrained.save(minimal_model(), path, METADATA)
+    keras_file.save(minimal_model(), path, METADATA)
     return path
 
 
 def message_of(path):
     with pytest.raises(InputError) as error:
-        pretrained.load(path)
+        keras_file.load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -44,10 +44,10 @@ def message_of(path):
 
 def test_model_and_metadata_come_back_and_plain_keras_reads_the_file_too(tmp_path, rng):
     model, path = small_model(), tmp_path / "a" / "model.keras"
-    pretrained.save(model, path, METADATA)
-    again, metadata = pretrained.load(path)
+    keras_file.save(model, path, METADATA)
+    again, metadata = keras_file.load(path)
     assert metadata == METADATA
-    assert pretrained.load_metadata(path) == METADATA
+    assert keras_file.load_metadata(path) == METADATA
     image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
     expected = model.predict(image, verbose=0)
     np.save(tmp_path / "image.npy", image)
@@ -66,11 +66,11 @@ def test_model_and_metadata_come_back_and_plain_keras_reads_the_file_too(tmp_pat
 
 def test_saving_leaves_no_draft_and_writes_no_number_that_is_no_json(tmp_path):
     result = {"pck": np.float32(0.5), "joints": np.array([1.0, np.nan]), "best": float("inf")}
-    pretrained.save(minimal_model(), tmp_path / "m.keras", pretrained.Metadata(PAIR, 64, 4, {}, result))
+    keras_file.save(minimal_model(), tmp_path / "m.keras", keras_file.Metadata(PAIR, 64, 4, {}, result))
     assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
-    assert pretrained.load_metadata(tmp_path / "m.keras").result == {"pck": 0.5, "joints": [1.0, None], "best": None}
+    assert keras_file.load_metadata(tmp_path / "m.keras").result == {"pck": 0.5, "joints": [1.0, None], "best": None}
     with pytest.raises(InputError, match=r"saved as .keras"):
-        pretrained.save(minimal_model(), tmp_path / "m.h5", METADATA)
+        keras_file.save(minimal_model(), tmp_path / "m.h5", METADATA)
 
 
 def test_a_file_of_a_newer_keras_says_which(tmp_path):
@@ -94,12 +94,12 @@ def test_missing_and_foreign_files_are_named(tmp_path):
     minimal_model().save(tmp_path / "plain.keras")
     assert "has no posecascade.json" in message_of(tmp_path / "plain.keras")
     with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
-        archive.writestr(pretrained.MEMBER, zipfile.ZipFile(saved(tmp_path)).read(pretrained.MEMBER))
+        archive.writestr(keras_file.MEMBER, zipfile.ZipFile(saved(tmp_path)).read(keras_file.MEMBER))
     assert "cannot read the model" in message_of(tmp_path / "empty.keras")
 
 
 def saved(folder):
-    pretrained.save(minimal_model(), folder / "good.keras", METADATA)
+    keras_file.save(minimal_model(), folder / "good.keras", METADATA)
     return folder / "good.keras"
 
 
@@ -120,7 +120,7 @@ def test_wrong_metadata_say_which_field(change, message, minimal_file, tmp_path)
     with zipfile.ZipFile(minimal_file) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             data = source.read(name)
-            target.writestr(name, json.dumps(json.loads(data) | change) if name == pretrained.MEMBER else data)
+            target.writestr(name, json.dumps(json.loads(data) | change) if name == keras_file.MEMBER else data)
     assert message in message_of(path)
 
 
@@ -134,7 +134,7 @@ def test_truncated_files_are_refused(share, minimal_file, tmp_path):
 def test_a_flipped_bit_is_refused_or_harmless(minimal_file, tmp_path, rng):
     """Never another exception, and never other numbers. The first positions walk through the local header."""
     data, path = minimal_file.read_bytes(), tmp_path / "flipped.keras"
-    whole, metadata = pretrained.load(minimal_file)
+    whole, metadata = keras_file.load(minimal_file)
     refused = 0
     places = [*range(40), *rng.integers(0, len(data), 60), *range(len(data) - 120, len(data), 3)]
     for place in places:
@@ -142,7 +142,7 @@ def test_a_flipped_bit_is_refused_or_harmless(minimal_file, tmp_path, rng):
         flipped[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(flipped)
         try:
-            model, found = pretrained.load(path)
+            model, found = keras_file.load(path)
         except InputError:
             refused += 1
             continue
@@ -161,8 +161,8 @@ def test_joints_of_another_schema_are_matched_by_name(options, tmp_path, rng):
     source.set_weights([w + rng.normal(0, 0.05, w.shape) ** 2 for w in source.get_weights()])
     # Pelvis and thorax (no joints of LSP) must not feed the other maps, else no model of 14 could equal it.
     silence(source, [MPII16.index("pelvis"), MPII16.index("thorax")])
-    pretrained.save(source, tmp_path / "mpii.keras", pretrained.Metadata(MPII16, 64, options.get("stride", 4)))
-    summary = pretrained.warm_start(target, LSP14, tmp_path / "mpii.keras")
+    keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, options.get("stride", 4)))
+    summary = keras_file.warm_start(target, LSP14, tmp_path / "mpii.keras")
     assert (summary.partly, summary.left, summary.new_joints) == (0, (), ())
     image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
     theirs, ours = source.predict(image, verbose=0), target.predict(image, verbose=0)
@@ -185,10 +185,10 @@ def silence(model, joints):
 
 def test_new_joints_and_other_shapes_keep_their_initial_weights(tmp_path):
     source = small_model(14, width=8)
-    pretrained.save(source, tmp_path / "lsp.keras", pretrained.Metadata(LSP14, 64, 4))
+    keras_file.save(source, tmp_path / "lsp.keras", keras_file.Metadata(LSP14, 64, 4))
     target = small_model(16, width=8)
     before = target.get_layer("detector").get_layer("parts").get_weights()[0].copy()
-    summary = pretrained.warm_start(target, MPII16, tmp_path / "lsp.keras")
+    summary = keras_file.warm_start(target, MPII16, tmp_path / "lsp.keras")
     assert summary.new_joints == ("pelvis", "thorax")
     assert (summary.partly, summary.left) == (3, ())  # parts, from_parts, maps
     after = target.get_layer("detector").get_layer("parts").get_weights()[0]
@@ -199,7 +199,7 @@ def test_new_joints_and_other_shapes_keep_their_initial_weights(tmp_path):
 
     wider = small_model(14, width=16)
     kept = {layer.name: layer.get_weights() for layer in wider.get_layer("detector").layers}
-    summary = pretrained.warm_start(wider, LSP14, tmp_path / "lsp.keras")
+    summary = keras_file.warm_start(wider, LSP14, tmp_path / "lsp.keras")
     assert "parts" in summary.left
     assert "lateral_32" in summary.left
     assert "regressor/from_parts" in summary.left
@@ -212,9 +212,9 @@ def test_new_joints_and_other_shapes_keep_their_initial_weights(tmp_path):
 
 def test_a_detector_alone_starts_a_cascade(tmp_path):
     source = part_detector(2, backbone="tiny", width=8)
-    pretrained.save(source, tmp_path / "d.keras", METADATA)
+    keras_file.save(source, tmp_path / "d.keras", METADATA)
     target = small_model()
-    summary = pretrained.warm_start(target, PAIR, tmp_path / "d.keras")
+    summary = keras_file.warm_start(target, PAIR, tmp_path / "d.keras")
     assert all(name.startswith("regressor/") for name in summary.left)
     for was, now in zip(source.get_weights(), target.get_layer("detector").get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)

@@ -6,16 +6,16 @@ import pytest
 from small_runs import small
 
 from posecascade.errors import InputError
-from posecascade.people import read_people
-from posecascade.provenance import check_same, identity_of, manifest
-from posecascade.recipe import recipe_from
+from posecascade.training.data import read_splits
+from posecascade.training.provenance import check_same, identity_of, manifest
+from posecascade.training.recipe import recipe_from
 
 AGAIN = "); give the same settings to go on, or another --model_dir"
 
 
 @pytest.fixture(scope="module")
 def people():
-    return read_people(["synthetic:6"], "lsp14")
+    return read_splits(["synthetic:6"], "lsp14")
 
 
 def refusal(found, wanted, tmp_path):

@@ -9,9 +9,9 @@ import pytest
 import scipy.io
 
 from posecascade.errors import InputError
+from posecascade.evaluation.predictions import read_predictions
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
-from posecascade.published import read_predictions
 from posecascade.records import Record
 from posecascade.schema import Schema
 

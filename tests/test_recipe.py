@@ -8,14 +8,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posecascade.augment import Augmentation
-from posecascade.codec import DECODERS
+from posecascade.codec.decoders import DECODERS
 from posecascade.errors import InputError
-from posecascade.losses import OCCLUDED_PARTS
 from posecascade.models import BACKBONES, DETECTORS, REGRESSORS
-from posecascade.optimizers import OPTIMIZERS
-from posecascade.recipe import Recipe, differences, load_recipe, recipe_from, recipe_names, write_recipe
-from posecascade.schedule import Stage
+from posecascade.training.augment import Augmentation
+from posecascade.training.losses import OCCLUDED_PARTS
+from posecascade.training.optimizers import OPTIMIZERS
+from posecascade.training.recipe import Recipe, differences, load_recipe, recipe_from, recipe_names, write_recipe
+from posecascade.training.schedule import Stage
 
 KNOBS = {f"{section.name}.{knob.name}": knob for section in dataclasses.fields(Recipe)
          for knob in dataclasses.fields(getattr(Recipe(), section.name))}

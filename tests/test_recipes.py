@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from small_runs import state_arrays
 
-from posecascade import pretrained, training
 from posecascade.cli import train as command
-from posecascade.construction import build, check
+from posecascade.formats import keras_file
 from posecascade.models import BACKBONES, detector, hourglass, resnet
-from posecascade.recipe import Recipe, load_recipe, recipe_names
 from posecascade.schema import find_schema
-from posecascade.training import train
+from posecascade.training import trainer
+from posecascade.training.build import build, check
+from posecascade.training.recipe import Recipe, load_recipe, recipe_names
+from posecascade.training.trainer import train
 
 RECIPES = recipe_names()
 SIDE = 64  # px: the smallest that every regressor takes
@@ -78,12 +79,12 @@ def test_it_trains_two_steps_in_small(name, tmp_path, monkeypatch):
         begun.extend([network.output, network.get_weights()])
         return network, twin
 
-    monkeypatch.setattr(training, "build", built)
-    monkeypatch.setattr(training, "_validated", lambda *_: {})
-    monkeypatch.setattr(training, "_finish", lambda *_: {})
+    monkeypatch.setattr(trainer, "build", built)
+    monkeypatch.setattr(trainer, "_validated", lambda *_: {})
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})
     train(recipe, tmp_path, ["synthetic:4"], tell=told.append)
     [epoch] = [line for line in told if line.startswith("epoch 1/1  loss ")]
-    metadata = pretrained.load_metadata(tmp_path / "last.keras")
+    metadata = keras_file.load_metadata(tmp_path / "last.keras")
     assert metadata.schema == find_schema(recipe.data.schema)
     assert metadata.result["step"] == 2 and 0 < metadata.result["loss"] < np.inf, epoch
     outputs, before = begun

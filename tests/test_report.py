@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from posecascade import metrics
 from posecascade.errors import InputError
+from posecascade.evaluation import metrics
+from posecascade.evaluation.report import MEASURES, Report, compare, comparison_table
 from posecascade.records import Visibility
-from posecascade.report import MEASURES, Report, compare, comparison_table
 from posecascade.schema import LSP14, MPII16, Schema
 
 PAIR = Schema("pair", ("left_knee", "nose"))

@@ -7,7 +7,7 @@ import pytest
 from small_runs import assert_same_weights, called, state_arrays
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from posecascade import checkpoints
+from posecascade.training import checkpoints
 
 
 @pytest.fixture(scope="module", params=["tensorflow", "jax"])

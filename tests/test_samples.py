@@ -7,8 +7,8 @@ from posecascade.drawing import LEFT
 from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.records import Record
-from posecascade.samples import COLUMNS, overlaid, samples_sheet
 from posecascade.schema import LSP14
+from posecascade.training.samples import COLUMNS, overlaid, samples_sheet
 
 
 class Canvas:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from posecascade.schedule import SCHEDULES, TRAINS, Span, Stage, learning_rate, spans
+from posecascade.training.schedule import SCHEDULES, TRAINS, Span, Stage, learning_rate, spans
 
 STAGES = st.lists(st.builds(Stage, train=st.sampled_from(TRAINS), share=st.floats(0, 10), freeze=st.integers(0, 2),
                             input_size=st.sampled_from([0, 64, 96])), min_size=1, max_size=6)

@@ -8,7 +8,7 @@ from toy_spots import CODEC, MEASURED, SIZE, Spots, person, predictor
 
 from posecascade.errors import InputError
 from posecascade.geometry import Box
-from posecascade.predictor import PARTS, part_boxes, whole_box
+from posecascade.inference.search import TILES, tile_boxes, whole_box
 
 
 def test_without_a_box_the_person_is_found_and_looked_at_again():
@@ -68,8 +68,8 @@ def test_looks_show_the_whole_picture_and_all_of_its_parts_in_whole_pixels(heigh
     longer, shorter = max(height, width), min(height, width)
     for (low, high), edge in zip(shown(whole_box(image)), (width, height), strict=True):
         assert low <= -0.5 and high >= edge - 0.5 and longer <= high - low < longer + 1.25
-    parts = [shown(box) for box in part_boxes(image)]
-    assert len(parts) == (0 if height == width else PARTS)
+    parts = [shown(box) for box in tile_boxes(image)]
+    assert len(parts) == (0 if height == width else TILES)
     along = 0 if width > height else 1
     for (low, high), after in zip([part[along] for part in parts], [part[along] for part in parts[1:]], strict=False):
         assert shorter <= high - low < shorter + 1.25 and low < after[0]

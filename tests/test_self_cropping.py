@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posecascade.geometry import Box
+from posecascade.inference.search import GRID, MIN_SIDE, confident_box
 from posecascade.poses import Pose
-from posecascade.predictor import GRID, LEAST_SIDE, confident_box
 from posecascade.schema import Schema
 
 SCHEMA = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand", "right_hand"),))
@@ -19,7 +19,7 @@ SCHEMA = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand",
 def test_a_new_crop_holds_the_joints_on_a_coarse_grid_that_tiny_differences_do_not_move(joints, sides):
     image = np.broadcast_to(np.uint8(0), (*sides, 3))
     pose = Pose(np.array(joints), np.ones(3), np.ones(3), SCHEMA, Box(9e6, 9e6, 1, 1))
-    box, tight = confident_box(pose, image), Box.round_points(pose.keypoints, least=max(1.0, LEAST_SIDE * max(sides)))
+    box, tight = confident_box(pose, image), Box.around(pose.keypoints, min_size=max(1.0, MIN_SIDE * max(sides)))
     longer = max(tight.w, tight.h)
     step = 2.0 ** np.floor(np.log2(longer / GRID))
     edges = np.array([box.x, box.y, box.x + box.w, box.y + box.h])

@@ -21,7 +21,7 @@ import model_server_protos
 from model_server_batching import Batcher
 
 from posecascade.client import connect
-from posecascade.recipe import Recipe
+from posecascade.training.recipe import Recipe
 
 KIT = Path(__file__).resolve().parents[1] / "export" / "serving"
 README = (KIT / "README.md").read_text(encoding="utf-8")

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import posecascade
-from posecascade import files, pretrained, shipped
+from posecascade import files
 from posecascade.errors import InputError
-from posecascade.model_metadata import Metadata
+from posecascade.formats import keras_file, zoo
+from posecascade.formats.metadata import Metadata
+from posecascade.inference.predictor import model_file
 from posecascade.models import cascade
-from posecascade.predictor import model_file
-from posecascade.recipe import Recipe, recipe_from
 from posecascade.schema import LSP14, Schema
+from posecascade.training.recipe import Recipe, recipe_from
 
 PAIR = Schema("pair", ("left_hand", "right_hand"), (("left_hand", "right_hand"),))
 OPTIONS = {"backbone": "tiny", "width": 8}
@@ -34,30 +35,30 @@ def model():
 @pytest.fixture
 def file(model, tmp_path):
     path = tmp_path / "pair.npz"
-    shipped.save(model, path, METADATA)
+    zoo.save(model, path, METADATA)
     return path
 
 
 def test_base_and_lite_come_with_the_package_and_are_small():
-    assert {"base", "lite"} <= set(shipped.names())
-    assert sum(shipped.file_of(name).stat().st_size for name in shipped.names()) < SIZE_LIMIT
+    assert {"base", "lite"} <= set(zoo.names())
+    assert sum(zoo.file_of(name).stat().st_size for name in zoo.names()) < SIZE_LIMIT
 
 
-@pytest.mark.parametrize("name", shipped.names())
+@pytest.mark.parametrize("name", zoo.names())
 def test_a_shipped_model_loads_by_name_and_has_its_card(name):
     predict = posecascade.load(name)
     assert predict.schema == LSP14
     pose = predict.predict(np.full((90, 70, 3), 120, np.uint8))
     assert pose.keypoints.shape == (14, 2) and np.isfinite(pose.keypoints).all()
-    card = (shipped.FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    assert files.sha256(shipped.file_of(name)) in card
+    card = (zoo.FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    assert files.sha256(zoo.file_of(name)) in card
     for heading in ("Trained on", "Measured", "Licence", "Limits", "fails"):
         assert heading in card, heading
 
 
-@pytest.mark.parametrize("name", shipped.names())
+@pytest.mark.parametrize("name", zoo.names())
 def test_the_recipe_inside_is_whole_and_names_no_place_of_the_machine_it_was_trained_on(name):
-    recipe = shipped.load_metadata(name).recipe
+    recipe = zoo.load_metadata(name).recipe
     whole = recipe_from(recipe, name).as_dict()  # with the knobs that came after the training
     assert {section: whole[section] | recipe[section] for section in whole} == whole and set(recipe) == set(whole)
     assert not [text for text in (*recipe["data"]["sources"], recipe["model"]["weights"], recipe["model"]["start_from"],
@@ -65,7 +66,7 @@ def test_the_recipe_inside_is_whole_and_names_no_place_of_the_machine_it_was_tra
 
 
 def test_kernels_come_back_within_half_precision_and_vectors_exactly(model, file):
-    again, metadata = pretrained.load(file)
+    again, metadata = keras_file.load(file)
     assert metadata == METADATA
     for mine, theirs in zip(model.weights, again.weights, strict=True):
         assert mine.shape == theirs.shape
@@ -75,12 +76,12 @@ def test_kernels_come_back_within_half_precision_and_vectors_exactly(model, file
 
 
 def test_the_same_model_gives_the_same_bytes(model, file, tmp_path):
-    shipped.save(model, tmp_path / "again.npz", METADATA)
+    zoo.save(model, tmp_path / "again.npz", METADATA)
     assert files.sha256(tmp_path / "again.npz") == files.sha256(file)
 
 
 def test_a_run_may_start_from_one(model, file):
-    found = pretrained.warm_start(cascade(2, **OPTIONS), PAIR, file)
+    found = keras_file.warm_start(cascade(2, **OPTIONS), PAIR, file)
     assert found.copied > 0 and not found.left and not found.new_joints
 
 
@@ -90,40 +91,40 @@ def test_a_bit_that_flipped_is_found(file, at):
     data[int(at * len(data))] ^= 4
     file.write_bytes(data)
     with pytest.raises(InputError, match=r"damaged|fit|posecascade\.json") as error:
-        shipped.load(file)
+        zoo.load(file)
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_file_cut_short_or_missing_or_of_something_else_costs_one_line(file, tmp_path):
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(InputError, match="damaged"):
-        shipped.load(file)
+        zoo.load(file)
     with pytest.raises(InputError, match="no such model file"):
-        pretrained.load(tmp_path / "none.npz")
+        keras_file.load(tmp_path / "none.npz")
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
     with pytest.raises(InputError, match=r"has no posecascade\.json"):
-        shipped.load(tmp_path / "arrays.npz")
+        zoo.load(tmp_path / "arrays.npz")
 
 
 @pytest.mark.parametrize(("recipe", "told"), [({"model": OPTIONS | {"width": 16}}, "do not fit"),
                                               ({"model": OPTIONS | {"backbone": "none"}}, "builds no network")])
 def test_weights_that_do_not_fit_their_recipe_are_refused(model, tmp_path, recipe, told):
-    shipped.save(model, tmp_path / "odd.npz", dataclasses.replace(METADATA, recipe=recipe))
+    zoo.save(model, tmp_path / "odd.npz", dataclasses.replace(METADATA, recipe=recipe))
     with pytest.raises(InputError, match=told):
-        shipped.load(tmp_path / "odd.npz")
+        zoo.load(tmp_path / "odd.npz")
 
 
 def test_a_model_of_the_package_whose_bytes_are_others_is_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-    shipped.save(model, tmp_path / "pair.npz", METADATA)
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    zoo.save(model, tmp_path / "pair.npz", METADATA)
     with pytest.raises(InputError, match="SHA-256"):
-        shipped.load("pair")
-    shipped.write_sums(tmp_path)
-    assert shipped.load("pair")[1] == METADATA
+        zoo.load("pair")
+    zoo.write_sums(tmp_path)
+    assert zoo.load("pair")[1] == METADATA
     with zipfile.ZipFile(tmp_path / "pair.npz", "a") as archive:
         archive.writestr("more.npy", b"")
     with pytest.raises(InputError, match="SHA-256"):
-        shipped.load_metadata("pair")
+        zoo.load_metadata("pair")
 
 
 def test_what_is_shipped_keeps_its_recipe_without_the_paths_of_the_machine(model, tmp_path):
@@ -132,10 +133,10 @@ def test_what_is_shipped_keeps_its_recipe_without_the_paths_of_the_machine(model
     recipe["model"] |= OPTIONS | {"start_from": "some/run/best.keras", "weights": "else/where.npz"}
     recipe["loss"]["teacher"] = "some/other/best.keras"
     recipe["data"] |= {"sources": ["lspet:some/where"], "weights": [1.0]}
-    pretrained.save(model, tmp_path / "best.keras", dataclasses.replace(METADATA, recipe=recipe))
+    keras_file.save(model, tmp_path / "best.keras", dataclasses.replace(METADATA, recipe=recipe))
     path = ship(str(tmp_path), "pair", tmp_path / "weights", 96)
     assert path.name == "pair.npz" and files.sha256(path) in (tmp_path / "weights" / "SHA256SUMS").read_text()
-    metadata = shipped.load(path)[1]
+    metadata = zoo.load(path)[1]
     assert metadata.recipe["loss"] == recipe["loss"] | {"teacher": "best.keras"}
     assert metadata.input_size == 96 and metadata.recipe["data"]["sources"] == []
     assert metadata.recipe["model"] == recipe["model"] | {"start_from": "best.keras", "weights": "where.npz"}
@@ -145,14 +146,14 @@ def test_nan_is_not_saved(tmp_path):
     broken = cascade(2, **OPTIONS)
     broken.set_weights([np.full(value.shape, np.nan) for value in broken.get_weights()])
     with pytest.raises(InputError, match="NaN"):
-        shipped.save(broken, tmp_path / "broken.npz", METADATA)
+        zoo.save(broken, tmp_path / "broken.npz", METADATA)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_name_goes_before_a_folder_of_that_name_unless_it_is_written_as_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lite").mkdir()
-    assert model_file("lite").parent == shipped.FOLDER
+    assert model_file("lite").parent == zoo.FOLDER
     with pytest.raises(InputError, match="holds neither"):
         model_file("./lite")
 
@@ -176,9 +177,9 @@ def test_the_mean_of_two_trainings_lies_between_them_and_claims_no_result(model,
     mean = runpy.run_path(str(TOOLS / "mean_of_weights.py"))["main"]
     other, wider = cascade(2, **OPTIONS), cascade(2, **(OPTIONS | {"width": 16}))
     for name, network in (("a", model), ("b", other), ("c", wider)):
-        pretrained.save(network, tmp_path / f"{name}.keras", METADATA)
+        keras_file.save(network, tmp_path / f"{name}.keras", METADATA)
     mean(tmp_path / "a.keras", tmp_path / "b.keras", tmp_path / "mean.keras")
-    found, metadata = pretrained.load(tmp_path / "mean.keras")
+    found, metadata = keras_file.load(tmp_path / "mean.keras")
     assert metadata == dataclasses.replace(METADATA, result={})
     for mine, a, b in zip(found.get_weights(), model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(mine, (a + b) / 2, atol=1e-7)

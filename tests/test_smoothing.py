@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from posecascade.smoothing import CUTOFF_GROWTH, LEAST_CUTOFF, SPEED_CUTOFF, one_euro
+from posecascade.inference.smoothing import CUTOFF_GROWTH, MIN_CUTOFF, SPEED_CUTOFF, one_euro
 
 STEP, SIZE = 1 / 25, 200.0
 
@@ -44,7 +44,7 @@ def test_one_coordinate_alone_follows_the_authors_algorithm(rng):
     smooth, slope, expected = track[0], 0.0, [track[0]]
     for value in track[1:]:
         slope = weight(SPEED_CUTOFF) * (value - smooth) / STEP + (1 - weight(SPEED_CUTOFF)) * slope
-        a = weight(LEAST_CUTOFF + CUTOFF_GROWTH * abs(slope) / SIZE)
+        a = weight(MIN_CUTOFF + CUTOFF_GROWTH * abs(slope) / SIZE)
         smooth = a * value + (1 - a) * smooth
         expected.append(smooth)
     moved = np.stack([track, np.full(50, 7.0)], -1)[:, None]
@@ -54,7 +54,7 @@ def test_one_coordinate_alone_follows_the_authors_algorithm(rng):
 
 def test_trembling_is_damped_as_the_weight_says(rng):
     track = rng.normal(0, 1, (20_000, 1, 2))
-    a = weight(LEAST_CUTOFF)
+    a = weight(MIN_CUTOFF)
     found = filtered(track, growth=0)[100:].var()
     assert found == pytest.approx(a / (2 - a), rel=0.1)  # variance of an exponential mean of white noise
     # Pixels of trembling are small beside the person: the growth changes little.
@@ -66,9 +66,9 @@ def test_a_moving_joint_lags_by_no_more_than_the_cutoff_s_time():
     track = np.arange(200)[:, None, None] * STEP * speed
     lag = (track - filtered(track))[-1, 0, 0]
     # The authors measure speed from the last smoothed place, so the lag itself counts as speed: a fixed point.
-    a = weight(LEAST_CUTOFF + CUTOFF_GROWTH * (1 + lag / STEP / SIZE))
+    a = weight(MIN_CUTOFF + CUTOFF_GROWTH * (1 + lag / STEP / SIZE))
     assert lag == pytest.approx((1 - a) / a * STEP * SIZE, rel=1e-3)
-    assert lag < SIZE / (2 * math.pi * (LEAST_CUTOFF + CUTOFF_GROWTH))
+    assert lag < SIZE / (2 * math.pi * (MIN_CUTOFF + CUTOFF_GROWTH))
 
 
 def test_it_turns_scales_and_shifts_with_the_picture(rng):

@@ -12,14 +12,15 @@ import yaml
 from small_runs import EPOCH_STEPS, small, state_arrays, stub_cascade, weights_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from posecascade import checkpoints, construction, outcome, pretrained, training
 from posecascade.drawing import TILE_GAP
 from posecascade.errors import InputError
-from posecascade.learner import Learner
-from posecascade.recipe import load_recipe
-from posecascade.schedule import learning_rate
+from posecascade.formats import keras_file
 from posecascade.schema import LSP14, MPII16
-from posecascade.training import train
+from posecascade.training import build, checkpoints, figures, trainer
+from posecascade.training.learner import Learner
+from posecascade.training.recipe import load_recipe
+from posecascade.training.schedule import learning_rate
+from posecascade.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("stub_networks")
 STAGES = [{"train": "detector", "share": 5, "input_size": 32}, {"train": "regressor", "share": 7, "rate": 0.5}]
@@ -41,7 +42,7 @@ def steps(monkeypatch):
 @pytest.fixture
 def brief(monkeypatch):
     """No measurement at the end, which takes longer than the run."""
-    monkeypatch.setattr(training, "_finish", lambda *_: {})
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})
 
 
 def quiet(line):
@@ -74,7 +75,7 @@ def staged(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "save_state", kept)
-        patch.setattr(training, "SCALARS_EVERY", 1)
+        patch.setattr(trainer, "SCALARS_EVERY", 1)
         reports = train(recipe, folder / "run", tell=told.append)
     assert flushed == list(range(1, 13))  # what a state is beyond must be on disk: it is not written again
     return folder, recipe, told, reports
@@ -145,7 +146,7 @@ def test_tensorboard_has_the_curves_and_at_each_epoch_a_sheet_of_poses_and_both_
     folder, recipe, _, _ = staged
     found = EventAccumulator(str(folder / "run" / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
     found.Reload()
-    plan = construction.plan_of(recipe, 12)
+    plan = build.plan_of(recipe, 12)
     for event in found.Scalars("train/learning_rate"):
         span = next(span for span in plan if event.step <= span.end)
         assert event.value == pytest.approx(learning_rate(event.step - 1, 12, span, rate=0.003, schedule="cosine",
@@ -160,7 +161,7 @@ def test_tensorboard_has_the_curves_and_at_each_epoch_a_sheet_of_poses_and_both_
     sheets = found.Images(tag)
     assert tag == "validation/labels, pose, maps of each stage" and [sheet.step for sheet in sheets] == [4, 8, 12]
     # Eight people, two in a row, with labels, pose and two maps each.
-    step = outcome.TILE + TILE_GAP
+    step = figures.TILE + TILE_GAP
     assert {(sheet.height, sheet.width) for sheet in sheets} == {(4 * step + TILE_GAP, 8 * step + TILE_GAP)}
 
 
@@ -168,7 +169,7 @@ def test_the_models_tell_their_recipe_and_result(staged):
     folder, recipe, _, _ = staged
     rows = log_of(folder / "run")
     for name, row in (("last", rows[-1]), ("best", [row for row in rows if row["best"] == "1"][-1])):
-        found = pretrained.load_metadata(folder / "run" / f"{name}.keras")
+        found = keras_file.load_metadata(folder / "run" / f"{name}.keras")
         assert (found.schema, found.input_size, found.stride, found.decoder) == (LSP14, 64, 4, "soft")
         assert found.recipe == recipe.as_dict()
         assert found.result == {key: yaml.safe_load(value) if key != "trained" else value for key, value in row.items()
@@ -214,12 +215,12 @@ def test_every_step_has_its_stage_s_size_and_its_rate(tmp_path, steps, brief):
 @pytest.mark.parametrize(("values", "flags"), [([10.0, 30.0, 20.0, 30.0], [1, 1, 0, 0]), ([0.0, 0.0], [1, 0])])
 def test_the_best_model_is_that_of_the_best_epoch(values, flags, tmp_path, steps, brief, monkeypatch):
     results = iter(values)
-    monkeypatch.setattr(training, "_validated", lambda *_: {"result": next(results)})
+    monkeypatch.setattr(trainer, "_validated", lambda *_: {"result": next(results)})
     train(small(training={"epochs": len(values)}), tmp_path, tell=quiet)
     assert [int(row["best"]) for row in log_of(tmp_path)] == flags
-    epoch = pretrained.load_metadata(tmp_path / "best.keras").result["epoch"]
+    epoch = keras_file.load_metadata(tmp_path / "best.keras").result["epoch"]
     assert epoch == 1 + values.index(max(values))
-    assert pretrained.load_metadata(tmp_path / "last.keras").result["epoch"] == len(values)
+    assert keras_file.load_metadata(tmp_path / "last.keras").result["epoch"] == len(values)
 
 
 def test_epochs_without_a_measurement_are_logged_and_the_last_is_always_measured(tmp_path, steps, brief):
@@ -232,12 +233,12 @@ def test_epochs_without_a_measurement_are_logged_and_the_last_is_always_measured
 def test_a_start_from_another_schema_goes_through_the_trainer(tmp_path, steps, brief):
     keras.utils.set_random_seed(3)
     source, told = stub_cascade(MPII16.size), []
-    pretrained.save(source, tmp_path / "mpii.keras", pretrained.Metadata(MPII16, 64, 4))
+    keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, 4))
     recipe = small(model={"start_from": str(tmp_path / "mpii.keras")}, training={"epochs": 1},
                    optimizer={"ema": 0})  # the steps learn nothing
     train(recipe, tmp_path / "run", tell=told.append)
     assert told[0] == f"started from {tmp_path / 'mpii.keras'}: 7 layers copied, 0 in part, 1 new"
-    model, _ = pretrained.load(tmp_path / "run" / "last.keras")
+    model, _ = keras_file.load(tmp_path / "run" / "last.keras")
     order = [MPII16.index(name) for name in LSP14.keypoints]
     np.testing.assert_array_equal(model.get_layer("regressor").get_layer("maps").get_weights()[0],
                                   source.get_layer("regressor").get_layer("maps").get_weights()[0][..., order])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_runs import called
 
-from posecascade import pretrained
+from posecascade.formats import keras_file
 
 BOUND = 1e-4  # of maps between about -4 and 1, through some twenty float32 layers
 SHARE = 0.01  # of what the maps vary by: maps of nearly one value must not agree whatever the backend
@@ -25,7 +25,7 @@ def test_a_model_trained_on_another_backend_says_the_same_on_tensorflow(backend,
     with open(tmp_path / "run" / "log.csv", newline="") as text:
         [row] = csv.DictReader(text)
     assert (row["step"], row["trained"]) == ("3", "joint") and 0 < float(row["loss"]) < 1000
-    model, _ = pretrained.load(tmp_path / "run" / "best.keras")
+    model, _ = keras_file.load(tmp_path / "run" / "best.keras")
     with np.load(tmp_path / "run" / "maps.npz") as theirs:
         ours = model.predict_on_batch(theirs["images"])
         assert set(ours) == {"parts", "heatmaps"}

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from small_runs import EPOCH_STEPS, cut, small, state_arrays, write_people
 
-from posecascade import checkpoints, files, pretrained, training
+from posecascade import files
 from posecascade.errors import InputError
-from posecascade.learner import Learner
+from posecascade.formats import keras_file
 from posecascade.schema import COCO17
-from posecascade.training import train
+from posecascade.training import checkpoints, trainer
+from posecascade.training.learner import Learner
+from posecascade.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("stub_networks")
 LOSSES = {"loss": 3.0, "detection": 20.0, "regression": 5.0}
@@ -69,7 +71,7 @@ def test_a_broken_weight_is_found_before_it_is_saved_and_the_last_good_state_and
     assert progress.step == EPOCH_STEPS
     assert all(np.isfinite(array).all() for array in state_arrays(tmp_path / "state.npz", where))
     for name in ("best.keras", "last.keras"):
-        assert pretrained.load(tmp_path / name)[1].result["epoch"] == 1
+        assert keras_file.load(tmp_path / name)[1].result["epoch"] == 1
 
 
 def test_a_picture_cut_short_is_skipped_told_once_and_counted_and_more_than_one_in_a_hundred_are_an_error(
@@ -109,7 +111,7 @@ def test_people_kept_for_measuring_are_looked_at_before_the_run_too(tmp_path, te
 
 def test_joints_that_nobody_has_labelled_are_told(tmp_path, telling, monkeypatch):
     telling(LOSSES)
-    monkeypatch.setattr(training, "_finish", lambda *_: {})
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})
     path, told = write_people(tmp_path / "data", 20), []
     train(small(training={"epochs": 1}), tmp_path / "run", [f"coco:{path}"], tell=told.append)
     assert "warning: nobody has neck, head_top labelled; these maps will stay empty" in told
@@ -117,7 +119,7 @@ def test_joints_that_nobody_has_labelled_are_told(tmp_path, telling, monkeypatch
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(precision, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_finish", lambda *_: {})
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})
     recipe = small(training={"precision": precision, "epochs": 1, "save_every": 2})
     real, count = Learner.step, iter(range(100))
 
@@ -139,14 +141,14 @@ def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(p
     last = state_arrays(tmp_path / "state.npz", "optimizer")
     if precision == "mixed_float16":
         assert [float(value) for value in last[2:4]] == [7 + 2, 8]
-    model, _ = pretrained.load(tmp_path / "last.keras")
+    model, _ = keras_file.load(tmp_path / "last.keras")
     assert {v.dtype for v in model.variables} == {"float32"}
     assert {layer.compute_dtype for layer in model.get_layer("detector").layers} == {"float32"}
 
 
 def test_a_folder_in_which_another_run_is_at_work_is_told_and_left_alone(tmp_path, telling):
     telling(LOSSES)
-    with files.held(tmp_path / "run", "a test"):
+    with files.locked(tmp_path / "run", "a test"):
         assert "another process is at work in this folder" in refusal(small(), tmp_path / "run")
         assert [path.name for path in (tmp_path / "run").iterdir()] == [files.LOCK]
     train(small(), tmp_path / "run", tell=lambda line: None)

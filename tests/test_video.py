@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from posecascade import video
 from posecascade.errors import InputError
 from posecascade.geometry import Box
-from posecascade.smoothing import one_euro
+from posecascade.inference import video
+from posecascade.inference.smoothing import one_euro
 
 CORNERS = np.array([[10.0, 20.0], [60.0, 20.0], [30.0, 90.0]])
 

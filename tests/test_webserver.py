@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from posecascade import webserver
 from posecascade.errors import InputError
+from posecascade.web import server
 
 FILES = {"index.html": b"<!doctype html>", "assets/a.js": b"1", "assets/runtime.wasm.gz": b"\x1f\x8b", "odd": b"?"}
 
@@ -15,21 +15,21 @@ FILES = {"index.html": b"<!doctype html>", "assets/a.js": b"1", "assets/runtime.
 @pytest.fixture(scope="module")
 def ask():
     """PATH, method, headers -> status, headers, body."""
-    with webserver.server(FILES, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+    with server.server(FILES, "127.0.0.1", 0) as running:
+        thread = threading.Thread(target=running.serve_forever)
         thread.start()
 
         def asked(path, method="GET", **headers):
-            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection = http.client.HTTPConnection("127.0.0.1", running.server_port)
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             found = answer.status, dict(answer.getheaders()), answer.read()
             connection.close()
             return found
 
-        asked.port = server.server_port
+        asked.port = running.server_port
         yield asked
-        server.shutdown()
+        running.shutdown()
         thread.join()
 
 
@@ -69,7 +69,7 @@ def test_other_methods_are_refused(ask):
 @pytest.mark.parametrize(("host", "what"), [("127.0.0.1", "Address already in use"), ("256.0.0.1", None)])
 def test_an_address_that_cannot_be_had_is_told(ask, host, what):
     with pytest.raises(InputError) as error:
-        webserver.server(FILES, host, ask.port)
+        server.server(FILES, host, ask.port)
     told = str(error.value)
     assert told.startswith(f"{host}, port {ask.port}: cannot be served at ({what or ''}")
     assert told.endswith("); pass another --port, or --port=0 for a free one")

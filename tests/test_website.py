@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import web_vectors
 
-from posecascade import files, website
+from posecascade import files
 from posecascade.errors import InputError
+from posecascade.web import site
 
 WEB = Path(__file__).resolve().parents[1] / "export" / "web"
 PARTS = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
@@ -24,24 +25,24 @@ def test_the_built_page_is_of_these_sources():
     """Otherwise: npm ci && npm run build in export/web."""
     paths = [WEB / name for name in PARTS] + sorted((WEB / "src").rglob("*.*"))
     now = {path.relative_to(WEB).as_posix(): files.sha256(path) for path in paths}
-    assert json.loads((website.FOLDER / website.SOURCES).read_text(encoding="utf-8")) == now
+    assert json.loads((site.FOLDER / site.SOURCES).read_text(encoding="utf-8")) == now
 
 
 def test_the_site_is_all_that_the_page_asks_for():
-    site = website.website(MODEL)
-    assert gzip.decompress(site[website.MODEL]) == MODEL
-    asked = re.findall(r'(?:src|href)="\./([^"#]+)"', site["index.html"].decode())
-    worker = re.search(r"const FILES = (\[.*?\]);", site["sw.js"].decode())[1]
-    assert {"assets/index.js", "assets/index.css"} <= set(asked) and set(asked) <= set(site)
-    assert set(json.loads(worker)) | {website.MODEL, "sw.js"} == set(site)
-    assert sum(map(len, site.values())) - len(site[website.MODEL]) < MOST
+    pages = site.website(MODEL)
+    assert gzip.decompress(pages[site.MODEL]) == MODEL
+    asked = re.findall(r'(?:src|href)="\./([^"#]+)"', pages["index.html"].decode())
+    worker = re.search(r"const FILES = (\[.*?\]);", pages["sw.js"].decode())[1]
+    assert {"assets/index.js", "assets/index.css"} <= set(asked) and set(asked) <= set(pages)
+    assert set(json.loads(worker)) | {site.MODEL, "sw.js"} == set(pages)
+    assert sum(map(len, pages.values())) - len(pages[site.MODEL]) < MOST
 
 
 def test_the_service_worker_s_version_is_of_the_files_it_keeps():
-    site = website.website(MODEL)
-    names = json.loads(re.search(r"const FILES = (\[.*?\]);", site["sw.js"].decode())[1])
-    told = "\n".join(f"{name} {hashlib.sha256(site[name]).hexdigest()}" for name in names)
-    assert f"posecascade-{hashlib.sha256(told.encode()).hexdigest()[:16]}" in site["sw.js"].decode()
+    pages = site.website(MODEL)
+    names = json.loads(re.search(r"const FILES = (\[.*?\]);", pages["sw.js"].decode())[1])
+    told = "\n".join(f"{name} {hashlib.sha256(pages[name]).hexdigest()}" for name in names)
+    assert f"posecascade-{hashlib.sha256(told.encode()).hexdigest()[:16]}" in pages["sw.js"].decode()
 
 
 def test_what_the_page_s_tests_expect_is_what_the_package_computes():
@@ -80,8 +81,8 @@ def test_a_change_of_the_package_would_be_seen():
 
 def test_a_site_is_written_and_replaces_an_older_one(tmp_path):
     folder = tmp_path / "public" / "poses"
-    website.write({"index.html": b"old", "assets/a.js": b"1"}, folder)
-    website.write({"index.html": b"new", "assets/a.js": b"2"}, folder)
+    site.write({"index.html": b"old", "assets/a.js": b"1"}, folder)
+    site.write({"index.html": b"new", "assets/a.js": b"2"}, folder)
     assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == \
         {"index.html": b"new", "assets/a.js": b"2"}
     assert [path.name for path in folder.parent.iterdir()] == ["poses"]
@@ -90,16 +91,16 @@ def test_a_site_is_written_and_replaces_an_older_one(tmp_path):
 def test_another_s_folder_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError) as error:
-        website.write({"index.html": b""}, tmp_path)
+        site.write({"index.html": b""}, tmp_path)
     assert str(error.value) == f"{tmp_path}: holds notes.txt, which is no part of the site; give a new or empty folder"
     with pytest.raises(InputError, match="is a file, expected a folder"):
-        website.write({"index.html": b""}, tmp_path / "notes.txt")
+        site.write({"index.html": b""}, tmp_path / "notes.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_site_that_cannot_be_written_leaves_the_older_one(tmp_path):
-    website.write({"index.html": b"old"}, tmp_path / "poses")
+    site.write({"index.html": b"old"}, tmp_path / "poses")
     with pytest.raises(TypeError):
-        website.write({"index.html": b"new", "a.js": None}, tmp_path / "poses")
+        site.write({"index.html": b"new", "a.js": None}, tmp_path / "poses")
     assert (tmp_path / "poses" / "index.html").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["poses"]

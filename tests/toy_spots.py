@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import scipy.ndimage
 
-from posecascade import codec
+from posecascade.codec import targets
 from posecascade.geometry import Box
-from posecascade.predictor import Predictor, run_of
+from posecascade.inference.predictor import Predictor, run_of
 from posecascade.schema import Schema
 
 TOY = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand", "right_hand"),),
@@ -31,9 +31,9 @@ class Spots:
         self.batches.append(len(batch))
         points = np.stack([self.joints(image) for image in batch]).astype(np.float32)
         cells = SIZE // self.stride
-        discs = np.array(codec.part_discs(points, cells, cells, stride=self.stride, radius=8))
+        discs = np.array(targets.part_discs(points, cells, cells, stride=self.stride, radius=8))
         discs[..., HIDDEN] = 0
-        maps = codec.confidence_maps(points, cells, cells, stride=self.stride, sigma=2 * self.stride)
+        maps = targets.confidence_maps(points, cells, cells, stride=self.stride, sigma=2 * self.stride)
         peak = self.peak(self) if callable(self.peak) else self.peak
         return {"heatmaps": peak * np.asarray(maps), "parts": 20 * discs - 10}
 
@@ -68,4 +68,4 @@ def predictor(run=None, **options):
 def person(height=300, width=400, middle=(200, 150), reach=60):
     """A picture, its joints, and their box: head above, hands to the sides."""
     joints = np.array(middle) + reach * np.array([[0.1, -1], [-1, 0.4], [0.9, 1]])
-    return picture(height, width, joints, sigma=max(reach / 15, 1.5)), joints, Box.round_points(joints)
+    return picture(height, width, joints, sigma=max(reach / 15, 1.5)), joints, Box.around(joints)

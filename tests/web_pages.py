@@ -78,11 +78,11 @@ def without_detector(path):
     """A sealed file of a model of random weights that has confidence maps alone."""
     import keras
 
-    from posecascade import pretrained
-    from posecascade.export.maps_file import maps_file
+    from posecascade.export.browser_model import maps_file
+    from posecascade.formats import keras_file
     from posecascade.schema import LSP14
 
     image = keras.Input((None, None, 3))
     maps = keras.layers.Conv2D(LSP14.size, 3, strides=4, padding="same", name="heatmaps", activation="sigmoid")(image)
-    pretrained.save(keras.Model(image, {"heatmaps": maps}), path, pretrained.Metadata(LSP14, 64, 4))
+    keras_file.save(keras.Model(image, {"heatmaps": maps}), path, keras_file.Metadata(LSP14, 64, 4))
     return maps_file(str(path), "float32")

@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from posecascade import codec, drawing
-from posecascade.calibration import Calibration
-from posecascade.export import sealed
+from posecascade import drawing
+from posecascade.codec import decoders, targets
+from posecascade.codec.score_calibration import Calibration
+from posecascade.formats import tflite_file
+from posecascade.formats.metadata import Metadata, metadata_dict
 from posecascade.geometry import Box, crop_transform
 from posecascade.images import crop
-from posecascade.model_metadata import Metadata, metadata_dict
+from posecascade.inference.search import confident_box, tile_boxes, whole_box
+from posecascade.inference.smoothing import one_euro
+from posecascade.inference.video import next_box
 from posecascade.poses import Pose
 from posecascade.poses_io import answer
-from posecascade.predictor import confident_box, part_boxes, whole_box
 from posecascade.schema import COCO17, LSP14
-from posecascade.smoothing import one_euro
-from posecascade.video import next_box
 
 FILE = Path(__file__).resolve().parents[1] / "export" / "web" / "test" / "golden.json"
 DIGITS = 9
@@ -56,16 +57,16 @@ def crops(rng) -> dict:
 def maps(rng) -> dict:
     """Maps with peaks within, near edges, none and two alike; what each decoder finds; values at points."""
     places = np.array([[20.3, 17.9], [1.0, 20.0], [45.5, 33.0], [30.2, 2.1], [24.4, 11.6]])
-    peaks = np.asarray(codec.confidence_maps(places[None].astype(np.float32), MAP_HEIGHT, MAP_WIDTH, stride=STRIDE,
+    peaks = np.asarray(targets.confidence_maps(places[None].astype(np.float32), MAP_HEIGHT, MAP_WIDTH, stride=STRIDE,
                                              sigma=6.0))
     values = np.zeros((1, MAP_HEIGHT, MAP_WIDTH, JOINTS), np.float32)
     values[..., :5] = 0.8 * peaks + 0.05 * rng.random(peaks.shape)
     values[0, 2, 3, 6] = values[0, 6, 8, 6] = 0.5
     points = rng.uniform(-10, 60, (1, JOINTS, 2))
-    found = {name: decode(values, STRIDE) for name, decode in codec.DECODERS.items()}
+    found = {name: decode(values, STRIDE) for name, decode in decoders.DECODERS.items()}
     return {"width": MAP_WIDTH, "height": MAP_HEIGHT, "joints": JOINTS, "stride": STRIDE, "data": values.ravel(),
             "decoded": {name: {"points": joints[0], "peaks": scores[0]} for name, (joints, scores) in found.items()},
-            "points": points[0], "values": codec.value_at(values, points, STRIDE)[0]}
+            "points": points[0], "values": decoders.value_at(values, points, STRIDE)[0]}
 
 
 def boxes(rng) -> list[dict]:
@@ -94,7 +95,7 @@ def looks() -> list[dict]:
     pictures = [np.broadcast_to(np.uint8(0), (height, width, 3))
                 for height, width in ((480, 640), (641, 480), (7, 1), (33, 33), (1080, 1921))]
     return [{"width": picture.shape[1], "height": picture.shape[0], "whole": _box(whole_box(picture)),
-             "parts": [_box(box) for box in part_boxes(picture)]} for picture in pictures]
+             "parts": [_box(box) for box in tile_boxes(picture)]} for picture in pictures]
 
 
 def smoothing(rng) -> list[dict]:
@@ -134,7 +135,8 @@ def sealed_file() -> dict:
     card = {"model": metadata_dict(metadata), "license": "CC0", "source": {"file": "some.keras"}, "kind": "heatmaps",
             "precision": "float16"}
     model = b"\x1c\0\0\0TFL3" + bytes(range(64))
-    data = sealed._with_files(model, {"joints.txt": "\n".join(LSP14.keypoints), "posecascade.json": json.dumps(card)})
+    data = tflite_file._with_files(model, {"joints.txt": "\n".join(LSP14.keypoints),
+                                           "posecascade.json": json.dumps(card)})
     return {"file": _bytes(np.frombuffer(data + hashlib.sha256(data).hexdigest().encode(), np.uint8)),
             "model": _bytes(np.frombuffer(model, np.uint8)), "card": card}
 

@@ -57,7 +57,7 @@ export default defineConfig({
   base: "./",
   plugins: [runtime(), offline()],
   build: {
-    outDir: "../../posecascade/web",
+    outDir: "../../posecascade/web/page",
     emptyOutDir: true,
     target: "es2022",
     assetsInlineLimit: 0,

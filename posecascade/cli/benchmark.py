@@ -26,7 +26,7 @@ from absl import flags
 from posecascade import files
 from posecascade.cli import app
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import did_you_mean
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list("threads", None, "numbers of CPU threads (default: 1, 2 and 4, as far as there are cores)",
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     if not arguments:
         raise InputError("no ARTEFACT is given; name .tflite files, folders of them or exports")
     threads, chosen = _threads(), _delegates()
-    from posecascade.export import benchmark, thermals  # here, because a wrong word need not wait for them
+    from posecascade.benchmark import benchmark, thermals  # here, because a wrong word need not wait for them
 
     found = list(dict.fromkeys(file for word in arguments for file in benchmark.files_of(Path(word))))
     names = {file: file.name if [f.name for f in found].count(file.name) == 1 else str(file) for file in found}
@@ -74,15 +74,15 @@ def _threads() -> list[int]:
 
 
 def _delegates() -> list[str]:
-    from posecascade.export.delegates import DELEGATES
+    from posecascade.benchmark.delegates import DELEGATES
 
     words = ["cpu"] if FLAGS.delegates is None else FLAGS.delegates
     for word in words:
         if word not in DELEGATES and not Path(word).is_file():
             raise InputError(f"--delegates: {word!r} is neither a delegate nor the file of one; "
-                             f"{nearest(word, DELEGATES)}")
+                             f"{did_you_mean(word, DELEGATES)}")
     if not words:
-        raise InputError(f"--delegates is empty; {nearest('', DELEGATES)}")
+        raise InputError(f"--delegates is empty; {did_you_mean('', DELEGATES)}")
     return list(dict.fromkeys(word if word in DELEGATES else str(Path(word).resolve()) for word in words))
 
 
@@ -104,7 +104,7 @@ def _table(report, names) -> list[str]:
 
 def _remarks(report, names) -> list[str]:
     """What the table alone would not tell."""
-    from posecascade.export.benchmark import AGREES, DRIFT
+    from posecascade.benchmark.benchmark import AGREES, DRIFT
 
     remarks = []
     if any(row.whole is False for row in report.rows):

@@ -26,12 +26,12 @@ from absl import flags
 
 from posecascade import files
 from posecascade.cli import app
-from posecascade.cli.tally import Tally
+from posecascade.cli.run_summary import Tally
 from posecascade.client import Client, connect
 from posecascade.errors import InputError
 from posecascade.geometry import Box
+from posecascade.inference.inputs import wanted
 from posecascade.poses_io import Request, answer, as_line
-from posecascade.wanted import wanted
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output", "-", "file of JSON lines to write, or - for standard output", flag_values=FLAGS)
@@ -104,7 +104,7 @@ def _opened(output: str, tally: Tally) -> Iterator[TextIO]:
         tally.check_written()
         return
     stopped = None
-    with files.whole(output) as draft, open(draft, "w", encoding="utf-8") as lines:
+    with files.atomic_write(output) as draft, open(draft, "w", encoding="utf-8") as lines:
         try:
             yield lines
             tally.check_written()

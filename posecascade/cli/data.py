@@ -13,9 +13,9 @@ from absl import flags
 
 from posecascade import datasets, files
 from posecascade.cli import app
+from posecascade.datasets.inspection import inspect
 from posecascade.drawing import write_image
 from posecascade.errors import InputError
-from posecascade.inspection import inspect
 from posecascade.records import Record
 from posecascade.schema import find_schema
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     actions = {"check": check, "show": show}
     if len(arguments) != 1 or arguments[0] not in actions:
         found = " ".join(arguments) or "nothing"
-        raise InputError(f"found {found!r}, expected check or show; {files.nearest(found, actions)}")
+        raise InputError(f"found {found!r}, expected check or show; {files.did_you_mean(found, actions)}")
     if not _DATA.value:
         raise InputError("no data set is given; add --data=TYPE:ROOT")
     actions[arguments[0]]()
@@ -67,8 +67,8 @@ def show() -> None:
         if not records:
             raise InputError(f"--data={spec}: has annotations but no pictures to show; add images/")
     app.load_backend()  # here, because it takes seconds that `check` need not wait
-    from posecascade.recipe import Loss, Model
-    from posecascade.samples import samples_sheet
+    from posecascade.training.recipe import Loss, Model
+    from posecascade.training.samples import samples_sheet
 
     model, loss, size = Model(), Loss(), _SIZE.value // 4 * 4  # whole cells of the targets' maps
     image, origins = samples_sheet(

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from absl import flags
 
-from posecascade import webserver, website
 from posecascade.cli import app
 from posecascade.errors import InputError
+from posecascade.web import server, site
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("model", "lite", "lite or base, which come with the package, or a trained model: a .keras file, a "
@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> None:
     """Serve or write the page; InputError for whatever a user can mend."""
     if arguments:
         raise InputError(f"unexpected argument {arguments[0]!r}; give the model as --model={arguments[0]}")
-    if not (website.FOLDER / website.INDEX).is_file():
-        raise InputError(f"{website.FOLDER}: holds no page; install posecascade again, or build it in export/web "
+    if not (site.FOLDER / site.INDEX).is_file():
+        raise InputError(f"{site.FOLDER}: holds no page; install posecascade again, or build it in export/web "
                          "(npm ci, npm run build)")
     if FLAGS.output:
         _write(Path(FLAGS.output))
@@ -50,25 +50,25 @@ def main(arguments: list[str]) -> None:
 
 
 def _write(folder):
-    site = website.website(_model())
+    pages = site.website(_model())
     try:
-        website.write(site, folder)
+        site.write(pages, folder)
     except OSError as error:
         raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free or choose another") from None
-    print(f"page and model written to {folder}: {len(site)} files, {sum(map(len, site.values())) / 1e6:.1f} MB")
+    print(f"page and model written to {folder}: {len(pages)} files, {sum(map(len, pages.values())) / 1e6:.1f} MB")
 
 
 def _serve():
     # The address first: a port that is taken need not wait for the model.
     content: dict[str, bytes] = {}
-    with webserver.server(content, FLAGS.host, FLAGS.port) as server:
-        content |= website.website(_model())
-        address = f"http://{FLAGS.host}:{server.server_port}/"
+    with server.server(content, FLAGS.host, FLAGS.port) as running:
+        content |= site.website(_model())
+        address = f"http://{FLAGS.host}:{running.server_port}/"
         print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
         if FLAGS.open:
             webbrowser.open(address)
         try:
-            server.serve_forever()
+            running.serve_forever()
         except KeyboardInterrupt:  # how it is meant to end
             print(file=sys.stderr)
 
@@ -76,7 +76,7 @@ def _serve():
 def _model() -> bytes:
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whichever trained the model: its file is the same for all
     with app.quietly():
-        from posecascade.export.maps_file import maps_file
+        from posecascade.export.browser_model import maps_file
 
         return maps_file(FLAGS.model, FLAGS.precision)
 

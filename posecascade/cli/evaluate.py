@@ -14,12 +14,13 @@ from pathlib import Path
 
 from absl import flags
 
-from posecascade import datasets, evaluation, files, metrics, published
+from posecascade import datasets, files
 from posecascade.cli import app
 from posecascade.errors import InputError
-from posecascade.published import Predictions
+from posecascade.evaluation import evaluate, metrics, predictions
+from posecascade.evaluation.predictions import Predictions
+from posecascade.evaluation.report import Report, compare, comparison_table
 from posecascade.records import Record
-from posecascade.report import Report, compare, comparison_table
 from posecascade.schema import find_schema
 
 FLAGS = flags.FlagValues()
@@ -32,7 +33,7 @@ flags.DEFINE_multi_string("data", [], "TYPE:ROOT, repeatable; TYPE is one of " +
 flags.DEFINE_enum("split", None, datasets.SPLITS, "of each data set (default: test for lsp, else val)",
                   flag_values=FLAGS)
 flags.DEFINE_string("schema", None, "joints of your own COCO-style file: a name or a .yaml file", flag_values=FLAGS)
-flags.DEFINE_enum("metric", None, evaluation.METRICS, "pckh (MPII), pck (of the torso) or oks (pck and COCO's AP); "
+flags.DEFINE_enum("metric", None, evaluate.METRICS, "pckh (MPII), pck (of the torso) or oks (pck and COCO's AP); "
                   "default: by the data set", flag_values=FLAGS)
 flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
                   "resolution, always flip-averaged; MPII cropped by its centre and scale, LSP round the picture's "
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> None:
         first[data.spec] = _report(FLAGS.predictions or FLAGS.model, bool(FLAGS.predictions), data, models)
         print(f"\n{data.spec} (split {data.split})\n{first[data.spec].table()}")
         if FLAGS.compare:
-            is_file = Path(FLAGS.compare).suffix.lower() in published.FORMATS
+            is_file = Path(FLAGS.compare).suffix.lower() in predictions.FORMATS
             second[data.spec] = _report(FLAGS.compare, is_file, data, models)
             names = (FLAGS.predictions or FLAGS.model, FLAGS.compare)
             print(f"\n{comparison_table(compare(first[data.spec], second[data.spec]), names)}")
@@ -100,23 +101,22 @@ def _read(spec, schema) -> _Data:
     kind, _ = datasets.parse(spec)
     split = FLAGS.split or DEFAULT_SPLITS.get(kind, "val")
     records = datasets.read(spec, split, schema)
-    return _Data(spec, kind, split, records, FLAGS.metric or evaluation.default_metric(kind, records))
+    return _Data(spec, kind, split, records, FLAGS.metric or evaluate.default_metric(kind, records))
 
 
 def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]) -> Report:
     if is_file:
-        found = published.read_predictions(source, data.records, first_pixel=datasets.FIRST_PIXEL[data.kind])
-        return evaluation.score(found, data.records, metric=data.metric)
+        found = predictions.read_predictions(source, data.records, first_pixel=datasets.FIRST_PIXEL[data.kind])
+        return evaluate.score(found, data.records, metric=data.metric)
     if source not in models:
-        app.load_backend()  # here, because a file of predictions does not need it
-        from posecascade import predictor
+        from posecascade.inference import predictor  # here, because a predictions file does not need it
 
-        with app.quietly():  # TFLite, too, writes lines of its own
+        with app.quietly():  # TensorFlow and LiteRT write start-up lines
             models[source] = predictor.load(source, flip_test=FLAGS.flip_test, protocol=FLAGS.protocol)
-    box_of = evaluation.annotated_box
+    box_of = evaluate.annotated_box
     if FLAGS.protocol == "paper":
-        box_of = evaluation.paper_lsp_box if data.kind == "lsp" else evaluation.paper_box
-    return evaluation.evaluate(_told(models[source], len(data.records)), data.records, metric=data.metric,
+        box_of = evaluate.paper_lsp_box if data.kind == "lsp" else evaluate.paper_box
+    return evaluate.evaluate(_told(models[source], len(data.records)), data.records, metric=data.metric,
                                batch_size=FLAGS.batch_size, box_of=box_of)
 
 
@@ -166,7 +166,7 @@ def _plot(path: Path, first: dict[str, Report], second: dict[str, Report]) -> No
                  xlim=(0, report.measure.limit), ylabel=f"{report.measure.name}, per cent of joints")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
-    with files.whole(path) as draft:
+    with files.atomic_write(path) as draft:
         figure.savefig(draft)
 
 

@@ -68,12 +68,11 @@ def _check(arguments):
 
 def _found(model: str):
     """The model's file, and the manifest of the run it lies in, if it lies in one."""
-    from posecascade import shipped
-    from posecascade.export import runtime
-    from posecascade.predictor import model_file
+    from posecascade.formats import runtime, zoo
+    from posecascade.inference.predictor import model_file
 
     path = Path(model)
-    if not shipped.is_shipped(model) and path.exists() and runtime.is_artefact(path):
+    if not zoo.is_shipped(model) and path.exists() and runtime.is_artefact(path):
         raise InputError(f"--model={path}: is an export itself; give the .keras file or the run's folder that it was "
                          "made from")
     file = model_file(model)

@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from posecascade import files, images, video
+from posecascade import files, images
 from posecascade.cli import app
-from posecascade.cli.tally import Tally
+from posecascade.cli.run_summary import Tally
 from posecascade.drawing import draw_pose, write_image
 from posecascade.errors import InputError
 from posecascade.geometry import shrink_transform
+from posecascade.inference import video
+from posecascade.inference.inputs import wanted
 from posecascade.poses_io import PoseWriter, Request, answer
-from posecascade.wanted import wanted
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("model", "base", "base or lite, which come with the package, or a trained model: a .keras file, a "
@@ -84,10 +85,9 @@ def main(arguments: list[str]) -> None:
     folder = Path(FLAGS.output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output={folder}: is a file, expected a folder")
-    app.load_backend()  # here, because a wrong word on the command line need not wait for it
-    from posecascade import predictor
+    from posecascade.inference import predictor  # here, because a wrong flag need not wait for it
 
-    with app.quietly():  # TFLite, too, writes lines of its own
+    with app.quietly():  # TensorFlow and LiteRT write start-up lines
         predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
                                  batch_size=FLAGS.batch_size)
     try:
@@ -101,7 +101,8 @@ def main(arguments: list[str]) -> None:
 
 def _predict_all(arguments, predict, folder: Path) -> Tally:
     stopped = None
-    with files.whole(folder / "predictions.csv") as table, files.whole(folder / "predictions.jsonl") as lines, \
+    with files.atomic_write(folder / "predictions.csv") as table, \
+            files.atomic_write(folder / "predictions.jsonl") as lines, \
             open(table, "w", encoding="utf-8", errors="surrogateescape", newline="") as rows, \
             open(lines, "w", encoding="utf-8") as text:
         outputs = _Outputs(folder, PoseWriter(text, rows, predict.schema.keypoints))
@@ -165,7 +166,7 @@ def _predict_video(source: Path | int, word: str, predict, outputs: _Outputs) ->
             writer = None
             if FLAGS.overlays:
                 name = word if isinstance(source, Path) else f"camera_{word}"
-                draft = stack.enter_context(files.whole(outputs.unique(name, ".mp4")))
+                draft = stack.enter_context(files.atomic_write(outputs.unique(name, ".mp4")))
                 writer = stack.enter_context(video.Writer(draft, frames.rate))
             try:
                 poses = video.follow(predict.predict, frames, smooth=FLAGS.smooth,

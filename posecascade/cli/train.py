@@ -31,8 +31,8 @@ def main(arguments: list[str]) -> None:
         if not FLAGS[name].value:
             raise InputError(f"--{name} is missing; pass --{name}=..., {example}")
     app.load_backend()  # here, because --help and a wrong flag need not wait for it
-    from posecascade.recipe import load_recipe
-    from posecascade.training import train
+    from posecascade.training.recipe import load_recipe
+    from posecascade.training.trainer import train
 
     recipe = load_recipe(FLAGS.recipe, FLAGS.set)
     try:

@@ -33,7 +33,7 @@ from posecascade.schema import Schema, schema_from
 __all__ = ["Client", "Pose", "ServerError", "connect"]
 
 BYTES_AT_ONCE = 2 ** 24  # of pictures in a request, unless one alone has more
-_SENT_AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how the files begin that the server decodes
+_SENT_IDENTITY = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how the files begin that the server decodes
 _SHAPES = {"keypoints": (2,), "scores": (), "visibility": ()}  # of a joint
 
 Image = np.ndarray | bytes | str | Path
@@ -222,7 +222,7 @@ def _file(image, place) -> tuple[str, bytes]:
         name, data = f"number {place}", image
     else:
         return f"number {place}", images.png(images.from_array(image))
-    if data.startswith(_SENT_AS_THEY_ARE):
+    if data.startswith(_SENT_IDENTITY):
         return name, data
     return name, images.png(images.decode(data, name, upright=True))
 

@@ -9,7 +9,7 @@ from posecascade.datasets.mpii import read_mpii, read_mpii_json, read_mpii_val
 from posecascade.datasets.sources import SPLITS, hold_out
 from posecascade.datasets.synthetic import read_synthetic
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import did_you_mean
 from posecascade.records import Record
 from posecascade.schema import Schema
 
@@ -37,7 +37,7 @@ def parse(spec: str) -> tuple[str, str]:
         raise InputError(f"--data={spec}: expected TYPE:ROOT, as in lspet:/data/lspet; "
                          f"TYPE is one of {', '.join(READERS)}")
     if kind not in READERS:
-        raise InputError(f"--data={spec}: unknown type {kind!r}; {nearest(kind, READERS)}")
+        raise InputError(f"--data={spec}: unknown type {kind!r}; {did_you_mean(kind, READERS)}")
     return kind, root
 
 

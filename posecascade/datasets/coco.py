@@ -117,7 +117,7 @@ def _record(path: Path, number: int, annotation: object, images: dict, schema: S
     image_id = annotation.get("image_id")
     if not isinstance(image_id, (int, str)) or image_id not in images:
         raise InputError(f"{origin}: 'image_id' {image_id!r} is not among the images; mend the file")
-    box = _box(annotation.get("bbox")) or Box.round_points(points[codes > 0])
+    box = _box(annotation.get("bbox")) or Box.around(points[codes > 0])
     area = annotation.get("area")
     return Record(images[image_id], origin, schema, box, points, codes,
                   area=float(area) if _positive(area) else box.w * box.h,

@@ -86,7 +86,7 @@ def _records(path, points, visibility, *, digits, occlusion_known):
             raise InputError(f"{origin}: has {'no labelled joint' if not len(labelled) else 'a joint that is NaN'}; "
                              "mend the file")
         image = ImageFile(folder / f"im{number:0{digits}d}.jpg") if has_images else None
-        box = Box.round_points(labelled)
+        box = Box.around(labelled)
         return Record(image, origin, LSP14, box, joints, codes, area=box.w * box.h, image_id=number,
                       person_id=number, occlusion_known=occlusion_known)
 

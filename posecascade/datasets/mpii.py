@@ -12,15 +12,7 @@ import h5py
 import numpy as np
 
 from posecascade.datasets.mpii_release import Person, annotated_people
-from posecascade.datasets.sources import (
-    checked_split,
-    existing,
-    hold_out,
-    load_json,
-    load_mat,
-    mat_numbers,
-    read_bytes,
-)
+from posecascade.datasets.sources import checked_split, existing, hold_out, load_json, load_mat, mat_numbers, read_bytes
 from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
@@ -107,7 +99,7 @@ def _record(origin, image, points, codes, head_size, image_id, person_id, occlus
     if not len(labelled) or not np.isfinite(labelled).all():
         raise InputError(f"{origin}: has {'no labelled joint' if not len(labelled) else 'a joint that is NaN'}; "
                          "mend the file")
-    box = Box.round_points(labelled)
+    box = Box.around(labelled)
     return Record(image, origin, MPII16, box, points, codes, head_size=None if head_size is None else float(head_size),
                   area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known,
                   square=square)

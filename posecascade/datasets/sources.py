@@ -12,7 +12,7 @@ import scipy.io
 from scipy.io.matlab import MatReadError
 
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import did_you_mean
 from posecascade.records import Record
 
 SPLITS = ("train", "val", "test", "all")
@@ -26,7 +26,7 @@ _DAMAGED = (MatReadError, ValueError, TypeError, LookupError, ArithmeticError, O
 def checked_split(split: str) -> str:
     """`split` itself; InputError where it is none of SPLITS."""
     if split not in SPLITS:
-        raise InputError(f"unknown split {split!r}; {nearest(split, SPLITS)}")
+        raise InputError(f"unknown split {split!r}; {did_you_mean(split, SPLITS)}")
     return split
 
 

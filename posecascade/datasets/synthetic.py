@@ -32,7 +32,7 @@ SIZE = 256  # longer side of the pictures in pixels
 HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size over the diagonal of the head box
 MOST = 10 ** 6  # people of a data set; their annotations are made at once, a thousand or so a second
 _FIRST = {"train": 0, "val": 10 ** 9, "test": 2 * 10 ** 9, "all": 2 * 10 ** 9}
-_LEAST_VAL, _VAL_SHARE = 64, 10
+_MIN_VAL, _VAL_SHARE = 64, 10
 _PAINT, _BEHIND = 1, 2  # third numbers of the seeds of the other generators
 
 
@@ -77,7 +77,7 @@ def read_synthetic(root: str, split: str, schema: Schema | None = None) -> list[
     if not found or not 1 <= count <= MOST:
         raise InputError(f"synthetic: {root!r} is no number of people; give COUNT or COUNT@SEED, as in 2000 or 2000@7 "
                          f"(COUNT from 1 to {MOST}, SEED below a thousand million)")
-    people = max(_LEAST_VAL, count // _VAL_SHARE) if checked_split(split) == "val" else count
+    people = max(_MIN_VAL, count // _VAL_SHARE) if checked_split(split) == "val" else count
     return [record_of(int(found[2] or 0), _FIRST[split] + number) for number in range(people)]
 
 
@@ -86,7 +86,7 @@ def record_of(seed: int, index: int, size: int = SIZE) -> Record:
     scene = scene_of(seed, index, size)
     visibility = visibility_of(scene)
     points = scene.person.keypoints
-    box = Box.round_points(points[visibility > Visibility.UNLABELLED], least=8.0)
+    box = Box.around(points[visibility > Visibility.UNLABELLED], min_size=8.0)
     source = Rendered(seed, index, size)
     return Record(source, source.name, MPII16, box, points, visibility, head_size=_head_size(scene.person),
                   area=box.w * box.h, image_id=index, person_id=index)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from posecascade import evaluation
+from posecascade.evaluation import evaluate
 from posecascade.geometry import Box, crop_transform
+from posecascade.inference.predictor import Predictor
 from posecascade.poses import Pose
-from posecascade.predictor import Predictor
 from posecascade.records import Record
 
 BATCH = 32       # people measured at once
@@ -114,7 +114,7 @@ def _row(artefact, poses, expected, records, metric, size, difference) -> Row:
 
 
 def _score(poses, records, metric) -> float:
-    report = evaluation.score(evaluation.collected(poses, records[0].schema), records,
+    report = evaluate.score(evaluate.collected(poses, records[0].schema), records,
                                       metric="pck" if metric == "oks" else metric, draws=1)
     return report.total
 

@@ -6,29 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
-from posecascade import evaluation, files
-from posecascade.batches import make_batch
-from posecascade.calibration import AS_THEY_ARE, LEAST_JOINTS, Calibration, error_after, fitted, reliability
+from posecascade import files
+from posecascade.codec.score_calibration import IDENTITY, MIN_JOINTS, Calibration, error_after, fitted, reliability
 from posecascade.errors import InputError
-from posecascade.export import artefacts, bundle, certificate, runtime, saved_model, sealed, tflite
-from posecascade.export.bundle import TFLITE
+from posecascade.evaluation import evaluate
+from posecascade.evaluation.report import MEASURES, Measure
+from posecascade.export import artifacts, certificate, saved_model, tflite
 from posecascade.export.certificate import Row
-from posecascade.export.equalisation import equalised
-from posecascade.export.network import Network
+from posecascade.export.channel_equalization import equalised
+from posecascade.export.graph.network import Network
 from posecascade.export.tflite_files import card_of, sealed_file
-from posecascade.people import People, people_of
-from posecascade.predictor import Predictor, run_of
-from posecascade.pretrained import load, load_metadata
-from posecascade.provenance import versions
-from posecascade.recipe import Recipe, overridden, recipe_from
+from posecascade.formats import bundle, runtime, tflite_file
+from posecascade.formats.bundle import TFLITE
+from posecascade.formats.keras_file import load, load_metadata
+from posecascade.inference.predictor import Predictor, run_of
 from posecascade.records import Record
-from posecascade.report import MEASURES, Measure
+from posecascade.training.batches import make_batch
+from posecascade.training.data import Splits, people_of
+from posecascade.training.provenance import versions
+from posecascade.training.recipe import Recipe, overridden, recipe_from
 
 CERTIFICATE, TABLE = "certificate.json", "certificate.txt"
 WARM_PICTURES = 8  # different ones among the warm-up requests
 
 
-def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, license: str, manifest: Mapping | None,
+def export(model_file: Path, output: Path, people: Splits, recipe: Recipe, *, license: str, manifest: Mapping | None,
            tell: Callable[[str], None]) -> Path:
     """Write OUTPUT/N, N the next version; that folder.
 
@@ -58,8 +60,8 @@ def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, li
         tell("SavedModel written")
         models = write_tflite(draft / TFLITE, network, rounded, card, crops, tell)
         tell(f"measuring on {len(records)} people")
-        found = [*artefacts.of_saved_model(draft, reference, crops[0]),
-                 *artefacts.of_tflite(draft / TFLITE, models, reference)]
+        found = [*artifacts.of_saved_model(draft, reference, crops[0]),
+                 *artifacts.of_tflite(draft / TFLITE, models, reference)]
         rows = certificate.measure(reference, found, records, metric)
         measure = MEASURES[_distances(metric)]
         table = f"{certificate.table(rows, f'{measure.name}@{measure.at:g}')}\n{certificate.scores_line(told)}"
@@ -74,7 +76,7 @@ def export(model_file: Path, output: Path, people: People, recipe: Recipe, *, li
     return bundle.newest(output)
 
 
-def prepared(model_file: Path, data: Sequence[str], overrides: Sequence[str]) -> tuple[Recipe, People]:
+def prepared(model_file: Path, data: Sequence[str], overrides: Sequence[str]) -> tuple[Recipe, Splits]:
     """The recipe in the model's file, with other values in its export section, and its people or those of `data`.
 
     Raises InputError where the file cannot be read, an override is wrong, or people cannot be read.
@@ -88,7 +90,7 @@ def prepared(model_file: Path, data: Sequence[str], overrides: Sequence[str]) ->
     return recipe, people_of(sources, metadata.schema, own=recipe.data.schema.endswith((".yaml", ".yml")))
 
 
-def calibration(people: People, recipe: Recipe, size: int) -> np.ndarray:
+def calibration(people: Splits, recipe: Recipe, size: int) -> np.ndarray:
     """(N, S, S, 3) uint8: augmented crops as training sees them, of people evenly chosen from those trained on.
 
     Unreadable pictures are left out. Raises InputError where none can be read.
@@ -103,7 +105,7 @@ def calibration(people: People, recipe: Recipe, size: int) -> np.ndarray:
     return batch.images[seen] if batch.unreadable else batch.images
 
 
-def chosen(people: People, count: int) -> list[Record]:
+def chosen(people: Splits, count: int) -> list[Record]:
     """At most `count` people, evenly from each data set's validation people; without those of unreadable pictures.
 
     Raises InputError where nobody is left.
@@ -129,14 +131,14 @@ def curve_of(plain: Predictor, present: Calibration, records: Sequence[Record], 
         the curve, and "error", "error_after" (under curves fitted to other people; None where none is fitted),
         "slope" and "offset" for the certificate; an error is None where too few joints can be judged.
     """
-    found = evaluation.predicted(plain, records)
-    report = evaluation.score(found, records, metric=_distances(metric), draws=1)
+    found = evaluate.predicted(plain, records)
+    report = evaluate.score(found, records, metric=_distances(metric), draws=1)
     known = ~np.isnan(report.result)
     raw, right, person = found.scores[known], report.result[known] <= report.measure.at, np.nonzero(known)[0]
     curve, error, after = present, None, None
-    if len(raw) >= 2 * LEAST_JOINTS:  # two halves are looked at
+    if len(raw) >= 2 * MIN_JOINTS:  # two halves are looked at
         error = reliability(present(raw), right).error
-        if error > limit and (better := fitted(raw, right)) != AS_THEY_ARE:
+        if error > limit and (better := fitted(raw, right)) != IDENTITY:
             curve, after = better, error_after(raw, right, person)
     return curve, {"error": error, "error_after": after, "slope": curve.slope, "offset": curve.offset}
 
@@ -155,12 +157,12 @@ def write_tflite(folder: Path, network: Network, rounded: Network, card: Mapping
         name = f"{kind}_{precision}{runtime.SUFFIX}"
         data = sealed_file(model, kind, precision, network.metadata, card)
         (folder / name).write_bytes(data)
-        written[name] = precision, sealed.unseal(folder / name).model
+        written[name] = precision, tflite_file.unseal(folder / name).model
         tell(f"{TFLITE}/{name}: {len(data) / 1e6:.2f} MB")
     return written
 
 
-def _write_certificate(draft: Path, rows: Sequence[Row], table: str, people: People, records: Sequence[Record],
+def _write_certificate(draft: Path, rows: Sequence[Row], table: str, people: Splits, records: Sequence[Record],
                        measure: Measure, limits: Mapping, source: Mapping, scores: Mapping) -> None:
     """The certificate to read and to compute with."""
     told = f"{measure.name}@{measure.at:g}"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from posecascade.errors import InputError
-from posecascade.export import runtime
 from posecascade.export.stopwatch import median_ms
+from posecascade.formats import runtime
 
 THREADS = (1, 2)
 

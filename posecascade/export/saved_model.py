@@ -10,8 +10,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from posecascade import files
-from posecascade.export.network import Network
-from posecascade.export.serving import Serving
+from posecascade.export.graph.network import Network
+from posecascade.export.graph.serving import Serving
 from posecascade.export.warmup import PLACE, requests, write_warmup
 
 MODEL_CARD, JOINTS = "posecascade.json", "joints.txt"  # assets

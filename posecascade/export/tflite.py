@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from posecascade.export.network import Network
-from posecascade.export.tflite_graphs import joined, with_float16_weights
+from posecascade.export.graph.network import Network
+from posecascade.formats.tflite_graphs import joined, with_float16_weights
 
 KINDS = ("heatmaps", "keypoints")  # maps alone, for a GPU; crop to joints in one call, for a CPU
 PRECISIONS = ("float32", "float16", "dynamic", "int8")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import posecascade
 from posecascade import files
-from posecascade.export.sealed import seal
-from posecascade.model_metadata import Metadata, metadata_dict
-from posecascade.provenance import versions
+from posecascade.formats.metadata import Metadata, metadata_dict
+from posecascade.formats.tflite_file import seal
+from posecascade.training.provenance import versions
 
 # Of the weights, unless the user says others.
 TERMS = "the terms of the data it was trained on, see data.sources in the recipe"

@@ -33,7 +33,7 @@ def write_warmup(path: Path | str, requests: Iterable[tuple[str, Mapping[str, np
     latency statistics), and does not serve a model of which one fails. Raises ValueError for more than LIMIT.
     """
     count = 0
-    with files.whole(path) as draft, tf.io.TFRecordWriter(str(draft)) as writer:
+    with files.atomic_write(path) as draft, tf.io.TFRecordWriter(str(draft)) as writer:
         for signature, inputs in requests:
             count += 1
             if count > LIMIT:

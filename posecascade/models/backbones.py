@@ -3,7 +3,7 @@
 import keras
 
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import did_you_mean
 from posecascade.models.backbone import Backbone, image_layers
 from posecascade.models.efficientnet_lite import efficientnet_lite0, efficientnet_lite2
 from posecascade.models.mobilenet import mobilenet_v2, mobilenet_v2_035
@@ -29,7 +29,7 @@ BACKBONES = {
 def find_backbone(name: str) -> Backbone:
     """The backbone of that name; InputError with the nearest one where there is none."""
     if name not in BACKBONES:
-        raise InputError(f"model.backbone: unknown backbone {name!r}; {nearest(str(name), BACKBONES)}")
+        raise InputError(f"model.backbone: unknown backbone {name!r}; {did_you_mean(str(name), BACKBONES)}")
     return BACKBONES[name]
 
 

@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import did_you_mean
 from posecascade.models.backbones import find_backbone
 from posecascade.models.detector import part_detector, topdown_features
 from posecascade.models.regressor import regressor as build_regressor
@@ -51,7 +51,7 @@ def cascade(keypoints: int, *, pieces: str = "cascade", backbone: str = "efficie
         InputError: a name or number that is not supported.
     """
     if pieces not in PIECES:
-        raise InputError(f"model.pieces: unknown pieces {pieces!r}; {nearest(pieces, PIECES)}")
+        raise InputError(f"model.pieces: unknown pieces {pieces!r}; {did_you_mean(pieces, PIECES)}")
     image = keras.Input((None, None, 3), name="image")
     if pieces == "regressor":
         maps = _regressor_alone(image, keypoints, backbone, regressor, stride, width)

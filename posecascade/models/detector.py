@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import did_you_mean
 from posecascade.models.backbone import separable
 from posecascade.models.backbones import find_backbone
 
@@ -101,7 +101,7 @@ def part_detector(keypoints: int, *, backbone: str = "efficientnet_lite0", head:
         InputError: unknown backbone, head or stride.
     """
     if head not in DETECTORS:
-        raise InputError(f"model.detector: unknown detector {head!r}; {nearest(head, DETECTORS)}")
+        raise InputError(f"model.detector: unknown detector {head!r}; {did_you_mean(head, DETECTORS)}")
     check_stride(stride)
     image = keras.Input((None, None, 3), name="image")
     taps = find_backbone(backbone).build(image)

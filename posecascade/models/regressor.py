@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from posecascade.errors import InputError
-from posecascade.files import nearest
+from posecascade.files import did_you_mean
 from posecascade.models.backbone import separable
 from posecascade.models.detector import check_stride
 from posecascade.models.hourglass import body
@@ -104,7 +104,7 @@ def regressor(keypoints: int, *, kind: str = "light", stride: int = 4, width: in
         InputError: unknown kind or stride; features for a kind that reads none; nothing to read at all.
     """
     if kind not in REGRESSORS:
-        raise InputError(f"model.regressor: unknown regressor {kind!r}; {nearest(kind, REGRESSORS)}")
+        raise InputError(f"model.regressor: unknown regressor {kind!r}; {did_you_mean(kind, REGRESSORS)}")
     check_stride(stride)
     if features and kind != "light":
         raise InputError(f"model.regressor: {kind!r} reads no features; pass features=None or choose 'light'")

@@ -5,8 +5,8 @@ BACKBONE is `movenet` (Lightning's, the default) or `movenet_thunder`, and WIDTH
 
 import sys
 
-from posecascade import pretrained
-from posecascade.model_metadata import Metadata
+from posecascade.formats import keras_file
+from posecascade.formats.metadata import Metadata
 from posecascade.models import cascade, load_backbone
 from posecascade.schema import COCO17
 
@@ -17,7 +17,7 @@ def main(trunk: str, output: str, backbone: str = "movenet", width: str = "48") 
     """Write OUTPUT; its regressor is untrained. InputError where TRUNK is not such a file."""
     model = cascade(COCO17.size, backbone=backbone, detector="narrow", width=int(width))
     load_backbone(model, backbone, trunk)
-    pretrained.save(model, output, Metadata(COCO17, SIZES[backbone], 4))
+    keras_file.save(model, output, Metadata(COCO17, SIZES[backbone], 4))
 
 
 if __name__ == "__main__":

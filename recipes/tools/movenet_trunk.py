@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posecascade.files import whole
+from posecascade.files import atomic_write
 from posecascade.models.mobilenet import BLOCKS
 
 TRUNK = "StatefulPartitionedCall/center_net_mobile_net_v2fpn_feature_extractor/model_1"
@@ -66,7 +66,7 @@ def sources() -> dict[str, str]:
 def main(graph: str, output: str) -> None:
     """Write OUTPUT. ValueError or KeyError where GRAPH is not one of the two."""
     arrays = read(Path(graph))
-    with whole(output) as partial:
+    with atomic_write(output) as partial:
         np.savez(partial, **{ours: arrays[theirs] for ours, theirs in sources().items()})
 
 

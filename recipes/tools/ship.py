@@ -4,9 +4,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from posecascade import pretrained, shipped
-from posecascade.predictor import model_file
-from posecascade.recipe import recipe_from
+from posecascade.formats import keras_file, zoo
+from posecascade.inference.predictor import model_file
+from posecascade.training.recipe import recipe_from
 
 
 def portable(recipe: dict) -> dict:
@@ -21,15 +21,15 @@ def ship(trained: str, name: str, folder: Path, input_size: int | None = None) -
 
     Raises InputError as `pretrained.load`.
     """
-    model, metadata = pretrained.load(model_file(trained))
+    model, metadata = keras_file.load(model_file(trained))
     recipe = recipe_from(metadata.recipe, trained).as_dict()  # with the knobs that came after the training
-    path = folder / f"{name}{shipped.SUFFIX}"
-    shipped.save(model, path, dataclasses.replace(metadata, recipe=portable(recipe),
+    path = folder / f"{name}{zoo.SUFFIX}"
+    zoo.save(model, path, dataclasses.replace(metadata, recipe=portable(recipe),
                                                   input_size=input_size or metadata.input_size))
-    shipped.write_sums(folder)
+    zoo.write_sums(folder)
     return path
 
 
 if __name__ == "__main__":
-    written = ship(sys.argv[1], sys.argv[2], shipped.FOLDER, *map(int, sys.argv[3:]))
+    written = ship(sys.argv[1], sys.argv[2], zoo.FOLDER, *map(int, sys.argv[3:]))
     print(f"{written.name}: {written.stat().st_size / 1e6:.1f} MB")

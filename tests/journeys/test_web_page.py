@@ -18,7 +18,7 @@ from exported import SCRIPTS, people
 from picture_files import jpeg, segment, tiff
 
 import posecascade
-from posecascade.predictor import GRID
+from posecascade.inference.search import GRID
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which comes with the extra `dev`")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,0 +1,1 @@
+"""Time exported TFLite files on this machine, by delegate and number of threads."""

@@ -1,0 +1,1 @@
+"""How well predicted keypoints match labeled ones: metrics, reports, and prediction files that others wrote."""

@@ -1,0 +1,1 @@
+"""One training run, from recipe and records to a trained model."""

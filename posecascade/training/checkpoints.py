@@ -1,0 +1,113 @@
+"""The state of a run on disk: weights, optimiser, progress; whole at any moment and exact on resume."""
+
+import dataclasses
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from posecascade import files
+from posecascade.errors import InputError
+
+STATE = "state.npz"
+FORMAT = 1
+_HEADER = "header"
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, TypeError, RuntimeError)
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that its next step and its log depend on, beside the variables.
+
+    Attributes:
+        step: steps done.
+        best: highest validation result so far, None before the first.
+        sums: of each loss over the steps of the epoch under way, and "steps", their number.
+        history: a row of the log per epoch done.
+        unreadable: a message for each picture that could not be read.
+    """
+
+    step: int = 0
+    best: float | None = None
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def save_state(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress,
+               identity: Mapping) -> None:
+    """Write FOLDER/state.npz, whole or not at all: weights, batch-norm statistics, the optimiser's slots and averages.
+
+    Args:
+        identity: JSON values that a later run must share to go on.
+    """
+    header = {"format": FORMAT, "progress": dataclasses.asdict(progress), "identity": identity}
+    arrays = {f"{piece}/{i}": keras.ops.convert_to_numpy(variable)
+              for piece, owner in (("network", network), ("optimizer", optimizer))
+              for i, variable in enumerate(owner.variables)}
+    with files.atomic_write(folder / STATE) as draft:
+        np.savez(draft, **{_HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}, **arrays)
+
+
+def read_header(folder: Path) -> tuple[Progress, dict] | None:
+    """Progress and identity of the state in FOLDER, None where there is none.
+
+    Raises InputError where the file is damaged or of another format.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    with _opened(path) as archive:
+        header = json.loads(archive[_HEADER].tobytes())
+        if header["format"] != FORMAT:
+            raise InputError(f"{path}: has format {header['format']}, this version reads {FORMAT}; "
+                             "train into another --model_dir")
+        return Progress(**header["progress"]), header["identity"]
+
+
+def load_state(folder: Path, piece: str, variables: Sequence[keras.Variable]) -> None:
+    """Bring the variables of a piece, "network" or "optimizer", to the values saved in FOLDER.
+
+    Raises InputError where these are damaged or do not fit.
+    """
+    path = folder / STATE
+    with _opened(path) as archive:
+        count = sum(name.startswith(f"{piece}/") for name in archive.files)
+        arrays = [archive[f"{piece}/{i}"] for i in range(count)]
+    if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+        raise InputError(f"{path}: holds {len(arrays)} arrays of the {piece}, expected {len(variables)} of this "
+                         "recipe's shapes; train into another --model_dir")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def remove_drafts(folder: Path, names: Sequence[str]) -> None:
+    """Remove what a killed process left of these files half written (`files.atomic_write` names drafts so)."""
+    for path in map(Path, names):
+        for draft in folder.glob(f".{path.stem}.{'?' * 8}{path.suffix}"):
+            draft.unlink()
+
+
+def finite(variables: Sequence[keras.Variable]) -> bool:
+    """Whether no value is NaN or infinite."""
+    return all(np.isfinite(keras.ops.convert_to_numpy(keras.ops.sum(keras.ops.cast(v, "float32")))) or
+               np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in variables)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping]:
+    """The arrays in the file, by name; what goes wrong while they are read becomes an InputError."""
+    try:
+        with open(path, "rb") as file, np.load(file) as archive:  # np.load leaves a damaged file open that it opened
+            yield archive
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise InputError(f"{path}: is no whole state of a run ({' '.join(str(error).split())[:120]}); delete it to "
+                         "begin anew, or train into another --model_dir") from None

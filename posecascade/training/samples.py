@@ -1,0 +1,78 @@
+"""A sheet of training people: as annotated, as augmented, and the two kinds of targets made from them."""
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from posecascade.codec.targets import confidence_maps, part_discs
+from posecascade.drawing import draw_pose, joint_colours, sheet
+from posecascade.errors import InputError
+from posecascade.records import Record, Sample
+from posecascade.schema import Schema
+from posecascade.training.augment import Augmentation, load_sample, target
+
+COLUMNS = 4  # annotated, augmented, discs, Gaussians
+
+
+def samples_sheet(sets: Sequence[Sequence[Record]], count: int, rng: np.random.Generator, *, size: int, stride: int,
+                  disc_radius: float, sigma: float) -> tuple[np.ndarray, list[str]]:
+    """`count` people drawn by lot, a row each: the crop with its labels, augmented, its part discs, its Gaussians.
+
+    Args:
+        sets: data sets, which take turns.
+        size: of each crop in pixels; `disc_radius` and `sigma` are in these pixels too.
+        stride: of the targets' maps; their cells are drawn as they are, `stride` pixels wide.
+    Returns:
+        the sheet, (H, W, 3) uint8 RGB, and the origin of the person in each row.
+
+    People whose picture cannot be read are passed over; InputError with the first fault where none can be.
+    """
+    tiles, origins, faults = [], [], []
+    for record in _by_turns(sets, rng):
+        try:
+            plain, varied = load_sample(record, size), load_sample(record, size, rng, Augmentation())
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        tiles += [_drawn(plain), _drawn(varied), *_targets(varied, stride, disc_radius, sigma)]
+        origins.append(record.origin)
+        if len(origins) == count:
+            break
+    if not origins:
+        raise InputError(faults[0])
+    return sheet(tiles, COLUMNS), origins
+
+
+def overlaid(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray:
+    """The picture darkened, with each joint's map over it in its side's colour.
+
+    Args:
+        image: (S, S, 3) uint8 RGB.
+        maps: (H, W, K) in 0..1, of the same square.
+    """
+    strength = cv2.resize(maps.max(-1).astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    colours = np.array(joint_colours(schema), np.float32)[maps.argmax(-1)]
+    colours = cv2.resize(colours, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return np.clip(image * (0.6 - 0.6 * strength[..., None]) + colours * strength[..., None], 0, 255).astype(np.uint8)
+
+
+def _by_turns(sets: Sequence[Sequence[Record]], rng: np.random.Generator) -> Iterator[Record]:
+    """Everybody once, each set in an order drawn by lot: one of the first, one of the second, and so on."""
+    orders = [rng.permutation(len(records)) for records in sets]
+    for turn in range(max(map(len, sets))):
+        for records, order in zip(sets, orders, strict=True):
+            if turn < len(order):
+                yield records[order[turn]]
+
+
+def _drawn(sample: Sample) -> np.ndarray:
+    return draw_pose(sample.image, sample.keypoints, sample.schema, visibility=sample.visibility)
+
+
+def _targets(sample: Sample, stride: int, disc_radius: float, sigma: float) -> list[np.ndarray]:
+    table, cells = target(sample), sample.image.shape[0] // stride
+    points = table[None, :, :2]
+    pair = (part_discs(points, cells, cells, stride=stride, radius=disc_radius),
+            confidence_maps(points, cells, cells, stride=stride, sigma=sigma))
+    return [overlaid(sample.image, np.asarray(maps)[0] * table[:, 2], sample.schema) for maps in pair]
