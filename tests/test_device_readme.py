@@ -23,7 +23,7 @@ RUN_HERE = "python pose_tflite.py", "cd cpp", "unzip"  # begin such commands
 NOT_HERE = {  # and those that others run, or none
     "cd android": "as in test_device_decoders.py",
     "python -m pip": "needs a network",
-    "posecascade-benchmark": "as in the README of the repository, tests/journeys",
+    "posecascade-benchmark": "as on the page docs/export.md, tests/journeys",
 }
 
 
@@ -64,7 +64,7 @@ def test_the_file_does_what_the_readmes_say(folder):
     """But for the camera, which a machine that tests has not."""
     command, camera = beginning("python pose_tflite.py")
     assert camera == "python pose_tflite.py keypoints_int8.tflite 0 --show"
-    assert f"    {command}\n    {camera}\n" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert f"\n{command}\n{camera}\n" in (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
     shell(command.replace("python", f"'{sys.executable}'", 1), folder)
     lines = [json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines()]
     assert [line["image"] for line in lines] == ["photo.jpg", *(f"clip.mp4#{n}" for n in range(3))]

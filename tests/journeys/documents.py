@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import posecascade
+
+PACKAGE = Path(posecascade.__file__).resolve().parent
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", *(path.relative_to(REPOSITORY).as_posix() for path in sorted((REPOSITORY / "docs").glob("*.md"))),
          "export/web/README.md")
@@ -31,6 +34,11 @@ class Block(NamedTuple):
 def read(page: str) -> str:
     """Return the text of a page, named by its path in the repository."""
     return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def file_of(name: str) -> Path:
+    """Return a file of the repository; the package's are where it is installed."""
+    return (PACKAGE.parent if name.startswith("posecascade/") else REPOSITORY) / name
 
 
 def blocks(page: str) -> list[Block]:

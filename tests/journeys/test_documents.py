@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import posixpath
 import re
 import sys
 
@@ -68,7 +69,8 @@ def test_every_command_of_the_package_is_shown():
                                   "recipes/EXPERIMENTS.md"])
 def test_every_link_to_a_file_leads_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)\s#]+)", prose(page)):
-        assert ((REPOSITORY / page).parent / target).exists(), target
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+        assert documents.file_of(name).exists(), target
 
 
 def test_the_readme_is_short():
@@ -85,7 +87,7 @@ def test_the_site_has_every_page(hooks):
 
     written = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")}
     assert sorted(pages(yaml.safe_load(tags)["nav"])) == sorted(written | set(hooks.PAGES.values()))
-    assert all((REPOSITORY / source).is_file() for source in hooks.PAGES)
+    assert all(documents.file_of(source).is_file() for source in hooks.PAGES)
 
 
 def test_links_of_the_site_lead_to_its_pages(hooks):
