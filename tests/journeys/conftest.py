@@ -4,6 +4,7 @@ import json
 
 import cv2
 import documents
+import keras
 import numpy as np
 import pytest
 import scipy.io
@@ -38,7 +39,9 @@ def folder(tmp_path_factory, exported):
     (place / "runs").mkdir()
     (place / "runs" / "lspet").symlink_to(exported.run)
     (place / "exported").symlink_to(exported.output)
-    return place
+    with pytest.MonkeyPatch.context() as patch:  # trainings of a few steps end before a compiler would
+        patch.setattr(keras.Model, "run_eagerly", property(lambda self: True, lambda self, value: None))
+        yield place
 
 
 def _write_lsp(place, records, images):

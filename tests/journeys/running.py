@@ -20,7 +20,7 @@ SMALL = ("--set=training.epochs=1", "--set=model.input_size=64", "--set=training
          "--set=model.backbone_weights=none", "--set=loss.disc_radius_px=3", "--set=loss.gaussian_sigma_px=2",
          "--set=optimizer.warmup_steps=0")
 TINY = "--set=model.backbone=tiny"  # unless the command says from which model it starts
-FAST = ("--threads=1", "--num_rounds=1", "--num_calls=1")  # of a benchmark
+FAST = ("--threads=1", "--num_rounds=1", "--num_runs=1")  # of a benchmark
 MADE_ONCE = "posecascade-export"  # its output is that of the fixture `exported`, which the installed command makes
 
 
