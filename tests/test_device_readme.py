@@ -99,7 +99,7 @@ def test_what_a_port_must_know_stands_in_the_file(folder):
     assert told.returncode in (0, 1)
     model = json.loads(told.stdout)["model"]
     assert len(model["schema"]["keypoints"]) == K
-    for name in re.search(r"under `model`: (.*?)\. A joint", TEXT, re.S)[1].split("`")[1::2]:
+    for name in re.search(r"under `model`: (.*?)\. A keypoint", TEXT, re.S)[1].split("`")[1::2]:
         value = model
         for key in name.split("."):
             value = value[key]
