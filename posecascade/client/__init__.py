@@ -194,7 +194,8 @@ def connect(url: str, *, timeout: float = 30.0, batch_size: int = 8, parallel: i
         batch_size: pictures in a request; no more than the server's max_batch_size, or they are sent twice.
         parallel: requests on their way at once.
         ca: authorities that vouch for the server, in PEM; None: the usual ones.
-        certificate, key: the client's own, in PEM, where the server asks for them.
+        certificate: the client's own certificate, in PEM, if the server asks for one.
+        key: the key of `certificate`, in PEM.
         headers: sent with every request, for a proxy before the server ("Authorization", "Host").
     Raises:
         InputError: the URL is none of these, a number is not positive, a file cannot be read, or a package is missing.
