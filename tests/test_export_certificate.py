@@ -296,5 +296,5 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
         f"{len(floats)} artifacts are past a limit, so nothing is exported: "
         + "; ".join(f"{one.name}: joints lie {one.distance['p99']:.3f} px of the crop from the model's (99th "
                     f"percentile, worst {one.worst_joint['name']}), the limit is 0" for one in floats)
-        + " (other limits: --set=export.max_float_error_px or --set=export.quantized_loss)")
+        + " (other limits: --set=export.max_float_error_px or --set=export.max_pck_drop)")
     assert len(floats) == 9 and list((tmp_path / "other").iterdir()) == []

@@ -200,7 +200,8 @@ def connect(url: str, *, timeout: float = 30.0, batch_size: int = 8, parallel: i
         parallel: requests on their way at once.
         ca: authorities that sign the server's certificate, in PEM; None: the usual ones. Over https, Python 3.13 and
             later refuse an authority whose certificate lacks the extension keyUsage (with keyCertSign).
-        certificate, key: the client's own, in PEM, where the server asks for them.
+        certificate: the client's own certificate, in PEM, if the server asks for one.
+        key: the key of `certificate`, in PEM.
         headers: sent with every request, for a proxy before the server ("Authorization", "Host").
     Raises:
         InputError: the URL is none of these, a number is not positive, a file cannot be read, or a package is missing.
