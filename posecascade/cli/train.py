@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
     recipe = load_recipe(FLAGS.recipe, FLAGS.set)
     try:
-        train(recipe, FLAGS.model_dir, FLAGS.data, tell=lambda line: print(line, flush=True))
+        train(recipe, FLAGS.model_dir, FLAGS.data, log=lambda line: print(line, flush=True))
     except OSError as error:
         raise InputError(f"--model_dir={FLAGS.model_dir}: cannot be written ({error.strerror}); "
                          "free or choose another") from None
