@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from posecascade import files
-from posecascade.codec.score_calibration import IDENTITY, MIN_JOINTS, Calibration, error_after, fitted, reliability
+from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration, error_after, fitted, reliability
 from posecascade.errors import InputError
 from posecascade.evaluation import evaluate
 from posecascade.evaluation.report import MEASURES, Measure
@@ -138,7 +138,7 @@ def curve_of(plain: Predictor, present: Calibration, records: Sequence[Record], 
     raw, right = np.asarray(found.scores)[known], report.result[known] <= report.measure.at
     person = np.nonzero(known)[0]
     curve, error, after = present, None, None
-    if len(raw) >= 2 * MIN_JOINTS:  # two halves are looked at
+    if len(raw) >= 2 * MIN_KEYPOINTS:  # two halves are looked at
         error = reliability(present(raw), right).error
         if error > limit and (better := fitted(raw, right)) != IDENTITY:
             curve, after = better, error_after(raw, right, person)
