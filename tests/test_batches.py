@@ -122,7 +122,8 @@ def test_each_sample_has_its_own_generator():
 
 def test_unreadable_image_is_gray_with_weight_0_and_others_are_unchanged():
     records = people(4)
-    broken = [*records[:2], replace(records[2], image=Picture(0, InputError("image a.jpg: is not an image"))), records[3]]
+    unreadable = replace(records[2], image=Picture(0, InputError("image a.jpg: is not an image")))
+    broken = [*records[:2], unreadable, records[3]]
     whole, made = (make_batch(some, range(4), 32, VARIED, (0, 0, 0)) for some in (records, broken))
     assert whole.unreadable == ()
     assert made.unreadable == ("image a.jpg: is not an image",)

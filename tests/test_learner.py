@@ -210,7 +210,7 @@ def test_half_precision_scales_the_loss_and_skips_overflows(rng):
     assert np.isfinite(learner.step(images, targets)["loss"])
     assert not {path for path in changed(before, network) if "moving" not in path}
     assert int(optimizer.iterations) == 1 and float(scale) == pytest.approx(0.5e30)
-    assert len(learner.optimizer.variables) > len(optimizer.variables)  # the loss scale, which a saved state must include
+    assert len(learner.optimizer.variables) > len(optimizer.variables)  # the loss scale is saved too
 
 
 def test_tiny_cascade_overfits_eight_people():

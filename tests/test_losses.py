@@ -233,7 +233,7 @@ def test_radii_grow_with_the_input_size(factor):
 def test_right_outputs_have_no_loss_and_zero_maps_the_same_at_every_size(rng):
     """Losses are sums over cells, not means: a larger empty background does not lower the loss of a zero map."""
     targets = np.array([[[40, 40, 1, 1]]], np.float32)
-    loss = CascadeLoss(1.0, 1.0, 0.0, disc_radius=1e-9, gaussian_sigma=1e-9, stride=4)  # raised to MIN_RADIUS, MIN_SIGMA
+    loss = CascadeLoss(1.0, 1.0, 0.0, disc_radius=1e-9, gaussian_sigma=1e-9, stride=4)  # both are raised
     small, large = (float(loss(targets, {"heatmaps": np.zeros((1, side, side, 1), np.float32)})["loss"])
                     for side in (20, 40))
     assert small == pytest.approx(large, rel=1e-5)

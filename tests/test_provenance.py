@@ -44,7 +44,8 @@ def test_differences_are_named_with_both_values(splits, tmp_path):
         "data: other people, labels or order"
     assert refusal(one, one | {"backend": "jax"}, tmp_path) == f"backend: {keras.backend.backend()} -> jax"
     other_schema = one["schema"] | {"torso": ["left_shoulder", "left_hip"]}
-    assert refusal(one, one | {"schema": other_schema}, tmp_path) == "schema: lsp14 has other keypoints, pairs or segments now"
+    assert refusal(one, one | {"schema": other_schema}, tmp_path) == \
+        "schema: lsp14 has other keypoints, pairs or segments now"
     stages = identity_of(small(training={"phases": [{"train": "detector"}]}), splits)
     assert refusal(one, stages, tmp_path).startswith("training.phases: [{'train': 'joint', ")
 
