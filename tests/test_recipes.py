@@ -35,7 +35,7 @@ def _few_blocks(monkeypatch):
 
 
 def in_small(recipe: Recipe) -> Recipe:
-    """Return the recipe at SIDE px, without initial weights, for two steps of two people; lengths in pixels shrink too."""
+    """Return the recipe scaled to SIDE px, without initial weights, for two steps of two people."""
     scale = SIDE / recipe.model.input_size
     sized = {"disc_radius_px": recipe.loss.disc_radius_px * scale,
              "gaussian_sigma_px": recipe.loss.gaussian_sigma_px * scale}

@@ -173,8 +173,8 @@ def test_models_have_recipe_and_result_in_their_metadata(staged):
         metadata = keras_file.load_metadata(folder / "run" / f"{name}.keras")
         assert (metadata.schema, metadata.input_size, metadata.stride, metadata.decoder) == (LSP14, 64, 4, "soft")
         assert metadata.recipe == recipe.as_dict()
-        assert metadata.result == {key: yaml.safe_load(value) if key != "trained" else value for key, value in row.items()
-                                if value != ""}
+        assert metadata.result == {key: yaml.safe_load(value) if key != "trained" else value
+                                   for key, value in row.items() if value != ""}
 
 
 def test_finished_run_started_again_trains_nothing(staged, tmp_path, steps):
