@@ -45,4 +45,5 @@ def test_shipped_models_give_the_committed_keypoints(name):
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({name: poses(name) for name in ("base", "lite")}, separators=(",", ":")) + "\n", encoding="utf-8")
+    content = {name: poses(name) for name in ("base", "lite")}
+    GOLDEN.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
