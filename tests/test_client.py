@@ -213,14 +213,15 @@ except ValueError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         "PredictRequest False",
-        "tensorflow-serving-api is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an http:// URL",
-        "grpcio is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an http:// URL"], done.stderr
+        "tensorflow-serving-api is needed for grpc:// URLs; pip install 'tensorflow-serving-api>=2.21,<2.22', or give "
+        "an http:// URL",
+        "grpcio is needed for grpc:// URLs; pip install grpcio, or give an http:// URL"], done.stderr
 
 
 def test_a_generated_file_of_another_kind_is_refused(tmp_path, monkeypatch):
     (tmp_path / "strange_pb2.py").write_text("DESCRIPTOR = None\n")
     monkeypatch.setattr(messages, "_generated", lambda module: Path(tmp_path / "strange_pb2.py"))
-    with pytest.raises(InputError, match="holds no descriptor that is known; install"):
+    with pytest.raises(InputError, match="holds no known descriptor; pip install 'tensorflow-serving-api"):
         messages.message("strange.proto", "X")
 
 

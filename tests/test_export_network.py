@@ -121,7 +121,8 @@ def maps(model, seen):
 def found(model):
     """By kind and precision; calibrated on other people than those `seen`."""
     network = Network(model, spots.metadata())
-    return {(kind, precision): data for kind, precision, data in tflite.models(network, crops_of(8, 3))}
+    models = tflite.models(network, tflite.decoder(network), crops_of(8, 3))
+    return {(kind, precision): data for kind, precision, data in models}
 
 
 def apart(run, seen, maps):
@@ -177,7 +178,8 @@ def test_keypoints_lie_near_the_model_s(found, seen, maps, precision, away):
 def test_int8_has_its_ranges_from_what_it_is_calibrated_on(model, found, seen, maps, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("int8",))
     black = dict.fromkeys(tflite.KINDS)
-    for kind, _, data in tflite.models(Network(model, spots.metadata()), np.zeros((4, 128, 128, 3), np.uint8)):
+    network = Network(model, spots.metadata())
+    for kind, _, data in tflite.models(network, tflite.decoder(network), np.zeros((4, 128, 128, 3), np.uint8)):
         black[kind] = data
     good, bad = (apart(runtime.tflite(data), seen, maps)["heatmaps"] for data in (found["heatmaps", "int8"],
                                                                                black["heatmaps"]))
@@ -186,7 +188,8 @@ def test_int8_has_its_ranges_from_what_it_is_calibrated_on(model, found, seen, m
 
 def test_the_decoder_is_the_one_that_the_metadata_name(model, seen, maps, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
-    made = {kind: data for kind, _, data in tflite.models(Network(model, spots.metadata("quarter")), seen)}
+    network = Network(model, spots.metadata("quarter"))
+    made = {kind: data for kind, _, data in tflite.models(network, tflite.decoder(network), seen)}
     places, other = (decoders.DECODERS[name](maps["heatmaps"], 4)[0] for name in ("quarter", "soft"))
     joints = runtime.tflite(made["keypoints"])(seen)["keypoints"]
     np.testing.assert_allclose(joints, places, atol=1e-3)
@@ -197,10 +200,13 @@ def test_a_model_of_one_piece_has_these_models_too(seen, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32", "int8"))
     model = spots.network(("heatmaps",))
     places, _ = decoders.DECODERS["soft"](spots.road_of(model).maps(seen)["heatmaps"], 4)
-    for kind, precision, data in tflite.models(Network(model, spots.metadata()), seen):
+    network = Network(model, spots.metadata())
+    for kind, precision, data in tflite.models(network, tflite.decoder(network), seen):
         answer = runtime.tflite(data)(seen)
         assert sorted(answer) == (["heatmaps"] if kind == "heatmaps" else ["keypoints", "scores", "visibility"])
         if kind == "keypoints":
             away = np.linalg.norm(answer["keypoints"] - places, axis=-1).max()
             assert away <= {"float32": 1e-3, "int8": 1}[precision]
             np.testing.assert_array_equal(answer["visibility"], answer["scores"])
+            outputs = runtime.interpreter(data).get_output_details()
+            assert len({output["index"] for output in outputs}) == 3  # LiteRT.js gives a tensor one name

@@ -1,4 +1,4 @@
-"""Scores with a curve: whether an export fits one, and that the model and every artefact then give the same ones."""
+"""Scores with a curve: whether an export fits one, and that the model and every artifact then give the same ones."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spots")
     source, schema = spots.write_data(folder / "data", train=4, val=PEOPLE)
     recipe = Recipe(data=Data((source,), schema=schema), augmentation=NONE,
-                    export=Export(people=PEOPLE, calibration=4, batch_sizes=(1,), score_error=0.05))
+                    export=Export(people=PEOPLE, calibration_crops=4, batch_sizes=(1,), score_error=0.05))
     file = spots.save(folder / "best.keras", recipe)
     return file, *exporting.prepared(file, (), [])
 
@@ -55,7 +55,8 @@ def test_a_tflite_file_of_joints_gives_them_too(road):
     one = spots.person()
     crops, _ = road.crops([one.image], [one.box])
     network = Network(spots.network(), replace(spots.metadata(), calibration=CURVE))
-    made = {kind: model for kind, precision, model in tflite.models(network, crops) if precision == "float32"}
+    models = tflite.models(network, tflite.decoder(network), crops)
+    made = {kind: model for kind, precision, model in models if precision == "float32"}
     joints = runtime.tflite(made["keypoints"])(crops)
     [pose] = road([one.image], [one.box])
     np.testing.assert_allclose(joints["scores"][0], pose.scores, atol=1e-5)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from served import BINARY, MODEL, binary, service_of
 from small_served import GOOD, write
 
@@ -21,6 +22,7 @@ import model_server_protos
 from model_server_batching import Batcher
 
 from posecascade.client import connect
+from posecascade.client.messages import REQUIREMENT
 from posecascade.training.recipe import Recipe
 
 KIT = Path(__file__).resolve().parents[1] / "export" / "serving"
@@ -37,10 +39,16 @@ def flags_of(words):
     return dict(word.removeprefix("--").split("=", 1) for word in words)
 
 
+def test_the_client_names_the_api_that_the_extra_installs():
+    declared = [line for line in metadata.requires("posecascade-keras") if 'extra == "serving"' in line]
+    [api] = [found for found in map(Requirement, declared) if found.name == "tensorflow-serving-api"]
+    assert api.specifier == Requirement(REQUIREMENT).specifier
+
+
 def test_the_server_s_release_is_the_api_s_and_that_of_the_tensorflow_which_exports():
-    api = next(line for line in metadata.requires("posecascade") if line.startswith("tensorflow-serving-api"))
+    api = next(line for line in metadata.requires("posecascade-keras") if line.startswith("tensorflow-serving-api"))
     least = re.search(r">=(\d+\.\d+)", api)[1]
-    tensorflow = next(line for line in metadata.requires("posecascade") if re.match(r"tensorflow[<>=]", line))
+    tensorflow = next(line for line in metadata.requires("posecascade-keras") if re.match(r"tensorflow[<>=]", line))
     named = {COMPOSE["image"].rpartition(":-")[2].rstrip("}"), CONTAINER["image"].rpartition(":")[2],
              KSERVE["spec"]["predictor"]["model"]["runtimeVersion"],
              *re.findall(r"tensorflow/serving:([\d.]+)", README)}

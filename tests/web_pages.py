@@ -1,4 +1,4 @@
-"""The page of posecascade-demo as a user reads and uses it, and what Python says of the same pictures."""
+"""The page of posecascade-demo as a user reads and uses it, and Python's poses of the same images."""
 
 import base64
 import json
@@ -10,32 +10,32 @@ from playwright.sync_api import expect
 
 import posecascade
 
-CLOSE = 2.0  # pixels of the picture, as promised
+CLOSE = 2.0  # pixels of the image, as documented
 SLOW = 60_000  # ms: longer than any busy machine takes; nothing here depends on it
 
 
 def says(page, text):
-    """Waits until the status line holds the text."""
+    """Wait until the status line holds the text."""
     expect(page.locator("#status")).to_contain_text(text, timeout=SLOW)
 
 
 def complains(page, text):
-    """Waits until the line of errors is the text."""
+    """Wait until the line of errors is the text."""
     expect(page.locator("#error")).to_have_text(text, timeout=SLOW)
 
 
 def given(page, *files):
-    """The lines of JSON downloaded after each file was chosen."""
+    """Choose each file; return the downloaded lines of JSON."""
     found = []
     for file in files:
         page.locator("#file").set_input_files(file)
-        says(page, "joints:")
+        says(page, "keypoints:")
         found += downloaded(page)
     return found
 
 
 def dropped(page, file):
-    """Drops a file on the page."""
+    """Drop a file on the page."""
     content = base64.b64encode(file.read_bytes()).decode()
     page.evaluate("""([name, content]) => {
         const transfer = new DataTransfer();
@@ -46,7 +46,7 @@ def dropped(page, file):
 
 
 def downloaded(page):
-    """The lines of JSON."""
+    """Download the lines of JSON."""
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download JSON").click()
     assert waiting.value.suggested_filename == "predictions.jsonl"
@@ -54,7 +54,7 @@ def downloaded(page):
 
 
 def assert_as_python(lines, model, files, close=CLOSE):
-    """The lines are those of `posecascade.load(model)`, up to `close` pixels."""
+    """Assert that the lines are those of `posecascade.load(model)`, up to `close` pixels."""
     predictor = posecascade.load(model)
     for line, file in zip(lines, files, strict=True):
         pose = predictor.predict(file)
@@ -68,14 +68,14 @@ def assert_as_python(lines, model, files, close=CLOSE):
 
 
 def canvas(page, panel):
-    """(H, W, 3) uint8: what a panel shows."""
+    """Return what a panel shows, (H, W, 3) uint8."""
     url = page.locator(f"#panel-{panel} canvas").evaluate("canvas => canvas.toDataURL()")
     data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def without_detector(path):
-    """A sealed file of a model of random weights that has confidence maps alone."""
+    """Return a sealed file of a model with random weights that has only confidence maps."""
     import keras
 
     from posecascade.export.browser_model import maps_file

@@ -1,18 +1,18 @@
 """Poses on a device, by a .tflite file that posecascade exported: one file, for numpy and ai-edge-litert alone.
 
-    python pose_tflite.py MODEL.tflite INPUT... [--json=FILE] [--draw=DIR] [--show] [--threads=N] [--nosmooth]
+    python pose_tflite.py MODEL.tflite INPUT... [--json=FILE] [--draw=DIR] [--show] [--threads=N] [--no-smooth]
 
-INPUT is a picture, a video or a camera's number; reading them, drawing and windows need OpenCV. A line of JSON for each
-picture or frame, {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}}, goes to standard output or to FILE.
+INPUT is an image, a video or a camera's number; reading, drawing and showing them needs OpenCV. One line of JSON per
+image or frame, {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}}, goes to standard output or to FILE.
 As a library:
 
     model = PoseModel("keypoints_int8.tflite")
-    pose = model(image)                # (H, W, 3) uint8 RGB; or model(image, (x, y, w, h)) where the person is known
-    track = Tracker(model)             # for video: follows the person, smooths the joints
-    pose = track(frame, seconds)       # since the frame before
+    pose = model(image)                # (H, W, 3) uint8 RGB; or model(image, (x, y, w, h)) if the person's box is known
+    track = Tracker(model)             # for video: follows the person, smooths the keypoints
+    pose = track(frame, seconds)       # since the previous frame
 
-It repeats posecascade's predictor, codec, images, video and smoothing in small; reasons stand there, tests hold both
-together. Pixels are (x, y), the centre of the top left one is (0, 0); boxes are x, y, w, h. Apache-2.0.
+It is a small copy of posecascade's predictor, images, video and smoothing; tests compare the two. Pixels
+are (x, y), the center of the top left one is (0, 0); boxes are x, y, w, h. Apache-2.0.
 """
 
 import argparse
@@ -30,20 +30,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-CONFIDENT, LEAST_JOINTS, LEAST_SIDE, UNSURE, PARTS = 0.3, 3, 0.05, 0.4, 3  # predictor.py
-ROUNDS, WORSE, SETTLED, GRID, PADDING = 2, 0.8, 0.9, 32, 1.25
-REACH, WINDOW, SOFT_ROUNDS, SOFT_STEP, EDGE = 6, 2.0, 12, 1.5, 1e-4  # codec.py, calibration.py
-FOLLOWED, USUAL_RATE, LEAST_CUTOFF, GROWTH, SPEED_CUTOFF = 0.15, 25.0, 1.0, 10.0, 1.0  # video.py, smoothing.py
+CONFIDENT, MIN_CONFIDENT, MIN_SIDE, UNSURE, TILES = 0.3, 3, 0.05, 0.4, 3  # the search
+ROUNDS, MIN_SCORE_RATIO, CONVERGED_IOU, GRID, PADDING = 2, 0.8, 0.9, 32, 1.25
+EDGE, DECODER = 1e-4, "decoder.tflite"  # the score calibration, sealed files
+FOLLOWED, USUAL_RATE, MIN_CUTOFF, GROWTH, SPEED_CUTOFF = 0.15, 25.0, 1.0, 10.0, 1.0  # video.py, smoothing.py
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 LEFT, RIGHT, MIDDLE, OUTLINE = (255, 140, 60), (40, 130, 255), (90, 220, 90), (20, 20, 20)  # BGR, as in drawing.py
 
 
 class InputError(ValueError):
-    """What a user can mend, in one line."""
+    """An error that the user can fix, in one line."""
 
 
 class Pose(NamedTuple):
-    """Joints (K, 2) in pixels of the picture, scores and visibility (K,) in 0..1, and the box that was looked at."""
+    """Keypoints (K, 2) in pixels of the image, scores and visibility (K,) in 0..1, and the box that was cropped."""
 
     keypoints: np.ndarray
     scores: np.ndarray
@@ -52,7 +52,7 @@ class Pose(NamedTuple):
 
 
 def unsealed(path):
-    """The bytes of an exported file and its posecascade.json; InputError where a byte is not as it was written."""
+    """Return an exported file's bytes, posecascade.json and decoder (or None); InputError if a byte has changed."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -62,40 +62,46 @@ def unsealed(path):
     if hashlib.sha256(data[:-64]).hexdigest().encode() != data[-64:]:
         raise InputError(f"{path}: is damaged (its checksum differs); copy or download it again")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return data, json.loads(archive.read("posecascade.json"))
+        decoder = archive.read(DECODER) if DECODER in archive.namelist() else None
+        return data, json.loads(archive.read("posecascade.json")), decoder
 
 
 class PoseModel:
-    """An exported model of either kind and any precision; call it. `names`, `limbs`, `pairs` tell of its joints.
+    """An exported model of either kind and any precision; call it. `names`, `limbs`, `pairs` describe its keypoints.
 
-    Give it the module `cv2` where you have it: crops are then posecascade's to the last bit, else within a grey level.
+    Pass the module `cv2` if it is installed: crops then equal posecascade's; without it they differ by one gray level.
     """
 
     def __init__(self, path, threads=2, cv2=None):
-        data, sidecar = unsealed(path)
+        data, sidecar, decoder = unsealed(path)
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise InputError("ai-edge-litert is not installed; python -m pip install ai-edge-litert") from None
         card, self._cv2 = sidecar["model"], cv2
         self.names, self.limbs, self.pairs = (card["schema"][key] for key in ("keypoints", "limbs", "pairs"))
-        self.size, self.stride = card["input_size"], card["stride"]
-        if sidecar["kind"] == "heatmaps" and card["decoder"] != "soft":
-            raise InputError(f"{path}: wants the decoder {card['decoder']!r}, which is not here; give the file of the "
-                             "same export whose name begins with keypoints, which decodes by itself")
+        self.size = card["input_size"]
+        if sidecar["kind"] == "decoder":
+            raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file")
+        if sidecar["kind"] == "heatmaps" and decoder is None:
+            raise InputError(f"{path}: holds no {DECODER} (exported before 2026-12); export the model again, or give a "
+                             "keypoints file")
         self._curve = card.get("calibration", [1.0, 0.0])
-        try:
-            self._interpreter = Interpreter(model_content=data, num_threads=threads)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"{path}: LiteRT cannot run it on {threads} threads ({error}); check their number, or "
-                             "update ai-edge-litert") from None
-        [key] = self._interpreter.get_signature_list()
-        self._call = self._interpreter.get_signature_runner(key)
+        def runner(model):
+            try:
+                interpreter = Interpreter(model_content=model, num_threads=threads)
+                interpreter.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                raise InputError(f"{path}: LiteRT cannot run it on {threads} threads ({error}); check their number, or "
+                                 "update ai-edge-litert") from None
+            [key] = interpreter.get_signature_list()
+            return interpreter.get_signature_runner(key)
+
+        self._call, self._decode = runner(data), runner(decoder) if decoder else None
         self._dtype = self._call.get_input_details()["crop"]["dtype"]
 
     def __call__(self, image, box=None):
-        """The pose of one person in (H, W, 3) uint8 RGB; without a box (x, y, w, h) the person is looked for."""
+        """Return the pose of one person in (H, W, 3) uint8 RGB; without a box (x, y, w, h) search the image."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"image: has shape {image.shape} of {image.dtype}, expected (H, W, 3) uint8 RGB")
         if box is not None:
@@ -105,41 +111,35 @@ class PoseModel:
         height, width = image.shape[:2]
         pose = self._look(image, box_in(-0.5, -0.5, width, height))
         if pose.scores.mean() < self._calibrated(np.float64(UNSURE)):
-            pose = max([pose, *(self._look(image, box) for box in part_boxes(width, height))],
+            pose = max([pose, *(self._look(image, box) for box in tile_boxes(width, height))],
                        key=lambda found: found.scores.mean())
         least = self._calibrated(np.float64(CONFIDENT))
         for _ in range(ROUNDS):
             box = confident_box(pose, image, least)
             again = box and self._look(image, box)
-            if not again or again.scores.mean() < WORSE * pose.scores.mean():
+            if not again or again.scores.mean() < MIN_SCORE_RATIO * pose.scores.mean():
                 break
             pose = again
         return pose
 
-    def answer(self, name, pose):
-        """The object of a line of predictions.jsonl."""
+    def answer(self, image, pose):
+        """Return the object of a line of predictions.jsonl."""
         rows = np.column_stack([pose.keypoints, pose.scores, pose.visibility]).tolist()
-        return {"image": name, "box": [round(v, 3) for v in pose.box], "keypoints": {
-            joint: [round(x, 3), round(y, 3), round(score, 4), round(seen, 4)]
-            for joint, (x, y, score, seen) in zip(self.names, rows, strict=True)}}
+        return {"image": image, "box": [round(v, 3) for v in pose.box], "keypoints": {
+            name: [round(x, 3), round(y, 3), round(score, 4), round(visibility, 4)]
+            for name, (x, y, score, visibility) in zip(self.names, rows, strict=True)}}
 
     def _look(self, image, box):
         crop, scale, start = cropped(image, box, self.size, self._cv2)
-        found = {name: np.nan_to_num(value[0], nan=0.0, posinf=1.0, neginf=0.0)
-                 for name, value in self._call(crop=crop[None].astype(self._dtype)).items()}
-        if "keypoints" in found:
-            places, scores, seen = found["keypoints"].astype(np.float64), found["scores"], found["visibility"]
-        else:
-            maps, parts = (found.get(name) for name in ("heatmaps", "parts"))
-            places, peaks = decoded(parts if maps is None else maps, self.stride)
-            peaks = np.clip(peaks, 0, 1)
-            seen = peaks if parts is None else np.clip(value_at(parts, places, self.stride), 0, 1)
-            scores = self._calibrated(peaks)
-        return Pose(places / scale + start, scores, seen, box)
+        found = finite(self._call(crop=crop[None].astype(self._dtype)))
+        if self._decode:
+            found = finite(self._decode(**found))
+        points, scores, visibility = (found[name][0] for name in ("keypoints", "scores", "visibility"))
+        return Pose(points.astype(np.float64) / scale + start, scores, visibility, box)
 
     @property
     def followed(self):
-        """The score from which a joint counts for the next frame's box."""
+        """The least score of a keypoint that counts for the next frame's box."""
         return self._calibrated(np.float64(FOLLOWED))
 
     def _calibrated(self, scores):
@@ -149,8 +149,13 @@ class PoseModel:
         return 0.5 * (1 + np.tanh(0.5 * (self._curve[0] * (np.log(inside) - np.log1p(-inside)) + self._curve[1])))
 
 
+def finite(arrays):
+    """Return the arrays by name without NaN and infinities, which a diverged model gives."""
+    return {name: np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0) for name, values in arrays.items()}
+
+
 def cropped(image, box, size, cv2=None):
-    """The square of 1.25 times the box's longer side, (size, size, 3) uint8; its scale, and where its pixel 0 lies."""
+    """Return the crop around the box, (size, size, 3) uint8, its scale, and the place of its pixel 0 in the image."""
     x, y, w, h = box
     scale = size / (PADDING * max(w, h))
     start = np.array([x + w / 2, y + h / 2]) - (size - 1) / 2 / scale
@@ -168,7 +173,7 @@ def cropped(image, box, size, cv2=None):
         matrix = np.column_stack([np.eye(2) * (scale * factor), shift])
         return cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
                               borderValue=(127, 127, 127)), scale, start
-    part = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=127)  # grey where there is nothing
+    part = np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=127)  # gray outside the image
     for axis in (0, 1):
         at = (start[1 - axis] - low[1 - axis] - (factor - 1) / 2 + np.arange(size) / scale) / factor + 1
         floor = np.floor(at)
@@ -180,7 +185,7 @@ def cropped(image, box, size, cv2=None):
 
 
 def shrunk(image, factor):
-    """Blocks of factor x factor pixels averaged; edge pixels repeat to whole blocks."""
+    """Return the averages of blocks of factor x factor pixels; edge pixels repeat to complete blocks."""
     if factor == 1:
         return image
     rest = [(0, -side % factor) for side in image.shape[:2]]
@@ -193,70 +198,32 @@ def shrunk(image, factor):
     return ((total + 2) // 4 if factor == 2 else np.rint(total / factor ** 2)).astype(np.uint8)  # as OpenCV rounds
 
 
-def decoded(maps, stride):
-    """Joints (K, 2) in pixels of the crop and their peaks (K,) of maps (H, W, K), by codec's `soft`."""
-    height, width, joints = maps.shape
-    flat = maps.reshape(-1, joints)
-    at = flat.argmax(0)
-    cells, last = np.stack([at % width, at // width], -1), np.array([width - 1, height - 1])
-    peaks = flat[at, np.arange(joints)].astype(np.float64)
-    return (cells + soft_steps(maps, cells, last)) * stride + (stride - 1) / 2, peaks
-
-
-def value_at(maps, points, stride):
-    """The maps (H, W, K) read bilinearly at a point (K, 2) each, in pixels of the crop."""
-    height, width, joints = maps.shape
-    cells = np.clip((points - (stride - 1) / 2) / stride, 0, [width - 1, height - 1])
-    low = np.floor(cells).astype(int)
-    (x, y), part, total = low.T, cells - low, 0
-    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        share = np.abs([1 - right, 1 - down] - part).prod(-1)
-        total += share * maps[np.minimum(y + down, height - 1), np.minimum(x + right, width - 1), np.arange(joints)]
-    return total
-
-
-def soft_steps(maps, cells, last):
-    """From the highest cells (K, 2) to the mean places, in cells, under the squared maps in a window that follows."""
-    reach = np.arange(-REACH, REACH + 1)
-    x, y = (np.clip(cells[:, axis, None] + reach, 0, last[axis]) for axis in (0, 1))
-    patch = np.maximum(maps[y[:, :, None], x[:, None], np.arange(len(cells))[:, None, None]], 0).astype(np.float64) ** 2
-    counted = np.abs(reach) <= np.minimum(cells, last - cells)[..., None]
-    patch *= counted[:, 1, :, None] & counted[:, 0, None]
-    place = np.zeros(cells.shape)
-    for _ in range(SOFT_ROUNDS):
-        x, y = (np.exp(-0.5 * ((reach - place[:, axis, None]) / WINDOW) ** 2) for axis in (0, 1))
-        here = patch * y[:, :, None] * x[:, None]
-        mean = np.stack([(here.sum(1) * reach).sum(1), (here.sum(2) * reach).sum(1)], -1)
-        place = np.clip(mean / np.maximum(here.sum((1, 2)), 1e-12)[:, None], -SOFT_STEP, SOFT_STEP)
-    return place
-
-
-def box_round(pose, image, least):
-    """The tight box of the joints with a score of `least` or more; None where they are few."""
-    sure = pose.scores >= least
-    if sure.sum() < min(LEAST_JOINTS, len(sure)):
+def box_around(pose, image, least):
+    """Return the tight box of the keypoints with a score of `least` or more; None if they are too few."""
+    confident = pose.scores >= least
+    if confident.sum() < min(MIN_CONFIDENT, len(confident)):
         return None
-    low, high = pose.keypoints[sure].min(0), pose.keypoints[sure].max(0)
-    size = np.maximum(high - low, max(1.0, LEAST_SIDE * max(image.shape[:2])))
+    low, high = pose.keypoints[confident].min(0), pose.keypoints[confident].max(0)
+    size = np.maximum(high - low, max(1.0, MIN_SIDE * max(image.shape[:2])))
     return (*map(float, (low + high) / 2 - size / 2), *map(float, size))
 
 
 def box_in(x, y, width, height):
-    """The box whose crop is the square round these pixels."""
+    """Return the box whose crop is the square around these pixels."""
     side = math.ceil(max(width, height) / PADDING)
     return (x + (width - side) / 2, y + (height - side) / 2, float(side), float(side))
 
 
-def part_boxes(width, height):
-    """Those of the squares of the shorter side along a picture's longer one; none of a square."""
+def tile_boxes(width, height):
+    """Return the squares of the shorter side along an image's longer one; none for a square image."""
     shorter = min(width, height)
-    return [box_in((width - shorter) * part / (PARTS - 1) - 0.5, (height - shorter) * part / (PARTS - 1) - 0.5,
-                   shorter, shorter) for part in range(PARTS) if width != height]
+    return [box_in((width - shorter) * part / (TILES - 1) - 0.5, (height - shorter) * part / (TILES - 1) - 0.5,
+                   shorter, shorter) for part in range(TILES) if width != height]
 
 
 def confident_box(pose, image, least):
-    """Where to look again, on a grid of about 1/32 of its side; None where that is known no better than before."""
-    box = box_round(pose, image, least)
+    """Return the box to crop next, on a grid of about 1/32 of its side; None if it hardly differs from the last one."""
+    box = box_around(pose, image, least)
     if box is None:
         return None
     step = 2.0 ** math.floor(math.log2(max(box[2:]) / GRID))
@@ -264,21 +231,21 @@ def confident_box(pose, image, least):
     size = [math.ceil((v + side) / step) * step - start for v, side, start in zip(box, box[2:], low, strict=False)]
     new, old = (*low, *size), pose.box
     both = math.prod(max(min(new[i] + new[i + 2], old[i] + old[i + 2]) - max(new[i], old[i]), 0.0) for i in (0, 1))
-    return None if both / (new[2] * new[3] + old[2] * old[3] - both) >= SETTLED else new
+    return None if both / (new[2] * new[3] + old[2] * old[3] - both) >= CONVERGED_IOU else new
 
 
 class Tracker:
-    """Follows one person through frames: the crop is that round the last frame's joints; One-Euro filter over them."""
+    """Follows one person: crops around the last frame's keypoints and smooths them with a One-Euro filter."""
 
     def __init__(self, model, smooth=True):
         self._model, self._smooth, self._box, self._state = model, smooth, None, None
 
     def __call__(self, frame, seconds):
-        """The pose in a frame (H, W, 3) uint8 RGB, `seconds` after the one before."""
+        """Return the pose in a frame (H, W, 3) uint8 RGB, `seconds` after the previous one."""
         pose = self._model(frame, self._box)
         if self._smooth:
             pose = pose._replace(keypoints=self._filtered(pose.keypoints, max(seconds, 1e-3), max(pose.box[2:])))
-        self._box = box_round(pose, frame, self._model.followed)
+        self._box = box_around(pose, frame, self._model.followed)
         if self._box is None:
             self._state = None
         return pose
@@ -289,7 +256,7 @@ class Tracker:
 
         last, speed = self._state or (points, np.zeros_like(points))
         speed = speed + weight(SPEED_CUTOFF) * ((points - last) / seconds - speed)
-        cutoff = LEAST_CUTOFF + GROWTH * np.linalg.norm(speed, axis=-1, keepdims=True) / size
+        cutoff = MIN_CUTOFF + GROWTH * np.linalg.norm(speed, axis=-1, keepdims=True) / size
         self._state = (last + weight(cutoff) * (points - last), speed)
         return self._state[0]
 
@@ -297,8 +264,8 @@ class Tracker:
 # What follows needs OpenCV.
 
 
-def read_picture(cv2, path):
-    """(H, W, 3) uint8 RGB, turned upright, transparency laid on white."""
+def read_image(cv2, path):
+    """Return (H, W, 3) uint8 RGB, turned upright, transparency over white."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -311,7 +278,7 @@ def read_picture(cv2, path):
     encoded = np.frombuffer(data, np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED) if data else None
     if image is None:
-        raise InputError(f"image {path}: is no picture that can be decoded; save it again as JPEG or PNG")
+        raise InputError(f"image {path}: cannot be decoded; save it again as JPEG or PNG")
     if not jpeg and image.shape[2:] == (4,) and image.dtype == np.uint8:
         alpha = image[..., 3:].astype(np.uint16)
         image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
@@ -321,10 +288,10 @@ def read_picture(cv2, path):
 
 
 def frames(cv2, word):
-    """(name, RGB image, seconds since the frame before, None of a picture) of what INPUT names."""
+    """Yield (name, RGB image, seconds since the previous frame or None for an image) of an INPUT."""
     camera = word.isdecimal() and not Path(word).exists()
     if not camera and Path(word).suffix.lower() not in VIDEOS:
-        yield word, read_picture(cv2, word), None
+        yield word, read_image(cv2, word), None
         return
     capture = cv2.VideoCapture(int(word) if camera else word)
     read, frame = capture.read()
@@ -337,29 +304,29 @@ def frames(cv2, word):
         yield f"{word}#{number}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), seconds
         read, frame = capture.read()
         number, now = number + 1, time.monotonic()
-        seconds, last = (now - last if camera else seconds), now  # a camera's frames come when the model has time
+        seconds, last = (now - last if camera else seconds), now  # a camera gives a frame whenever the model is ready
 
 
 def drawn(cv2, image, pose, model, least):
-    """The picture, BGR, with limbs and joints over it: left ones blue, right ones orange, hidden ones hollow."""
+    """Return the image, BGR, with limbs and keypoints: left blue, right orange, occluded hollow."""
     image, width = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), max(round(max(image.shape[:2]) / 250), 1)
-    colours = {name: colour for pair in model.pairs for name, colour in zip(pair, (LEFT, RIGHT), strict=True)}
+    colors = {name: color for pair in model.pairs for name, color in zip(pair, (LEFT, RIGHT), strict=True)}
     places = np.rint(np.clip(pose.keypoints, -30000, 30000)).astype(int).tolist()
     at = {name: place for name, place, score in zip(model.names, places, pose.scores, strict=True) if score >= least}
     for a, b in model.limbs:
         if a in at and b in at:
-            ours = {colours[name] for name in (a, b) if name in colours}
+            ours = {colors[name] for name in (a, b) if name in colors}
             cv2.line(image, at[a], at[b], ours.pop() if len(ours) == 1 else MIDDLE, width, cv2.LINE_AA)
     for name, seen in zip(model.names, pose.visibility, strict=True):
         if name in at:
             cv2.circle(image, at[name], 2 * width, OUTLINE, -1, cv2.LINE_AA)
             inner, thickness = (2 * width - 1, -1) if seen >= 0.5 else (2 * width, max(width // 2, 1))
-            cv2.circle(image, at[name], inner, colours.get(name, MIDDLE), thickness, cv2.LINE_AA)
+            cv2.circle(image, at[name], inner, colors.get(name, MIDDLE), thickness, cv2.LINE_AA)
     return image
 
 
-def overlay_of(folder, word, suffix, used):
-    """A path in the folder that no input before had."""
+def output_path(folder, word, suffix, used):
+    """Return a path in the folder that no earlier input used."""
     stem, number = Path(word).stem, 1
     while (path := folder / (f"{stem}_{number}" if number > 1 else stem)) in used:
         number += 1
@@ -368,8 +335,8 @@ def overlay_of(folder, word, suffix, used):
 
 
 def predict_all(options, lines):
-    """Predict on all inputs, told in `lines`; how many of them could not be read."""
-    os.environ |= {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # what is wrong, this file says
+    """Predict on all inputs, write `lines`, and return how many inputs could not be read."""
+    os.environ |= {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}  # this file reports errors itself
     try:
         import cv2
     except ImportError:
@@ -377,23 +344,23 @@ def predict_all(options, lines):
                          "from Python") from None
     model, used, failed = PoseModel(options.model, options.threads, cv2), [], 0
     for word in options.inputs:
-        track, video, path = Tracker(model, smooth=not options.nosmooth), None, None
+        track, video, path = Tracker(model, smooth=not options.no_smooth), None, None
         try:
             for name, image, seconds in frames(cv2, word):
                 pose = track(image, seconds) if seconds else model(image)
                 print(json.dumps(model.answer(name, pose)), file=lines, flush=True)
                 if not (options.draw or options.show):
                     continue
-                picture = drawn(cv2, image, pose, model, options.least_score)
+                canvas = drawn(cv2, image, pose, model, options.min_score)
                 if options.draw:
-                    path = path or overlay_of(options.draw, word, ".mp4" if seconds else ".jpg", used)
+                    path = path or output_path(options.draw, word, ".mp4" if seconds else ".jpg", used)
                     if seconds and not video:
                         video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), 1 / seconds, image.shape[1::-1])
-                    if not (video.isOpened() if video else cv2.imwrite(path, picture)):
-                        raise InputError(f"{path}: cannot be written; choose another --draw, or leave it out")
+                    if not (video.isOpened() if video else cv2.imwrite(path, canvas)):
+                        raise InputError(f"{path}: cannot be written; choose another --draw, or omit it")
                 if video:
-                    video.write(picture)
-                if options.show and wants_to_stop(cv2, picture, 1 if seconds else 0):
+                    video.write(canvas)
+                if options.show and stop_requested(cv2, canvas, 1 if seconds else 0):
                     break
         except InputError as error:
             failed += 1
@@ -404,27 +371,27 @@ def predict_all(options, lines):
     return failed
 
 
-def wants_to_stop(cv2, picture, milliseconds):
-    """Show the picture; whether q or Escape was pressed within that time, which is endless for 0."""
+def stop_requested(cv2, canvas, milliseconds):
+    """Show the image; return whether q or Escape was pressed within the time (0: no limit)."""
     try:
-        cv2.imshow("posecascade", picture)
+        cv2.imshow("posecascade", canvas)
         return cv2.waitKey(milliseconds) in (ord("q"), 27)
     except cv2.error:
         raise InputError("this OpenCV has no windows; install opencv-python in place of opencv-python-headless, or "
-                         "leave --show out") from None
+                         "omit --show") from None
 
 
 def main():
-    """The command; its exit code: 0, 2 where something could not be read or written, 130 where it was interrupted."""
+    """Run the command; return 0, 2 if something could not be read or written, or 130 if it was interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("model", help="a .tflite file of posecascade-export")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a picture, a video or a camera's number")
-    parser.add_argument("--json", metavar="FILE", help="for the lines, instead of standard output")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help="for pictures and videos with the poses drawn")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a video or a camera's number")
+    parser.add_argument("--json", metavar="FILE", help="write the lines here instead of to standard output")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="write images and videos with the poses drawn")
     parser.add_argument("--show", action="store_true", help="show them in a window; q ends")
-    parser.add_argument("--threads", type=int, default=2, help="of the model (default: 2)")
-    parser.add_argument("--nosmooth", action="store_true", help="leave the joints of videos as they are found")
-    parser.add_argument("--least_score", type=float, default=0.25, help="joints below are not drawn (default: 0.25)")
+    parser.add_argument("--threads", type=int, default=2, help="of the interpreter (default: 2)")
+    parser.add_argument("--no-smooth", action="store_true", help="do not smooth the keypoints of videos")
+    parser.add_argument("--min_score", type=float, default=0.25, help="keypoints below are not drawn (default: 0.25)")
     options = parser.parse_args()
     draft, code = options.json and Path(f"{options.json}.part"), 2
     try:
@@ -432,12 +399,12 @@ def main():
             options.draw.mkdir(parents=True, exist_ok=True)
         with open(draft, "w", encoding="utf-8") if draft else contextlib.nullcontext(sys.stdout) as lines:
             code = 2 if predict_all(options, lines) else 0
-    except BrokenPipeError:  # the reader (head, say) has seen enough
+    except BrokenPipeError:  # the reader (such as head) has closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except (InputError, OSError) as error:
         print(f"pose_tflite.py: {error}", file=sys.stderr)
-    except KeyboardInterrupt:  # how a camera is stopped: its lines are kept
+    except KeyboardInterrupt:  # the usual way to stop a camera: its lines are kept
         code = 130
     finally:
         if draft and draft.exists():

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { defineConfig, minifySync, type Plugin } from "vite";
 
-const RUNTIME = "node_modules/@litertjs/core/wasm/litert_wasm_compat_internal"; // runs in every browser that has SIMD
+const RUNTIME = "node_modules/@litertjs/core/wasm/litert_wasm_compat_internal"; // runs in every browser with SIMD
 const { version } = JSON.parse(readFileSync("node_modules/@litertjs/core/package.json", "utf8"));
 const NOTICE = `/* LiteRT.js ${version}, copyright Google LLC, Apache-2.0 */\n`;
 const SOURCES = ["index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src"];
@@ -19,7 +19,7 @@ function sha256(data: string | Uint8Array): string {
   return createHash("sha256").update(data).digest("hex");
 }
 
-/** LiteRT's script without its comments, and its WebAssembly compressed, beside the worker that loads them. */
+/** LiteRT's script without comments and its WebAssembly compressed, next to the worker that loads them. */
 function runtime(): Plugin {
   return {
     name: "runtime",
@@ -32,7 +32,7 @@ function runtime(): Plugin {
   };
 }
 
-/** sw.js, which knows the built files, and sources.json, by which a test sees that the build is of these sources. */
+/** sw.js, which lists the built files, and sources.json, by which a test checks that the build is up to date. */
 function offline(): Plugin {
   return {
     name: "offline",

@@ -17,6 +17,7 @@ from posecascade.benchmark import delegates
 from posecascade.benchmark.thermals import Heat
 from posecascade.errors import InputError
 from posecascade.formats import bundle
+from posecascade.formats.runtime import DECODER
 from posecascade.formats.tflite_file import SUFFIX, unseal
 
 CONFIDENCE = 0.95
@@ -85,9 +86,10 @@ class Report:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The TFLite files of an artefact: itself; those of a bundle, or of its newest version; those in a folder.
+    """The TFLite files of an artifact: itself; those of a bundle, or of its newest version; those in a folder.
 
-    Every one has been checked byte for byte. Raises InputError for what is none, or damaged.
+    The decoder of an export is not among them, since it takes no crop. Every one has been checked byte for byte.
+    Raises InputError for what is none, or damaged.
     """
     if path.suffix == SUFFIX:
         found = [path]
@@ -99,9 +101,11 @@ def files_of(path: Path) -> list[Path]:
     if not found:
         raise InputError(f"{path}: is no {SUFFIX} file, nor a folder that has some; give what posecascade-export wrote "
                          "(of a model that is not exported yet: posecascade-export --model=MODEL --output=DIR)")
-    for file in found:
-        unseal(file)
-    return found
+    timed = [file for file in found if unseal(file).sidecar.get("kind") != DECODER]
+    if not timed:
+        raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the "
+                         "same export")
+    return timed
 
 
 def cells(files: Sequence[Path], threads: Sequence[int], names: Sequence[str]) -> list[Cell]:

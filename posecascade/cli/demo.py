@@ -12,6 +12,7 @@ With --output=DIR nothing is served: DIR gets the whole page with its model, for
 
 import os
 import sys
+import tempfile
 import webbrowser
 from pathlib import Path
 
@@ -59,10 +60,10 @@ def _write(folder):
 
 
 def _serve():
-    # The address first: a port that is taken need not wait for the model.
-    content: dict[str, bytes] = {}
-    with server.server(content, FLAGS.host, FLAGS.port) as running:
-        content |= site.website(_model())
+    # The address first, so that a port that is taken is reported before the model is made.
+    with tempfile.TemporaryDirectory() as scratch, \
+            server.server(folder := Path(scratch) / "site", FLAGS.host, FLAGS.port) as running:
+        site.write(site.website(_model()), folder)
         address = f"http://{FLAGS.host}:{running.server_port}/"
         print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
         if FLAGS.open:

@@ -1,4 +1,4 @@
-"""How long an artefact takes for one person: the median of many calls, on one thread and on two."""
+"""How long an artifact takes for one person: the median of many calls, on one thread and on two."""
 
 import json
 import os
@@ -19,12 +19,12 @@ Latencies = dict[str, float]
 
 
 def of_tflite(model: bytes) -> Latencies:
-    """Milliseconds for one crop, by the number of threads."""
+    """Milliseconds for one crop, or its maps, by the number of threads."""
     found = {}
     for threads in THREADS:
         interpreter = runtime.interpreter(model, threads)
-        [entry] = interpreter.get_input_details()
-        interpreter.set_tensor(entry["index"], np.full(entry["shape"], 127, entry["dtype"]))
+        for entry in interpreter.get_input_details():
+            interpreter.set_tensor(entry["index"], np.full(entry["shape"], 127, entry["dtype"]))
         found[str(threads)] = median_ms(interpreter.invoke)
     return found
 

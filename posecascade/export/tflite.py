@@ -1,4 +1,4 @@
-"""TFLite models of a network: two graphs, each in four precisions."""
+"""TFLite models of a network: two graphs, each in four precisions, and the decoder between them."""
 
 import tempfile
 import warnings
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from posecascade.export.graph.network import Network
+from posecascade.formats.runtime import DECODER
 from posecascade.formats.tflite_graphs import joined, with_float16_weights
 
 KINDS = ("heatmaps", "keypoints")  # maps alone, for a GPU; crop to joints in one call, for a CPU
@@ -17,27 +18,39 @@ BITS_8 = ("dynamic", "int8")
 INPUT = "crop"  # (1, S, S, 3) RGB in 0..255: float32 into `heatmaps` that are not int8, else uint8
 
 
-def models(network: Network, calibration: np.ndarray,
+def models(network: Network, decoder: bytes, calibration: np.ndarray,
            rounded: Network | None = None) -> Iterator[tuple[str, str, bytes]]:
     """(kind, precision, model) for every one of KINDS and PRECISIONS; the signature is named as the kind.
 
     "float16" and "dynamic" have weights of 16 and 8 bits, "int8" also activations of 8, from ranges seen on
     `calibration` (N, S, S, 3) uint8. Joints are decoded in float32 in all of them: the keypoints graph is the heatmaps
-    graph with the decoder behind it. `rounded` computes the same with weights that 8 bits suit better
-    (`equalisation.equalised`); both files of 8 bits are made of it.
+    graph followed by `decoder`, which the function of that name makes. `rounded` computes the same with weights that 8
+    bits suit better (`equalization.equalized`); both files of 8 bits are made of it.
     """
     side = network.metadata.input_size
     size = (1, side, side, 3)
-    shape = (1, side // network.metadata.stride, side // network.metadata.stride, network.metadata.schema.size)
-    maps = {name: tf.TensorSpec(shape, tf.float32, name=name) for name in network.names}
-    to_joints = _convert(lambda **given: network.joints(given), maps, "keypoints")
     to_float = _convert(lambda **given: {INPUT: tf.cast(given[INPUT], tf.float32)},
                         {INPUT: tf.TensorSpec(size, tf.uint8, name=INPUT)}, "image")
     for precision in PRECISIONS:
         maps_alone = heatmaps(rounded if rounded and precision in BITS_8 else network, precision, calibration)
         yield "heatmaps", precision, maps_alone
         pixels = maps_alone if precision == "int8" else joined(to_float, maps_alone, "heatmaps")
-        yield "keypoints", precision, joined(pixels, to_joints, "keypoints")
+        yield "keypoints", precision, joined(pixels, decoder, "keypoints")
+
+
+def decoder(network: Network) -> bytes:
+    """The model of signature DECODER: a network's maps (1, H, W, K) float32 to keypoints, scores and visibility."""
+    cells = network.metadata.input_size // network.metadata.stride
+    shape = (1, cells, cells, network.metadata.schema.size)
+    maps = {name: tf.TensorSpec(shape, tf.float32, name=name) for name in network.names}
+
+    def decoded(**given):
+        found = network.joints(given)
+        # Without part maps, visibility and uncalibrated scores are one tensor, to which LiteRT.js gives only one name.
+        # The converter keeps this limit, which changes no value, so they become two.
+        return found if "parts" in given else found | {"visibility": tf.minimum(found["visibility"], 2.0)}
+
+    return _convert(decoded, maps, DECODER)
 
 
 def heatmaps(network: Network, precision: str, calibration: np.ndarray | None = None) -> bytes:

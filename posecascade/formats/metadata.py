@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -12,6 +13,41 @@ from posecascade.errors import InputError
 from posecascade.schema import Schema, schema_from
 
 FORMAT = 1
+# Recipe keys renamed in 0.2: the old name -> the new one. A recipe with an old name is refused (`training.recipe`);
+# in the metadata of a model trained earlier it is replaced when the file is read.
+RENAMED_KEYS = {
+    "data.weights": "data.sampling_weights",
+    "model.pieces": "model.stages",
+    "model.weights": "model.backbone_weights",
+    "model.start_from": "model.init_from",
+    "model.reads_image": "model.regressor_sees_image",
+    "loss.foreground": "loss.foreground_weight",
+    "loss.disc_radius": "loss.disc_radius_px",
+    "loss.sigma": "loss.gaussian_sigma_px",
+    "loss.taught": "loss.distillation_weight",
+    "augmentation.flip": "augmentation.flip_prob",
+    "augmentation.zoom": "augmentation.scale_log_std",
+    "augmentation.zoom_range": "augmentation.scale_range",
+    "augmentation.rotation": "augmentation.rotation_std_deg",
+    "augmentation.rotation_limit": "augmentation.rotation_max_deg",
+    "augmentation.rotated": "augmentation.rotation_prob",
+    "augmentation.shift": "augmentation.shift_max",
+    "augmentation.colour": "augmentation.color_jitter",
+    "augmentation.half_body": "augmentation.half_body_prob",
+    "augmentation.occluder": "augmentation.occluder_prob",
+    "optimizer.backbone_rate": "optimizer.backbone_lr_factor",
+    "optimizer.ema": "optimizer.ema_decay",
+    "optimizer.drop": "optimizer.step_factor",
+    "training.stages": "training.phases",
+    "training.phases[].rate": "training.phases[].lr_factor",
+    "training.phases[].freeze": "training.phases[].frozen_blocks",
+    "training.save_every": "training.checkpoint_every_steps",
+    "training.evaluate_every": "training.evaluate_every_epochs",
+    "export.float_distance": "export.max_float_error_px",
+    "export.quantised_loss": "export.max_pck_drop",
+    "export.score_error": "export.max_calibration_error",
+    "export.calibration": "export.calibration_crops",
+}
 
 
 @dataclass(frozen=True)
@@ -31,27 +67,30 @@ class Metadata:
     schema: Schema
     input_size: int
     stride: int
-    recipe: dict = field(default_factory=dict)
-    result: dict = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
     decoder: str = "soft"
     calibration: Calibration = IDENTITY
 
 
-def metadata_dict(metadata: Metadata) -> dict:
+def metadata_dict(metadata: Metadata) -> dict[str, Any]:
     """The metadata as JSON has them; `metadata_from` reads them back."""
-    return _plain({"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
-                   "stride": metadata.stride, "decoder": metadata.decoder,
-                   "calibration": [metadata.calibration.slope, metadata.calibration.offset], "recipe": metadata.recipe,
-                   "result": metadata.result})
+    plain: dict[str, Any] = _plain({
+        "format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
+        "stride": metadata.stride, "decoder": metadata.decoder,
+        "calibration": [metadata.calibration.slope, metadata.calibration.offset], "recipe": metadata.recipe,
+        "result": metadata.result})
+    return plain
 
 
 def metadata_from(value: object, origin: str) -> Metadata:
     """What `metadata_dict` gave; other keys are passed over. Raises InputError, which `origin` begins."""
-    def wrong(key, expected):
-        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
-
     if not isinstance(value, Mapping):
         raise InputError(f"{origin}: holds {type(value).__name__}, expected an object; get the file again")
+
+    def wrong(key: str, expected: str) -> NoReturn:
+        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
+
     if value.get("format") != FORMAT:
         wrong("format", f"{FORMAT} (of this version of posecascade)")
     for key in ("input_size", "stride"):
@@ -67,10 +106,24 @@ def metadata_from(value: object, origin: str) -> Metadata:
             and np.isfinite(curve).all() and curve[0] > 0):
         wrong("calibration", "a slope above 0 and an offset")
     return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), value["input_size"], value["stride"],
-                    dict(value["recipe"]), dict(value["result"]), value["decoder"], Calibration(*map(float, curve)))
+                    with_current_keys(value["recipe"]), dict(value["result"]), value["decoder"],
+                    Calibration(*map(float, curve)))
 
 
-def _plain(value):
+def with_current_keys(recipe: Mapping, prefix: str = "") -> dict:
+    """Return the recipe, nested mappings as in YAML, with every renamed key under its present name."""
+    renamed = {}
+    for key, value in recipe.items():
+        path = RENAMED_KEYS.get(f"{prefix}{key}", f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            value = with_current_keys(value, f"{path}.")
+        elif isinstance(value, (list, tuple)):
+            value = [with_current_keys(item, f"{path}[].") if isinstance(item, Mapping) else item for item in value]
+        renamed[path.removeprefix(prefix)] = value
+    return renamed
+
+
+def _plain(value: Any) -> Any:
     """`value` as JSON has it: NumPy numbers and arrays as Python's, NaN and infinities as null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -22,7 +22,7 @@ from flatbuffers.table import Table
 from posecascade.errors import InputError
 from posecascade.formats import tflite_metadata
 from posecascade.formats.tflite_graphs import IDENTIFIER
-from posecascade.formats.tflite_metadata import JOINTS, SIDECAR
+from posecascade.formats.tflite_metadata import DECODER_FILE, JOINTS, SIDECAR
 
 SUFFIX = ".tflite"
 _MARK, _DIGITS = b"sha256:", 64
@@ -39,16 +39,18 @@ class Sealed:
         model: the .tflite model, metadata included, for an interpreter's `model_content`.
         sidecar: the content of posecascade.json.
         joints: K names, the order of the joint axis of every output.
+        decoder: the .tflite model that makes keypoints of this model's maps; None if the file holds none.
     """
 
     model: bytes
     sidecar: dict
     joints: tuple[str, ...]
+    decoder: bytes | None = None
 
 
 def seal(model: bytes, *, sidecar: Mapping, joints: Sequence[str], name: str, description: str, version: str,
-         author: str, license: str) -> bytes:
-    """The bytes of a sealed file: a converter's `model` with metadata, K `joints` and `sidecar`.
+         author: str, license: str, decoder: bytes | None = None) -> bytes:
+    """The bytes of a sealed file: a converter's `model` with metadata, K `joints`, `sidecar` and its `decoder`, if any.
 
     The same arguments give the same bytes. Raises ValueError for a model that has such metadata already, does not fit
     the joints (`tflite_metadata.build`) or holds what this cannot move, for a sidecar that is no JSON, and for a
@@ -60,9 +62,11 @@ def seal(model: bytes, *, sidecar: Mapping, joints: Sequence[str], name: str, de
         if joint.splitlines() != [joint]:
             raise ValueError(f"joint {joint!r} is not a name of one line")
     metadata = tflite_metadata.build(model, joints=joints, name=name, description=description, version=version,
-                                     author=author, license=license)
-    files = {JOINTS: "".join(f"{joint}\n" for joint in joints),
-             SIDECAR: json.dumps(sidecar, indent=2, allow_nan=False) + "\n"}
+                                     author=author, license=license, decoder=decoder is not None)
+    files: dict[str, str | bytes] = {JOINTS: "".join(f"{joint}\n" for joint in joints),
+                                     SIDECAR: json.dumps(sidecar, indent=2, allow_nan=False) + "\n"}
+    if decoder is not None:
+        files[DECODER_FILE] = decoder
     data = _with_files(_with_metadata(model, metadata), files)
     return data + hashlib.sha256(data).hexdigest().encode()
 
@@ -84,10 +88,11 @@ def unseal(path: Path | str) -> Sealed:
             end = min(entry.header_offset for entry in archive.infolist())
             sidecar = json.loads(archive.read(SIDECAR))
             joints = tuple(archive.read(JOINTS).decode().split("\n")[:-1])
+            decoder = archive.read(DECODER_FILE) if DECODER_FILE in archive.namelist() else None
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise InputError(f"{path}: {SIDECAR} or {JOINTS} cannot be read ({' '.join(str(error).split())}); "
                          "export the model again") from None
-    return Sealed(data[:end], sidecar, joints)
+    return Sealed(data[:end], sidecar, joints, decoder)
 
 
 def _check(data, path):
@@ -209,9 +214,9 @@ def _with_files(model, files):
     stream = io.BytesIO(model)
     stream.seek(0, io.SEEK_END)
     with zipfile.ZipFile(stream, "w") as archive:
-        for name, text in files.items():
+        for name, content in files.items():
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # not the time of today: same model, same bytes
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # on every system as on Unix
-            archive.writestr(entry, text)  # stored: the readers on devices map it
+            archive.writestr(entry, content)  # stored: the readers on devices map it
         archive.comment = _MARK + b"0" * _DIGITS
     return stream.getvalue()[:-_DIGITS]

@@ -15,6 +15,7 @@ ENTRY = "TFLITE_METADATA"  # the name of its entry among the model's metadata
 IDENTIFIER = b"M001"
 JOINTS = "joints.txt"
 SIDECAR = "posecascade.json"
+DECODER_FILE = "decoder.tflite"
 
 # The part of the schema (google-ai-edge/mediapipe, mediapipe/tasks/metadata/metadata_schema.fbs) that is used here.
 # A field's place is its number, so that those unused stay too, up to the last used. A text is a string or a table, a
@@ -50,7 +51,7 @@ _MAPS = ("batch", "y", "x", "joint")
 OUTPUTS = {
     "parts": _Output("(1, h, w, K): the part detector's confidence in each joint, 0 to 1", _MAPS, (0, 1)),
     "heatmaps": _Output("(1, h, w, K): one confidence map per joint; the joint is where its map is highest", _MAPS),
-    "keypoints": _Output("(1, K, 2): x, y of each joint in pixels of the input, whose centres are at integers",
+    "keypoints": _Output("(1, K, 2): x, y of each joint in pixels of the input, whose centers are at integers",
                          ("batch", "joint", "x_y")),
     "scores": _Output("(1, K): confidence in each joint, 0 to 1", ("batch", "joint"), (0, 1)),
     "visibility": _Output("(1, K): probability that the joint is in sight, 0 to 1", ("batch", "joint"), (0, 1)),
@@ -58,19 +59,27 @@ OUTPUTS = {
 
 
 def build(model: bytes, *, joints: Sequence[str], name: str, description: str, version: str, author: str,
-          license: str) -> bytes:
-    """The metadata flatbuffer of a .tflite `model` with one image in and any of OUTPUTS out.
+          license: str, decoder: bool = False) -> bytes:
+    """The metadata flatbuffer of a .tflite `model` with one image, or maps among OUTPUTS, in and any of OUTPUTS out.
+
+    With `decoder`, DECODER_FILE is listed among the files that come with the model.
 
     Tensors are named as in the model's signature and listed in the order of its main subgraph. Raises ValueError for
     a model without signature or with one of other tensors than its subgraph's, and for tensors that are none of these
     or have other shapes for K `joints`.
     """
     inputs, outputs = _tensors(model)
-    if len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][3] != 3:
+    takes_maps = all(name in OUTPUTS for name, _ in inputs)
+    if not takes_maps and (len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][3] != 3):
         raise ValueError(f"the model takes {dict(inputs)}, expected one image of shape (1, height, width, 3)")
     files = [{"name": SIDECAR, "description": "How the model was made, and what is needed to use it, as JSON.",
               "type": "DESCRIPTIONS"}]
-    subgraph = {"name": name, "description": description, "input_tensor_metadata": [_image(inputs[0][0])],
+    if decoder:
+        files.append({"name": DECODER_FILE, "type": "UNKNOWN",
+                      "description": "A model that makes keypoints, scores and visibility of the maps."})
+    subgraph = {"name": name, "description": description,
+                "input_tensor_metadata": [_output(name, shape, len(joints)) if takes_maps else _image(name)
+                                          for name, shape in inputs],
                 "output_tensor_metadata": [_output(output, shape, len(joints)) for output, shape in outputs]}
     return _finished({
         "name": name, "description": description, "version": version, "subgraph_metadata": [subgraph],

@@ -1,42 +1,36 @@
-"""Serves a handful of files that are in memory over HTTP: nothing else of the machine can be asked for."""
+"""Serves a folder of static files over HTTP, with the types and headers that the page needs."""
 
-import hashlib
 import sys
-from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import PurePosixPath
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socketserver import TCPServer
-from urllib.parse import unquote, urlsplit
 
 from posecascade.errors import InputError
 
-INDEX = "index.html"  # what "/" gives
-# By ending: of all that the page has, since a machine's own table may say otherwise.
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-         ".css": "text/css; charset=utf-8", ".gz": "application/gzip"}
+TYPES = {  # of the page's files; looked up before the machine's own table, which may differ
+    ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8", ".gz": "application/gzip"}
 HEADERS = {
-    "Cache-Control": "no-cache",  # ask again, with the ETag: another model may be served at the same address later
+    "Cache-Control": "no-cache",  # ask again: another model may be served at the same address later
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 
-def server(files: Mapping[str, bytes], host: str, port: int) -> ThreadingHTTPServer:
-    """A server bound to the address, ready for `serve_forever`; its `server_port` is the port, chosen where it is 0.
+def server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
+    """Return a server bound to the address; its `server_port` is the port, a free one if `port` is 0.
 
     Args:
-        files: content by path, "/" between folders; looked at for each request, so it may be filled later.
+        folder: of the files, which may be written after the call.
         host, port: the address.
 
-    Raises InputError where the address is taken, or none of this machine.
+    Raises InputError if the address is taken, or does not belong to this machine.
     """
-    class Handler(_Handler):
-        content = files
-
     try:
-        return _Server((host, port), Handler)
+        return _Server((host, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise InputError(f"{host}, port {port}: cannot be served at ({error.strerror}); pass another --port, or "
                          "--port=0 for a free one") from None
@@ -44,45 +38,25 @@ def server(files: Mapping[str, bytes], host: str, port: int) -> ThreadingHTTPSer
 
 class _Server(ThreadingHTTPServer):
     def server_bind(self):
-        TCPServer.server_bind(self)  # not HTTPServer's, which asks the network for this machine's name
+        TCPServer.server_bind(self)  # HTTPServer's would look up this machine's name in the network
         self.server_name, self.server_port = self.server_address[:2]
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a browser that went away is no error of ours
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a browser that has closed the connection is no error
             super().handle_error(request, client_address)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    content: Mapping[str, bytes]
+    extensions_map = TYPES
 
-    def do_GET(self):
-        self._answer(with_body=True)
-
-    def do_HEAD(self):
-        self._answer(with_body=False)
-
-    def _answer(self, with_body):
-        name = unquote(urlsplit(self.path).path).removeprefix("/") or INDEX
-        if name not in self.content:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        data = self.content[name]
-        tag = f'"{hashlib.sha256(data).hexdigest()}"'
-        fresh = tag in self.headers.get("If-None-Match", "")
-        self.send_response(HTTPStatus.NOT_MODIFIED if fresh else HTTPStatus.OK)
-        for header, value in (HEADERS | {"ETag": tag}).items():
+    def end_headers(self):
+        for header, value in HEADERS.items():
             self.send_header(header, value)
-        if not fresh:
-            self.send_header("Content-Type", _type(name))
-            self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if with_body and not fresh:
-            self.wfile.write(data)
+        super().end_headers()
+
+    def list_directory(self, path):
+        self.send_error(HTTPStatus.NOT_FOUND)
 
     def log_message(self, *_):
-        """Nothing: the page tells what it does."""
-
-
-def _type(name):
-    return TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
+        """Log nothing: the page shows its own errors."""

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from exported import SCRIPTS, people
-from picture_files import jpeg, segment, tiff
+from image_files import jpeg, segment, tiff
 
 import posecascade
 from posecascade.inference.search import GRID
@@ -120,7 +120,7 @@ def test_poses_of_photographs_are_python_s_and_nothing_leaves_the_machine(demo, 
     lines = given(page, *pictures.files)
     assert_as_python(lines, demo.file, pictures.files)
     dropped(page, pictures.files[0])
-    says(page, "joints:")
+    says(page, "keypoints:")
     assert downloaded(page) == lines[:1]
     assert all(url.startswith((demo.url, "blob:")) for url in asked)
     assert page.evaluate("""() => new Promise(done => {
@@ -131,7 +131,7 @@ def test_poses_of_photographs_are_python_s_and_nothing_leaves_the_machine(demo, 
 
 def test_maps_of_both_stages_and_hidden_joints_are_drawn_as_what_they_are(demo, opened, pictures):
     page = opened(demo.url)
-    page.get_by_label("Least score").fill("0")
+    page.get_by_label("Minimum score").fill("0")
     [line] = given(page, pictures.files[1])
     table = np.array(list(line["keypoints"].values()))
     rows = page.locator("tbody tr")
@@ -140,7 +140,7 @@ def test_maps_of_both_stages_and_hidden_joints_are_drawn_as_what_they_are(demo, 
         assert name == list(line["keypoints"])[k].replace("_", " ")
         np.testing.assert_allclose([float(text) for text in shown], [x, y, score, visibility], atol=0.051)
         assert state == ("visible" if visibility >= 0.5 else "occluded")
-    # A hollow joint is dark in its middle, a filled one is of its colour; the last drawn lies over the others.
+    # A hollow joint is dark in its middle, a filled one is of its color; the last drawn lies over the others.
     drawn = canvas(page, "skeleton")
     assert drawn.shape == cv2.imread(str(pictures.files[1])).shape
     x, y, _, visibility = table[-1]
@@ -150,7 +150,7 @@ def test_maps_of_both_stages_and_hidden_joints_are_drawn_as_what_they_are(demo, 
     parts, heatmaps = canvas(page, "parts"), canvas(page, "heatmaps")
     assert parts.std() > 10 and np.abs(parts.astype(int) - heatmaps).max() > 50
     page.get_by_role("button", name="neck").click()
-    assert page.get_by_label("Joint", exact=True).input_value() == str(list(line["keypoints"]).index("neck"))
+    assert page.get_by_label("Keypoint", exact=True).input_value() == str(list(line["keypoints"]).index("neck"))
     assert (canvas(page, "parts") != parts).any()
     playwright.expect(page.locator("#panel-parts .value")).to_have_text(
         f"neck: {line['keypoints']['neck'][3]:.2f}.")
@@ -199,7 +199,7 @@ def test_it_fits_a_phone_and_everybody_can_use_it(demo, opened, pictures, scheme
                                      "document.activeElement.textContent"))
     joints = page.locator("tbody th").all_inner_texts()
     assert [name for name in reached if name and "\n" not in name] == [
-        "file", "camera", "facing", "download", "skeleton", "parts", "heatmaps", "joint", "score",
+        "file", "camera", "facing", "download", "skeleton", "parts", "heatmaps", "keypoint", "score",
         *joints, "device"]
 
 
@@ -207,7 +207,7 @@ def test_a_camera_is_followed_until_it_is_stopped(demo, opened, pictures):
     page = opened(demo.url, permissions=["camera"])
     page.get_by_role("button", name="Start the camera").click()
     playwright.expect(page.locator("#speed")).to_contain_text("frames a second", timeout=SLOW)
-    says(page, "joints:")
+    says(page, "keypoints:")
     page.locator("#speed").filter(has_text=re.compile(r"[1-9]\d* frames")).wait_for(timeout=SLOW)
     page.get_by_role("button", name="Stop the camera").click()
     lines = downloaded(page)
@@ -218,18 +218,18 @@ def test_a_camera_is_followed_until_it_is_stopped(demo, opened, pictures):
     places = np.array(list(lines[0]["keypoints"].values()))[:, :2]
     wanted = posecascade.load(demo.file).predict(frame)
     sure = wanted.scores > 0.4
-    assert sure.any() and np.median(np.linalg.norm(places - wanted.keypoints, axis=1)[sure]) < 6  # colours were halved
+    assert sure.any() and np.median(np.linalg.norm(places - wanted.keypoints, axis=1)[sure]) < 6  # colors were halved
 
 
 def test_what_goes_wrong_is_one_line_and_the_page_goes_on(demo, exported, opened, pictures, tmp_path):
     page = opened(demo.url)
     (tmp_path / "notes.png").write_text("no picture")
     page.locator("#file").set_input_files(tmp_path / "notes.png")
-    complains(page, "Notes.png: is no picture that this browser can show; save it as JPEG or PNG.")
+    complains(page, "Notes.png: cannot be decoded by this browser; save it as JPEG or PNG.")
 
     page.locator("#file").set_input_files(exported.tflite("keypoints", "float32"))
-    complains(page, "Keypoints_float32.tflite: gives joints alone, and this page shows maps; give the file of the same "
-                    "export whose name begins with heatmaps.")
+    complains(page, "Keypoints_float32.tflite: gives no maps, which this page shows; give the file of the same export "
+                    "whose name begins with heatmaps.")
 
     damaged = bytearray(demo.file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -238,7 +238,7 @@ def test_what_goes_wrong_is_one_line_and_the_page_goes_on(demo, exported, opened
     complains(page, re.compile(r"^Damaged\.tflite: is damaged \(its SHA-256 begins \w{12}, its seal says \w{12}\); "))
 
     page.get_by_role("button", name="Start the camera").click()  # nobody allowed it
-    complains(page, "The camera may not be used; allow it in the browser's settings for this page.")
+    complains(page, "The camera is blocked; allow it in the browser's settings for this page.")
 
     assert_as_python(given(page, pictures.files[0]), demo.file, pictures.files[:1])
     playwright.expect(page.locator("#error")).to_be_hidden()

@@ -1,127 +1,127 @@
-/** The page: what is dropped, chosen, pasted or seen by the camera goes to the model, and its answer is shown. */
+/** The page: runs the model on dropped, chosen or pasted images and on camera frames, and shows the result. */
 
 import { close, Follower, nextFrame, opened, Rate } from "./camera";
 import { Engine } from "./engine";
 import { shrinkTransform } from "./geometry";
 import type { Ready } from "./messages";
 import type { Device } from "./network";
-import { decoded, type Picture } from "./picture";
+import { decoded, type SourceImage } from "./image";
 import { answer } from "./poses";
 import { enlarged } from "./predictor";
-import { firstLine, Told } from "./told";
-import { unpacked } from "./unpack";
-import { page, say, show, showModel, showPicture, tell, told, type Shown } from "./view";
+import { firstLine, UserError } from "./errors";
+import { gunzipped } from "./gunzip";
+import { page, setStatus, show, showModel, showImage, setError, summaryOf, type Shown } from "./view";
 
-const MODEL = "model.tflite.gz"; // what the page starts with, beside it
-const FRAMES_KEPT = 18_000; // lines of a camera's frames for the download: ten minutes of 30 a second
-const SPOKEN_EVERY = 5000; // ms: a camera's poses are read aloud no more often
+const MODEL = "model.tflite.gz"; // the model that comes with the page
+const FRAMES_KEPT = 18_000; // camera frames kept for the download: ten minutes at 30 frames a second
+const STATUS_EVERY = 5000; // ms between two status lines of a camera, which screen readers speak
 
 const engine = new Engine();
 let model: { bytes: ArrayBuffer; name: string; ready: Ready } | null = null;
 let shown: Shown | null = null;
 let speed = "";
 let lines: string[] = [];
-let filming = false;
-let turn = 0; // counts what the user asked for: an older answer is not shown
+let cameraOn = false;
+let turn = 0; // number of the user's last request; results of earlier ones are not shown
 
-/** Runs what the user asked for; what goes wrong is one line on the page. */
-async function attempt(task: () => Promise<void>): Promise<void> {
-  tell(null);
+/** Run a task; an error becomes one line on the page. */
+async function reportErrors(task: () => Promise<void>): Promise<void> {
+  setError(null);
   page.body.setAttribute("aria-busy", "true");
   try {
     await task();
   } catch (error) {
-    tell(error instanceof Told ? `${capital(error.message)}.` :
-         `Something went wrong here (${firstLine(error)}); reload the page, and report it if it comes again.`);
-    say(shown ? told(shown, model!.ready) : model ? "Ready." : "There is no model.");
+    setError(error instanceof UserError ? `${capital(error.message)}.` :
+         `Unexpected error (${firstLine(error)}); reload the page, and report it if it happens again.`);
+    setStatus(shown ? summaryOf(shown, model!.ready) : model ? "Ready." : "There is no model.");
   } finally {
     page.body.removeAttribute("aria-busy");
   }
 }
 
-/** The model that the page comes with. */
+/** Fetch the model that comes with the page. */
 async function startingModel(): Promise<ArrayBuffer> {
   let response: Response;
   try {
     response = await fetch(MODEL);
   } catch (error) {
-    throw new Told(`the model cannot be loaded (${firstLine(error)}); reload the page, or drop a .tflite file`);
+    throw new UserError(`the model cannot be loaded (${firstLine(error)}); reload the page, or drop a .tflite file`);
   }
   if (!response.ok) {
-    throw new Told(`the model cannot be loaded (HTTP status ${response.status}); drop a .tflite file that ` +
+    throw new UserError(`the model cannot be loaded (HTTP status ${response.status}); drop a .tflite file that ` +
                    "posecascade-export wrote");
   }
   try {
-    return await new Response(await unpacked(response)).arrayBuffer();
+    return await new Response(await gunzipped(response)).arrayBuffer();
   } catch (error) {
-    throw new Told(`the model was cut short (${firstLine(error)}); reload the page`);
+    throw new UserError(`the model was cut short (${firstLine(error)}); reload the page`);
   }
 }
 
 async function takeModel(bytes: ArrayBuffer, name: string, device: Device): Promise<void> {
-  say(`Loading ${name}.`);
+  setStatus(`Loading ${name}.`);
   const ready = await engine.load(bytes, name, device);
   model = { bytes, name, ready };
   lines = [];
   showModel(ready, name);
-  say("Ready.");
-  if (shown && !filming) await find(shown.picture);
+  setStatus("Ready.");
+  if (shown && !cameraOn) await find(shown.image);
 }
 
-/** The pose in a picture. */
-async function find(picture: Picture): Promise<void> {
+/** Search for a person in an image and show the pose. */
+async function find(image: SourceImage): Promise<void> {
   const asked = ++turn;
-  if (shown && shown.picture !== picture) shown.picture.bitmap.close();
+  if (shown && shown.image !== image) shown.image.bitmap.close();
   shown = null;
   lines = [];
   refresh();
-  showPicture(picture);
-  say("Looking for the person.");
-  const found = await engine.predict(await createImageBitmap(picture.bitmap), null);
+  showImage(image);
+  setStatus("Searching for the person.");
+  const found = await engine.predict(await createImageBitmap(image.bitmap), null);
   if (asked !== turn) return;
-  const pose = enlarged(found.pose, picture.toFile);
-  shown = { picture, found, pose };
-  lines = [answer(picture.name, pose, model!.ready.schema.keypoints)];
+  const pose = enlarged(found.pose, image.toFile);
+  shown = { image, found, pose };
+  lines = [answer(image.name, pose, model!.ready.schema.keypoints)];
   speed = `${found.milliseconds.toFixed(0)} ms for the search.`;
   refresh();
-  say(told(shown, model!.ready));
+  setStatus(summaryOf(shown, model!.ready));
 }
 
-/** Frames from the camera until it is stopped. */
-async function film(): Promise<void> {
+/** Run the model on camera frames until it is stopped. */
+async function runCamera(): Promise<void> {
   await opened(page.video, page.facing.value);
-  filming = true;
+  cameraOn = true;
   const asked = ++turn;
   setCamera(true);
   lines = [];
   const [follower, rate] = [new Follower(), new Rate()];
-  let spokenAt = -Infinity;
+  let statusAt = -Infinity;
   try {
-    for (let frame = 0; filming && asked === turn; frame++) {
+    for (let frame = 0; cameraOn && asked === turn; frame++) {
       const bitmap = await nextFrame(page.video);
       const now = performance.now();
       const found = await engine.predict(await createImageBitmap(bitmap), follower.box);
-      if (!filming || asked !== turn) break;
+      if (!cameraOn || asked !== turn) break;
       const pose = follower.follow(found, bitmap.width, bitmap.height, now, model!.ready.followed);
-      shown?.picture.bitmap.close();
-      shown = { picture: { bitmap, name: `camera#${frame}`, toFile: shrinkTransform(1) }, found, pose };
+      shown?.image.bitmap.close();
+      shown = { image: { bitmap, name: `camera#${frame}`, toFile: shrinkTransform(1) }, found, pose };
       if (lines.length === FRAMES_KEPT) lines.shift();
-      lines.push(answer(shown.picture.name, pose, model!.ready.schema.keypoints));
+      lines.push(answer(shown.image.name, pose, model!.ready.schema.keypoints));
       const frames = rate.count(performance.now()).toFixed(0);
       speed = `${frames} frames a second, ${found.milliseconds.toFixed(0)} ms a pose.`;
       refresh();
-      if (now - spokenAt > SPOKEN_EVERY) {
-        say(told(shown, model!.ready));
-        spokenAt = now;
+      if (now - statusAt > STATUS_EVERY) {
+        setStatus(summaryOf(shown, model!.ready));
+        statusAt = now;
       }
     }
   } finally {
-    stopFilming();
+    stopCamera();
   }
 }
 
-function stopFilming(): void {
-  filming = false;
+function stopCamera(): void {
+  cameraOn = false;
   close(page.video);
   setCamera(false);
 }
@@ -137,14 +137,14 @@ function refresh(): void {
 }
 
 async function take(file: File): Promise<void> {
-  stopFilming();
-  say(`Opening ${file.name}.`);
+  stopCamera();
+  setStatus(`Opening ${file.name}.`);
   if (file.name.endsWith(".tflite")) {
     await takeModel(await file.arrayBuffer(), file.name, page.device.value as Device);
   } else {
-    const picture = await decoded(file, file.name);
-    if (!model) throw new Told("there is no model yet; wait for it, or drop a .tflite file of posecascade-export");
-    await find(picture);
+    const image = await decoded(file, file.name);
+    if (!model) throw new UserError("there is no model yet; wait for it, or drop a .tflite file of posecascade-export");
+    await find(image);
   }
 }
 
@@ -157,7 +157,7 @@ function download(): void {
 
 function takeFirst(files: FileList | null | undefined): void {
   const file = files?.[0];
-  if (file) void attempt(() => take(file));
+  if (file) void reportErrors(() => take(file));
 }
 
 function capital(text: string): string {
@@ -168,29 +168,29 @@ page.file.addEventListener("change", () => {
   takeFirst(page.file.files);
   page.file.value = ""; // so that the same file may be chosen again
 });
-page.camera.addEventListener("click", () => (filming ? stopFilming() : void attempt(film)));
+page.camera.addEventListener("click", () => (cameraOn ? stopCamera() : void reportErrors(runCamera)));
 page.facing.addEventListener("change", () => {
-  if (!filming) return;
-  stopFilming();
-  void attempt(film);
+  if (!cameraOn) return;
+  stopCamera();
+  void reportErrors(runCamera);
 });
 page.download.addEventListener("click", download);
 page.device.addEventListener("change", () => {
   if (!model) return;
   const { bytes, name, ready } = model;
-  void attempt(async () => {
+  void reportErrors(async () => {
     try {
       await takeModel(bytes, name, page.device.value as Device);
     } catch (error) {
-      page.device.value = ready.device; // where the device cannot, the one before stays
+      page.device.value = ready.device; // if the device cannot run it, the previous one stays
       throw error;
     }
   });
 });
-for (const control of [page.joint, page.score, ...page.views]) {
+for (const control of [page.keypoint, page.score, ...page.views]) {
   control.addEventListener("change", () => {
     refresh();
-    if (shown && model && !filming) say(told(shown, model.ready));
+    if (shown && model && !cameraOn) setStatus(summaryOf(shown, model.ready));
   });
 }
 page.score.addEventListener("input", refresh);
@@ -203,8 +203,8 @@ for (const kind of ["dragover", "dragleave", "drop"] as const) {
   });
 }
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden && filming) stopFilming(); // a camera that nobody sees is off
+  if (document.hidden && cameraOn) stopCamera(); // a camera that is not shown is stopped
 });
 
-void attempt(async () => takeModel(await startingModel(), "the page's own", "wasm"));
+void reportErrors(async () => takeModel(await startingModel(), "the built-in one", "wasm"));
 if ("serviceWorker" in navigator && import.meta.env.PROD) void navigator.serviceWorker.register("sw.js");

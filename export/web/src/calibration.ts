@@ -1,11 +1,13 @@
-/** The curve from a map's peak to a score, as posecascade/calibration.py has it (Platt 1999). */
+/**
+ * The model's score calibration (Platt 1999), for the search's limits: the decoder has calibrated the scores already.
+ */
 
-const EDGE = 1e-4; // peaks count as at least this, and at most 1 less this
+const EDGE = 1e-4; // scores are clipped to EDGE..1 - EDGE
 
 /** sigmoid(slope x logit(score) + offset); [1, 0] leaves scores as they are. */
 export type Calibration = readonly [slope: number, offset: number];
 
-/** The probability of a score in 0..1. */
+/** Return the calibrated score of a score in 0..1. */
 export function calibrated([slope, offset]: Calibration, score: number): number {
   if (slope === 1 && offset === 0) return score;
   const inside = Math.min(Math.max(score, EDGE), 1 - EDGE);

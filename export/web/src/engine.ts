@@ -1,13 +1,13 @@
-/** The worker as the page calls it. */
+/** The page's interface to its worker. */
 
 import type { Box } from "./geometry";
-import type { Found, Ready, Reply, Request } from "./messages";
+import type { TimedPrediction, Ready, Reply, Request } from "./messages";
 import type { Device } from "./network";
-import { Told } from "./told";
+import { UserError } from "./errors";
 
 type Without<T> = T extends unknown ? Omit<T, "number"> : never;
 
-/** Starts a worker; calls are answered in their order, and throw Told where a user can mend it. */
+/** Starts a worker; calls are answered in order, and throw UserError if the user can fix the error. */
 export class Engine {
   private readonly worker = new Worker(new URL("./worker.ts", import.meta.url));
   private readonly waiting = new Map<number, { done: (value: unknown) => void; failed: (error: Error) => void }>();
@@ -18,24 +18,24 @@ export class Engine {
       const call = this.waiting.get(data.number)!;
       this.waiting.delete(data.number);
       if ("value" in data) call.done(data.value);
-      else call.failed("told" in data ? new Told(data.told) : new Error(data.failed));
+      else call.failed("userError" in data ? new UserError(data.userError) : new Error(data.failure));
     });
     this.worker.addEventListener("error", () => {
       for (const call of this.waiting.values()) {
-        call.failed(new Told("the page's worker did not start; reload the page, or take a newer browser"));
+        call.failed(new UserError("the page's worker did not start; reload the page, or use a newer browser"));
       }
       this.waiting.clear();
     });
   }
 
-  /** Take another model; the one before stays where this throws. */
+  /** Load a model; if this throws, the previous one stays. */
   load(bytes: ArrayBuffer, name: string, device: Device): Promise<Ready> {
     return this.call({ kind: "load", bytes, name, device }, []) as Promise<Ready>;
   }
 
-  /** The pose in the box, or of a person who is looked for; the picture goes to the worker. */
-  predict(picture: ImageBitmap, box: Box | null): Promise<Found> {
-    return this.call({ kind: "predict", picture, box }, [picture]) as Promise<Found>;
+  /** Predict the pose in the box, or search for a person; the image is transferred to the worker. */
+  predict(image: ImageBitmap, box: Box | null): Promise<TimedPrediction> {
+    return this.call({ kind: "predict", image, box }, [image]) as Promise<TimedPrediction>;
   }
 
   private call(request: Without<Request>, transfer: Transferable[]): Promise<unknown> {

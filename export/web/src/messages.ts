@@ -1,37 +1,36 @@
-/** What the page and its worker say to each other. */
+/** The messages between the page and its worker. */
 
 import type { Box } from "./geometry";
 import type { Schema } from "./metadata";
 import type { Device } from "./network";
-import type { Look } from "./predictor";
+import type { Prediction } from "./predictor";
 
 /** A model that is ready. */
 export interface Ready {
   readonly schema: Schema;
   readonly inputSize: number;
-  readonly stride: number;
   readonly precision: string;
   readonly source: string;
   readonly license: string;
-  /** Score from which a joint counts for the next frame's box. */
+  /** Least score of a keypoint that counts for the next frame's box. */
   readonly followed: number;
   readonly device: Device;
-  /** The device that could be chosen beside the CPU. */
+  /** Whether a GPU can be chosen. */
   readonly gpu: boolean;
 }
 
-/** A look, and how long the search or the single look took in milliseconds. */
-export interface Found extends Look {
+/** A prediction, and the time of the search or of the single crop in milliseconds. */
+export interface TimedPrediction extends Prediction {
   readonly milliseconds: number;
 }
 
 /** To the worker; each is answered by one Reply with its number. */
 export type Request = { readonly number: number } & (
   | { readonly kind: "load"; readonly bytes: ArrayBuffer; readonly name: string; readonly device: Device }
-  | { readonly kind: "predict"; readonly picture: ImageBitmap; readonly box: Box | null }
+  | { readonly kind: "predict"; readonly image: ImageBitmap; readonly box: Box | null }
 );
 
-/** From the worker. `told` is what a user can mend, `failed` what only we can. */
+/** From the worker; `userError` is what a user can fix, `failure` any other error. */
 export type Reply = { readonly number: number } & (
-  { readonly value: unknown } | { readonly told: string } | { readonly failed: string }
+  { readonly value: unknown } | { readonly userError: string } | { readonly failure: string }
 );

@@ -1,17 +1,17 @@
-/** What a sealed .tflite file says of its model, after its checksum has vouched: joints, sizes, decoder and curve. */
+/** Reads a sealed .tflite file: checks its checksum and returns the model, its decoder and its metadata. */
 
 import type { Calibration } from "./calibration";
-import { DECODERS } from "./codec";
-import { firstLine, Told } from "./told";
-import { unzipped } from "./zip";
+import { firstLine, UserError } from "./errors";
+import { readZip } from "./zip";
 
 const SIDECAR = "posecascade.json";
+const DECODER = "decoder.tflite";
 const FORMAT = 1;
 const MARK = "sha256:";
 const DIGITS = 64;
 const AGAIN = "copy or download it again";
 
-/** The joints of a model, in the order of its maps; see posecascade/schema.py. */
+/** The keypoints of a model, in the order of its maps; see posecascade/schema.py. */
 export interface Schema {
   readonly name: string;
   readonly keypoints: readonly string[];
@@ -19,20 +19,19 @@ export interface Schema {
   readonly limbs: readonly (readonly [string, string])[];
 }
 
-/** Of posecascade.model_metadata.Metadata, what it takes to run the model. */
+/** The part of the model's metadata that is needed to run it. */
 export interface Metadata {
   readonly schema: Schema;
-  /** Side in pixels of the crop. */
+  /** Side of the crop in pixels. */
   readonly inputSize: number;
-  /** Pixels of the crop per cell of a map. */
-  readonly stride: number;
-  readonly decoder: string;
   readonly calibration: Calibration;
 }
 
-/** A sealed file: the model for an interpreter, and what is known of it. */
+/** The content of a sealed file. */
 export interface Sealed {
   readonly model: Uint8Array<ArrayBuffer>;
+  /** The model that makes keypoints of the maps; empty if the file holds none. */
+  readonly decoder: Uint8Array<ArrayBuffer>;
   readonly metadata: Metadata;
   /** "heatmaps" or "keypoints". */
   readonly kind: string;
@@ -42,21 +41,23 @@ export interface Sealed {
   readonly license: string;
 }
 
-/** What the bytes hold; throws Told, which begins with the file's `name`, where they are damaged or foreign. */
-export async function unsealed(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<Sealed> {
+/** Read a sealed file; throws UserError, which begins with the file's `name`, if it is damaged or foreign. */
+export async function readSealed(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<Sealed> {
   await check(bytes, name);
   let card: Record<string, unknown>;
   let start: number;
+  let decoder: Uint8Array<ArrayBuffer>;
   try {
-    const zip = unzipped(bytes, MARK.length + DIGITS);
+    const zip = readZip(bytes, MARK.length + DIGITS);
     start = zip.start;
+    decoder = Uint8Array.from(zip.members.get(DECODER) ?? []);
     card = JSON.parse(new TextDecoder().decode(zip.members.get(SIDECAR)));
   } catch (error) {
-    throw new Told(`${name}: ${SIDECAR} cannot be read (${firstLine(error)}); export the model again`);
+    throw new UserError(`${name}: ${SIDECAR} cannot be read (${firstLine(error)}); export the model again`);
   }
   const source = card.source as { file?: unknown } | undefined;
   return {
-    model: bytes.subarray(0, start), metadata: metadataFrom(card.model, name), kind: String(card.kind),
+    model: bytes.subarray(0, start), decoder, metadata: metadataFrom(card.model, name), kind: String(card.kind),
     precision: String(card.precision), source: String(source?.file ?? name), license: String(card.license ?? ""),
   };
 }
@@ -64,19 +65,19 @@ export async function unsealed(bytes: Uint8Array<ArrayBuffer>, name: string): Pr
 async function check(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<void> {
   const text = (from: number, to?: number) => new TextDecoder("latin1").decode(bytes.subarray(from, to));
   if (text(4, 8) !== "TFL3") {
-    throw new Told(`${name}: is no .tflite file; give a model that posecascade-export wrote`);
+    throw new UserError(`${name}: is no .tflite file; give a model that posecascade-export wrote`);
   }
-  const [, said] = /^sha256:([0-9a-f]{64})$/.exec(text(-MARK.length - DIGITS)) ?? [];
-  if (!said) {
-    throw new Told(`${name}: does not end with the seal of posecascade-export, so its joints are unknown, or it was ` +
-                   `cut short; give a model that posecascade-export wrote, or ${AGAIN}`);
+  const [, expected] = /^sha256:([0-9a-f]{64})$/.exec(text(-MARK.length - DIGITS)) ?? [];
+  if (!expected) {
+    throw new UserError(`${name}: does not end with the seal of posecascade-export, so its keypoints are ` +
+                        `unknown, or it was cut short; give a model that posecascade-export wrote, or ${AGAIN}`);
   }
-  if (!crypto.subtle) return; // not to be had on plain HTTP from another machine
+  if (!crypto.subtle) return; // not available over plain HTTP from another machine
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes.subarray(0, -DIGITS)));
   const found = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (found !== said) {
-    throw new Told(`${name}: is damaged (its SHA-256 begins ${found.slice(0, 12)}, its seal says ` +
-                   `${said.slice(0, 12)}); ${AGAIN}`);
+  if (found !== expected) {
+    throw new UserError(`${name}: is damaged (its SHA-256 begins ${found.slice(0, 12)}, its seal says ` +
+                        `${expected.slice(0, 12)}); ${AGAIN}`);
   }
 }
 
@@ -85,27 +86,25 @@ function metadataFrom(value: unknown, name: string): Metadata {
   const need = (holds: boolean, key: string) => {
     if (holds) return;
     const found = JSON.stringify(card[key]) ?? "nothing";
-    throw new Told(`${name}: '${key}' holds ${found.slice(0, 80)}, which this page cannot use; export the model again`);
+    throw new UserError(`${name}: '${key}' holds ${found.slice(0, 80)}, which this page cannot use; export the model ` +
+                        "again");
   };
-  const curve = (card.calibration ?? [1, 0]) as number[]; // files of before 2026-11-25 have none
+  const curve = (card.calibration ?? [1, 0]) as number[]; // files exported before 2026-11-25 have none
   need(card.format === FORMAT, "format");
   need(isCount(card.input_size), "input_size");
-  need(isCount(card.stride), "stride");
-  need(typeof card.decoder === "string" && Object.hasOwn(DECODERS, card.decoder), "decoder");
   need(Array.isArray(curve) && curve.length === 2 && curve.every(Number.isFinite) && curve[0] > 0, "calibration");
   const schema = card.schema as Partial<Record<keyof Schema, unknown>> | null;
   need(typeof schema?.name === "string" && isNames(schema.keypoints) && schema.keypoints.length > 0, "schema");
-  const joints = schema!.keypoints as string[];
-  const couples = (key: "pairs" | "limbs") => {
+  const keypoints = schema!.keypoints as string[];
+  const namePairs = (key: "pairs" | "limbs") => {
     const found = (schema![key] ?? []) as [string, string][];
-    need(Array.isArray(found) && found.every((couple) => isNames(couple) && couple.length === 2 &&
-                                                         couple.every((joint) => joints.includes(joint))), "schema");
+    need(Array.isArray(found) && found.every((pair) => isNames(pair) && pair.length === 2 &&
+                                                       pair.every((one) => keypoints.includes(one))), "schema");
     return found;
   };
   return {
-    schema: { name: String(schema!.name), keypoints: joints, pairs: couples("pairs"), limbs: couples("limbs") },
-    inputSize: card.input_size as number, stride: card.stride as number, decoder: card.decoder as string,
-    calibration: [curve[0], curve[1]],
+    schema: { name: String(schema!.name), keypoints, pairs: namePairs("pairs"), limbs: namePairs("limbs") },
+    inputSize: card.input_size as number, calibration: [curve[0], curve[1]],
   };
 }
 

@@ -1,5 +1,5 @@
-// The service worker: what was loaded once works without a network. From the network where there is one, so that a new
-// version or another model is never held back; from the cache where there is none. FILES and VERSION are the build's.
+// The service worker: a page that was loaded once works without a network. Files come from the network if there is one, so
+// that a new version or model is used at once, else from the cache. The build sets FILES and VERSION.
 
 /* global FILES, VERSION */
 const MODEL = "model.tflite.gz";

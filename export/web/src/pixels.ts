@@ -1,12 +1,12 @@
-/** Crops as posecascade/images.py makes them with OpenCV 5: blocks averaged, then a bilinear warp, grey outside. */
+/** Crops as posecascade/images.py makes them with OpenCV 5: averaged blocks, then a bilinear warp, gray outside. */
 
-import { after, carried, inverse, shrinkTransform, zoomOf, type Affine } from "./geometry";
+import { after, transformed, inverse, shrinkTransform, scaleOf, type Affine } from "./geometry";
 
 const { fround } = Math;
-const GREY = 127; // where the picture has nothing
+const GRAY = 127; // outside the image
 const SHRINK_LIMIT = 64;
 
-/** Bytes row by row; `channels` a pixel, of which the first three are red, green and blue. */
+/** Bytes row by row, `channels` per pixel; the first three are red, green and blue. */
 export interface Pixels {
   readonly data: Uint8Array | Uint8ClampedArray;
   readonly width: number;
@@ -15,22 +15,22 @@ export interface Pixels {
 }
 
 /**
- * The square of `size` x `size` pixels, RGB, that `transform` takes from the picture.
+ * Return the square of `size` x `size` pixels, RGB, that `transform` takes from the image.
  *
- * Of a copy shrunk by a power of two where the crop has at least twice its final size in the picture. Only the part
- * that the crop shows is touched.
+ * If it has at least twice that size in the image, a copy shrunk by a power of two is cropped. Only the part that the
+ * crop shows is read.
  */
-export function crop(picture: Pixels, transform: Affine, size: number): Uint8Array {
+export function crop(image: Pixels, transform: Affine, size: number): Uint8Array {
   let factor = 1;
-  while (factor < SHRINK_LIMIT && 1 / zoomOf(transform) >= 2 * factor) factor *= 2;
+  while (factor < SHRINK_LIMIT && 1 / scaleOf(transform) >= 2 * factor) factor *= 2;
   const back = inverse(transform);
-  const ends = [carried(back, [0, 0]), carried(back, [size - 1, size - 1])];
-  // Two blocks more than the corners, which bilinear weights may touch; from a multiple of the factor, so that blocks
-  // fall as they would in the whole picture.
-  const [left, right] = part(ends[0][0], ends[1][0], factor, picture.width);
-  const [top, bottom] = part(ends[0][1], ends[1][1], factor, picture.height);
-  if (right <= left || bottom <= top) return new Uint8Array(3 * size * size).fill(GREY);
-  const small = shrunk(picture, left, top, right, bottom, factor);
+  const ends = [transformed(back, [0, 0]), transformed(back, [size - 1, size - 1])];
+  // Two blocks more than the corners, for the bilinear weights; from a multiple of the factor, so that the blocks are
+  // those of the complete image.
+  const [left, right] = part(ends[0][0], ends[1][0], factor, image.width);
+  const [top, bottom] = part(ends[0][1], ends[1][1], factor, image.height);
+  if (right <= left || bottom <= top) return new Uint8Array(3 * size * size).fill(GRAY);
+  const small = shrunk(image, left, top, right, bottom, factor);
   const toPicture = after([1, 0, left, 0, 1, top], inverse(shrinkTransform(factor)));
   return warp(small, after(transform, toPicture), size);
 }
@@ -40,25 +40,25 @@ function part(low: number, high: number, factor: number, limit: number): [number
   return [first, Math.min((Math.ceil(high / factor) + 3) * factor, limit)];
 }
 
-/** The part of the picture, both sides divided by `factor` (rounded up); its last pixels repeat to whole blocks. */
-export function shrunk(picture: Pixels, left: number, top: number, right: number, bottom: number,
+/** Shrink a part of the image; both sides are rounded up, and the last pixels repeat to complete blocks. */
+export function shrunk(image: Pixels, left: number, top: number, right: number, bottom: number,
                        factor: number): Pixels {
   const width = Math.ceil((right - left) / factor);
   const height = Math.ceil((bottom - top) / factor);
   const data = new Uint8Array(3 * width * height);
-  const { channels } = picture;
+  const { channels } = image;
   const sums = [0, 0, 0];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       sums.fill(0);
       for (let v = 0; v < factor; v++) {
-        const row = Math.min(top + y * factor + v, bottom - 1) * picture.width;
+        const row = Math.min(top + y * factor + v, bottom - 1) * image.width;
         for (let u = 0; u < factor; u++) {
           const at = channels * (row + Math.min(left + x * factor + u, right - 1));
-          for (let c = 0; c < 3; c++) sums[c] += picture.data[at + c];
+          for (let c = 0; c < 3; c++) sums[c] += image.data[at + c];
         }
       }
-      // OpenCV has a way of its own for blocks of two, which rounds halves up.
+      // OpenCV rounds halves up in blocks of two.
       const mean = (sum: number) => (factor === 2 ? (sum + 2) >> 2 : rounded(sum / (factor * factor)));
       for (let c = 0; c < 3; c++) data[3 * (y * width + x) + c] = mean(sums[c]);
     }
@@ -67,15 +67,15 @@ export function shrunk(picture: Pixels, left: number, top: number, right: number
 }
 
 /**
- * The picture carried by `transform` into `size` x `size` pixels, RGB, bilinearly.
+ * Transform the image into `size` x `size` pixels, RGB, bilinearly.
  *
- * In 32 bits, as OpenCV computes: a grey level more or less in one pixel can make another crop of a search.
+ * In 32 bits, as OpenCV computes: one gray level in one pixel can change a crop of the search.
  */
-export function warp(picture: Pixels, transform: Affine, size: number): Uint8Array {
+export function warp(image: Pixels, transform: Affine, size: number): Uint8Array {
   const back = inverse(transform).map(fround);
-  const { data, width, height, channels } = picture;
+  const { data, width, height, channels } = image;
   const value = (column: number, row: number, c: number) =>
-    column >= 0 && column < width && row >= 0 && row < height ? data[channels * (row * width + column) + c] : GREY;
+    column >= 0 && column < width && row >= 0 && row < height ? data[channels * (row * width + column) + c] : GRAY;
   const out = new Uint8Array(3 * size * size);
   for (let y = 0, at = 0; y < size; y++) {
     const [rowU, rowV] = [fround(fround(back[1] * y) + back[2]), fround(fround(back[4] * y) + back[5])];
@@ -100,7 +100,7 @@ function between(low: number, high: number, part: number): number {
   return fround(low + part * fround(high - low));
 }
 
-/** To the nearest whole number, ties to the even one, as OpenCV rounds. */
+/** Round to the nearest integer, ties to the even one, as OpenCV does. */
 function rounded(value: number): number {
   const low = Math.floor(value);
   const rest = value - low;

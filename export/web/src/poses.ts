@@ -1,19 +1,19 @@
-/** A person's joints, and their line of predictions.jsonl as posecascade/poses_io.py writes it. */
+/** Poses, and their lines of predictions.jsonl as posecascade/poses_io.py writes them. */
 
 import type { Box, Point } from "./geometry";
 
 const PIXEL_DIGITS = 3;
 const SCORE_DIGITS = 4;
 
-/** One person; K joints in the order of the model's schema. */
+/** One person; K keypoints in the order of the model's schema. */
 export interface Pose {
-  /** Pixels of the picture. */
-  readonly points: readonly Point[];
-  /** 0..1, after the model's curve. */
+  /** Pixels of the image. */
+  readonly keypoints: readonly Point[];
+  /** 0..1, after the model's calibration. */
   readonly scores: readonly number[];
-  /** 0..1: the detector's map at the joint's place; the scores where the model has no detector. */
+  /** 0..1: the detector's map at the keypoint; the map's peak if the model has no detector. */
   readonly visibility: readonly number[];
-  /** The person as it was cropped. */
+  /** The box that was cropped. */
   readonly box: Box;
 }
 
@@ -21,7 +21,7 @@ export interface Pose {
 export function answer(image: string, pose: Pose, names: readonly string[]): string {
   const { x, y, w, h } = pose.box;
   const keypoints = names.map((name, k) => [name, [
-    ...pose.points[k].map((value) => rounded(value, PIXEL_DIGITS)),
+    ...pose.keypoints[k].map((value) => rounded(value, PIXEL_DIGITS)),
     rounded(pose.scores[k], SCORE_DIGITS), rounded(pose.visibility[k], SCORE_DIGITS)]]);
   return JSON.stringify({ image, box: [x, y, w, h].map((value) => rounded(value, PIXEL_DIGITS)),
                           keypoints: Object.fromEntries(keypoints) });

@@ -1,48 +1,48 @@
-/** The pose as text: a table of joints beside the pictures, and one sentence for who cannot see them. */
+/** The pose as text: a table of keypoints next to the images, and one sentence for screen readers. */
 
-import { HIDDEN_BELOW, jointColours, type Choice } from "./drawing";
+import { HIDDEN_BELOW, keypointColors, type Choice } from "./drawing";
 import type { Schema } from "./metadata";
 import type { Pose } from "./poses";
 
-/** How a joint is drawn, in a word. */
-export function stateOf(pose: Pose, joint: number, leastScore: number): "visible" | "occluded" | "left out" {
-  if (pose.scores[joint] < leastScore) return "left out";
-  return pose.visibility[joint] >= HIDDEN_BELOW ? "visible" : "occluded";
+/** Return how a keypoint is drawn. */
+export function stateOf(pose: Pose, keypoint: number, minScore: number): "visible" | "occluded" | "not drawn" {
+  if (pose.scores[keypoint] < minScore) return "not drawn";
+  return pose.visibility[keypoint] >= HIDDEN_BELOW ? "visible" : "occluded";
 }
 
-/** A joint's name as a reader says it. */
-export function spoken(name: string): string {
+/** Return a keypoint's name in words. */
+export function inWords(name: string): string {
   return name.replaceAll("_", " ");
 }
 
-/** One sentence about the pose. */
-export function summary(pose: Pose, names: readonly string[], leastScore: number): string {
-  const states = names.map((_, k) => stateOf(pose, k, leastScore));
+/** Return one sentence about the pose. */
+export function summary(pose: Pose, names: readonly string[], minScore: number): string {
+  const states = names.map((_, k) => stateOf(pose, k, minScore));
   const count = (state: string) => states.filter((found) => found === state).length;
-  const occluded = names.filter((_, k) => states[k] === "occluded").map(spoken);
-  const told = occluded.length ? ` (${occluded.join(", ")})` : "";
-  const left = count("left out") ? `, ${count("left out")} left out with scores below ${leastScore.toFixed(2)}` : "";
-  return `${names.length} joints: ${count("visible")} visible, ${occluded.length} occluded${told}${left}.`;
+  const occluded = names.filter((_, k) => states[k] === "occluded").map(inWords);
+  const which = occluded.length ? ` (${occluded.join(", ")})` : "";
+  const rest = count("not drawn") ? `, ${count("not drawn")} not drawn (score below ${minScore.toFixed(2)})` : "";
+  return `${names.length} keypoints: ${count("visible")} visible, ${occluded.length} occluded${which}${rest}.`;
 }
 
-/** The rows of a table, kept and filled anew: buttons that hold the focus must stay where they are. */
+/** The rows of the table; they stay when their content changes, so that a button keeps the focus. */
 export class Table {
   private rows: { row: HTMLTableRowElement; button: HTMLButtonElement; cells: HTMLTableCellElement[] }[] = [];
 
-  /** `chosen` is called with the joint whose button was pressed. */
-  constructor(private readonly body: HTMLTableSectionElement, private readonly chosen: (joint: number) => void) {}
+  /** `chosen` is called with the keypoint whose button was pressed. */
+  constructor(private readonly body: HTMLTableSectionElement, private readonly chosen: (keypoint: number) => void) {}
 
-  /** Begin anew for a model's joints. */
+  /** Make the rows of a model's keypoints. */
   reset(schema: Schema): void {
-    const colours = jointColours(schema);
+    const colors = keypointColors(schema);
     this.rows = schema.keypoints.map((name, k) => {
       const row = document.createElement("tr");
       const head = document.createElement("th");
       head.scope = "row";
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = spoken(name);
-      button.style.setProperty("--joint", colours[k]);
+      button.textContent = inWords(name);
+      button.style.setProperty("--keypoint", colors[k]);
       button.addEventListener("click", () => this.chosen(k));
       head.append(button);
       const cells = Array.from({ length: 5 }, () => document.createElement("td"));
@@ -55,12 +55,12 @@ export class Table {
   /** Show a pose. */
   fill(pose: Pose, choice: Choice): void {
     this.rows.forEach(({ row, button, cells }, k) => {
-      const state = stateOf(pose, k, choice.leastScore);
-      const [x, y] = pose.points[k];
+      const state = stateOf(pose, k, choice.minScore);
+      const [x, y] = pose.keypoints[k];
       const texts = [x.toFixed(1), y.toFixed(1), pose.scores[k].toFixed(2), pose.visibility[k].toFixed(2), state];
       texts.forEach((text, i) => (cells[i].textContent = text));
       row.dataset.state = state;
-      button.setAttribute("aria-pressed", String(choice.joint === k));
+      button.setAttribute("aria-pressed", String(choice.keypoint === k));
     });
   }
 }

@@ -1,19 +1,19 @@
-/** The page's elements, and how a look is put into them. */
+/** The page's elements, and what is shown in them. */
 
 import { drawPose, type Choice } from "./drawing";
 import { after, inverse, type Affine } from "./geometry";
-import type { Found, Ready } from "./messages";
+import type { TimedPrediction, Ready } from "./messages";
 import { drawMaps } from "./maps";
-import type { Picture } from "./picture";
+import type { SourceImage } from "./image";
 import type { Pose } from "./poses";
-import { spoken, summary, Table } from "./results";
+import { inWords, summary, Table } from "./results";
 
-const LONGEST = 1600; // px of the canvas with the picture
+const LONGEST = 1600; // px of the canvas with the image
 
-/** What is on the page: a picture, and what was found in it, in the pixels of the picture's file. */
+/** What the page shows: an image, its prediction, and its pose in pixels of the file. */
 export interface Shown {
-  readonly picture: Picture;
-  readonly found: Found;
+  readonly image: SourceImage;
+  readonly found: TimedPrediction;
   readonly pose: Pose;
 }
 
@@ -27,69 +27,70 @@ export const page = {
   camera: element<HTMLButtonElement>("#camera"),
   facing: element<HTMLSelectElement>("#facing"),
   download: element<HTMLButtonElement>("#download"),
-  joint: element<HTMLSelectElement>("#joint"),
+  keypoint: element<HTMLSelectElement>("#keypoint"),
   score: element<HTMLInputElement>("#score"),
   device: element<HTMLSelectElement>("#device"),
   video: element<HTMLVideoElement>("video"),
   views: [...document.querySelectorAll<HTMLInputElement>("input[name=view]")],
 };
 
-const places = {
+const outputs = {
   stage: element("#stage"), results: element("#results"), error: element("#error"), status: element("#status"),
   speed: element("#speed"), model: element("#model"), scoreValue: element<HTMLOutputElement>("#score-value"),
 };
 
-const table = new Table(element<HTMLTableSectionElement>("tbody"), (joint) => {
-  page.joint.value = choice().joint === joint ? "" : String(joint);
-  page.joint.dispatchEvent(new Event("change"));
+const table = new Table(element<HTMLTableSectionElement>("tbody"), (keypoint) => {
+  page.keypoint.value = choice().keypoint === keypoint ? "" : String(keypoint);
+  page.keypoint.dispatchEvent(new Event("change"));
 });
 
-/** What the user chose to see of a pose. */
+/** Return what the user chose to see of a pose. */
 export function choice(): Choice {
-  return { leastScore: Number(page.score.value), joint: page.joint.value === "" ? null : Number(page.joint.value) };
+  const { score, keypoint } = page;
+  return { minScore: Number(score.value), keypoint: keypoint.value === "" ? null : Number(keypoint.value) };
 }
 
-/** One line that says what is wrong; null takes it away. */
-export function tell(error: string | null): void {
-  places.error.hidden = error === null;
-  places.error.textContent = error ?? "";
+/** Show one line of error; null hides it. */
+export function setError(error: string | null): void {
+  outputs.error.hidden = error === null;
+  outputs.error.textContent = error ?? "";
 }
 
-/** What the page is doing, read aloud; the same words are not read twice. */
-export function say(status: string): void {
-  if (places.status.textContent !== status) places.status.textContent = status;
+/** Set the status line, which screen readers speak; an unchanged line is not inWords again. */
+export function setStatus(status: string): void {
+  if (outputs.status.textContent !== status) outputs.status.textContent = status;
 }
 
-/** A model was taken. */
+/** Show a model that was loaded. */
 export function showModel(ready: Ready, name: string): void {
   const { schema, inputSize, precision, source, license } = ready;
-  const size = `${schema.keypoints.length} joints, ${inputSize} px`;
-  places.model.textContent = `Model: ${source} (${name}, ${precision}), ${size}. ` +
-                             `Terms of the weights: ${license || "not told"}.`;
+  const size = `${schema.keypoints.length} keypoints, ${inputSize} px`;
+  outputs.model.textContent = `Model: ${source} (${name}, ${precision}), ${size}. ` +
+                             `License of the weights: ${license || "unknown"}.`;
   const all = new Option("all", "");
-  page.joint.replaceChildren(all, ...schema.keypoints.map((joint, k) => new Option(spoken(joint), String(k))));
+  page.keypoint.replaceChildren(all, ...schema.keypoints.map((name, k) => new Option(inWords(name), String(k))));
   page.device.value = ready.device;
   page.device.disabled = false;
   page.device.options[1].disabled = !ready.gpu;
   table.reset(schema);
 }
 
-/** A picture whose pose is not yet known. */
-export function showPicture(picture: Picture): void {
-  delete places.stage.dataset.empty;
-  places.results.hidden = true;
+/** Show an image whose pose is not known yet. */
+export function showImage(image: SourceImage): void {
+  delete outputs.stage.dataset.empty;
+  outputs.results.hidden = true;
   for (const view of page.views) panel(view.value).hidden = view.value !== "skeleton";
-  drawPicture(picture);
+  drawImageAlone(image);
 }
 
-/** A pose, by what the user chose to see of it. */
+/** Show a pose as the user chose to see it. */
 export function show(shown: Shown, ready: Ready, speed: string): void {
-  const { found, picture, pose } = shown;
+  const { found, image, pose } = shown;
   const chosen = choice();
-  delete places.stage.dataset.empty;
-  places.results.hidden = false;
-  places.speed.textContent = speed;
-  places.scoreValue.value = chosen.leastScore.toFixed(2);
+  delete outputs.stage.dataset.empty;
+  outputs.results.hidden = false;
+  outputs.speed.textContent = speed;
+  outputs.scoreValue.value = chosen.minScore.toFixed(2);
   let panels = 0;
   for (const view of page.views) {
     const there = view.value === "skeleton" || found.maps[view.value as "parts" | "heatmaps"] !== undefined;
@@ -97,29 +98,29 @@ export function show(shown: Shown, ready: Ready, speed: string): void {
     panel(view.value).hidden = !(there && view.checked);
     panels += Number(there && view.checked);
   }
-  places.stage.dataset.panels = String(panels);
-  const toCanvas = drawPicture(picture);
+  outputs.stage.dataset.panels = String(panels);
+  const toCanvas = drawImageAlone(image);
   drawPose(canvasOf("skeleton"), pose, ready.schema, toCanvas, chosen);
   for (const stage of ["parts", "heatmaps"] as const) {
     const maps = found.maps[stage];
     if (!maps || panel(stage).hidden) continue;
     drawMaps(canvasOf(stage), found, maps, chosen);
     const what = stage === "parts" ? "visibility" : "scores";
-    panel(stage).querySelector(".value")!.textContent = chosen.joint === null ? "" :
-      `${spoken(ready.schema.keypoints[chosen.joint])}: ${pose[what][chosen.joint].toFixed(2)}.`;
+    panel(stage).querySelector(".value")!.textContent = chosen.keypoint === null ? "" :
+      `${inWords(ready.schema.keypoints[chosen.keypoint])}: ${pose[what][chosen.keypoint].toFixed(2)}.`;
   }
   table.fill(pose, chosen);
 }
 
-/** The sentence about the pose, for the status line. */
-export function told(shown: Shown, ready: Ready): string {
-  const sentence = summary(shown.pose, ready.schema.keypoints, choice().leastScore);
+/** Return the sentence about the pose, for the status line. */
+export function summaryOf(shown: Shown, ready: Ready): string {
+  const sentence = summary(shown.pose, ready.schema.keypoints, choice().minScore);
   if (shown.found.maps.parts) return sentence;
-  return `${sentence} This model has no part detector, so no part maps and no visibility of its own.`;
+  return `${sentence} This model has no part detector: no part maps, and visibility equals the confidence map's peak.`;
 }
 
-/** Draw the picture alone; the way from its file's pixels to the canvas's. */
-function drawPicture({ bitmap, toFile }: Picture): Affine {
+/** Draw the image without a pose; return the transform from its file's pixels to the canvas's. */
+function drawImageAlone({ bitmap, toFile }: SourceImage): Affine {
   const context = canvasOf("skeleton");
   const scale = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
   context.canvas.width = Math.round(bitmap.width * scale);
@@ -128,7 +129,7 @@ function drawPicture({ bitmap, toFile }: Picture): Affine {
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, context.canvas.width, context.canvas.height);
-  const shift = (scale - 1) / 2; // the same edges, so the centres of first pixels differ
+  const shift = (scale - 1) / 2; // the edges coincide, so the centers of the first pixels differ
   return after([scale, 0, shift, 0, scale, shift], inverse(toFile));
 }
 

@@ -1,18 +1,18 @@
-/** Reads the few stored members of the ZIP that ends a sealed .tflite file. */
+/** Reads the stored members of the ZIP at the end of a sealed .tflite file. */
 
 const END = 0x06054b50;
 const ENTRY = 0x02014b50;
 const MEMBER = 0x04034b50;
 const END_SIZE = 22; // bytes of the end record before its comment
 
-/** The members by name, and where the first of them begins; `comment` is the length of the ZIP's comment in bytes. */
+/** The members by name, and where the first of them begins. */
 export interface Zip {
   readonly members: ReadonlyMap<string, Uint8Array>;
   readonly start: number;
 }
 
-/** Throws RangeError where the bytes end in no such ZIP. */
-export function unzipped(bytes: Uint8Array, comment: number): Zip {
+/** Read the ZIP at the end of the bytes, whose comment has `comment` bytes; throws RangeError if there is none. */
+export function readZip(bytes: Uint8Array, comment: number): Zip {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const end = bytes.byteLength - comment - END_SIZE;
   expect(view.getUint32(end, true) === END, "no end record");

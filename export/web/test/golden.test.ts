@@ -1,20 +1,19 @@
-/** The page computes what the package computes: inputs and results of Python's, from golden.json. */
+/** The page computes what the package computes: inputs and results in golden.json are Python's. */
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { calibrated } from "../src/calibration";
-import { DECODERS, valueAt } from "../src/codec";
-import { jointColours } from "../src/drawing";
+import { keypointColors } from "../src/drawing";
 import { cropTransform, inverse, type Affine, type Box, type Point } from "../src/geometry";
-import { unsealed } from "../src/metadata";
+import { readSealed } from "../src/metadata";
 import { crop } from "../src/pixels";
 import { answer, type Pose } from "../src/poses";
-import { boxIn, confidentBox, nextBox, partBoxes } from "../src/predictor";
+import { boxIn, confidentBox, nextBox, tileBoxes } from "../src/predictor";
 import { oneEuro, type Smoothed } from "../src/smoothing";
 
 const golden = JSON.parse(readFileSync(new URL("golden.json", import.meta.url), "utf8"));
 
-/** Cases with a name each, as test.each takes them. */
+/** Return pairs of a name and a case, for test.each. */
 function named(cases: any[], name: (one: any, i: number) => unknown): [string, any][] {
   return cases.map((one, i) => [String(name(one, i)), one]);
 }
@@ -27,26 +26,26 @@ function box([x, y, w, h]: number[]): Box {
   return { x, y, w, h };
 }
 
-function expectClose(found: readonly unknown[], wanted: readonly unknown[], within: number): void {
-  const [one, other] = [found.flat(2) as number[], wanted.flat(2) as number[]];
+function expectClose(found: readonly unknown[], expected: readonly unknown[], within: number): void {
+  const [one, other] = [found.flat(2) as number[], expected.flat(2) as number[]];
   expect(one.length).toBe(other.length);
   one.forEach((value, i) => expect(Math.abs(value - other[i]), `number ${i}`).toBeLessThanOrEqual(within));
 }
 
 describe("crops", () => {
-  const { width, height, picture, cases } = golden.crops;
+  const { width, height, image, cases } = golden.crops;
   test.each(named(cases, (one) => one.box))("of box %s", (_, one) => {
     const transform = cropTransform(box(one.box), one.size);
     expectClose(transform, one.transform, 1e-6);
     expectClose(inverse(one.transform as Affine), one.inverse, 1e-6);
-    const found = crop({ data: bytes(picture), width, height, channels: 3 }, transform, one.size);
-    const wanted = bytes(one.crop);
-    expectClose([...found], [...wanted], 1); // grey level: not every processor rounds alike
-    expect(found.filter((value, i) => value !== wanted[i]).length).toBeLessThanOrEqual(wanted.length / 200);
+    const found = crop({ data: bytes(image), width, height, channels: 3 }, transform, one.size);
+    const expected = bytes(one.crop);
+    expectClose([...found], [...expected], 1); // grey level: not every processor rounds alike
+    expect(found.filter((value, i) => value !== expected[i]).length).toBeLessThanOrEqual(expected.length / 200);
   });
 
   test("are the same with a fourth channel", () => {
-    const rgb = bytes(picture);
+    const rgb = bytes(image);
     const rgba = Uint8Array.from({ length: 4 * width * height },
                                  (_, i) => (i % 4 < 3 ? rgb[3 * (i >> 2) + (i % 4)] : 9));
     const transform = cropTransform(box(cases[3].box), cases[3].size);
@@ -55,23 +54,8 @@ describe("crops", () => {
   });
 });
 
-describe("maps", () => {
-  const { width, height, joints, stride, data, decoded, points, values } = golden.maps;
-  const maps = { data: Float32Array.from(data), width, height, joints };
-
-  test("have the same decoders", () => expect(Object.keys(DECODERS)).toEqual(Object.keys(decoded)));
-
-  test.each(Object.keys(decoded))("decoded by %s", (name) => {
-    const found = DECODERS[name](maps, stride);
-    expectClose(found.points, decoded[name].points, 1e-5);
-    expectClose(found.peaks, decoded[name].peaks, 1e-6);
-  });
-
-  test("read at points", () => expectClose(valueAt(maps, points, stride), values, 1e-6));
-});
-
 test.each(named(golden.boxes, (_, i) => i))("boxes of pose %s", (_, one) => {
-  const pose: Pose = { points: one.points, scores: one.scores, visibility: one.scores, box: box(one.box) };
+  const pose: Pose = { keypoints: one.keypoints, scores: one.scores, visibility: one.scores, box: box(one.box) };
   const list = (found: Box | null) => (found ? [found.x, found.y, found.w, found.h] : null);
   const confident = list(confidentBox(pose, one.width, one.height, one.least));
   expect(confident).toEqual(one.confident); // on a grid, so exact
@@ -80,17 +64,17 @@ test.each(named(golden.boxes, (_, i) => i))("boxes of pose %s", (_, one) => {
   else expect(next).toBeNull();
 });
 
-test.each(named(golden.looks, (one) => `${one.width} x ${one.height}`))("looks at a picture of %s", (_, one) => {
+test.each(named(golden.search, (one) => `${one.width} x ${one.height}`))("first boxes in an image of %s", (_, one) => {
   const list = ({ x, y, w, h }: Box) => [x, y, w, h];
-  expect(list(boxIn(-0.5, -0.5, one.width, one.height))).toEqual(one.whole);
-  expect(partBoxes(one.width, one.height).map(list)).toEqual(one.parts);
+  expect(list(boxIn(-0.5, -0.5, one.width, one.height))).toEqual(one.image);
+  expect(tileBoxes(one.width, one.height).map(list)).toEqual(one.tiles);
 });
 
 test("smoothing", () => {
   let state: Smoothed | null = null;
-  for (const { points, seconds, size, smoothed } of golden.smoothing) {
-    state = oneEuro(state, points as Point[], seconds, size);
-    expectClose(state.points, smoothed, 1e-6);
+  for (const { keypoints, seconds, size, smoothed } of golden.smoothing) {
+    state = oneEuro(state, keypoints as Point[], seconds, size);
+    expectClose(state.keypoints, smoothed, 1e-6);
   }
 });
 
@@ -99,25 +83,26 @@ test.each(named(golden.calibration, (one) => one.curve))("curve %s", (_, one) =>
 });
 
 test("the line of predictions.jsonl", () => {
-  const { image, points, scores, visibility, box: where, names, line } = golden.answer;
-  const found = JSON.parse(answer(image, { points, scores, visibility, box: box(where) }, names));
+  const { image, keypoints, scores, visibility, box: where, names, line } = golden.answer;
+  const found = JSON.parse(answer(image, { keypoints, scores, visibility, box: box(where) }, names));
   expect(found).toEqual(line);
   expect(Object.keys(found.keypoints)).toEqual(names);
 });
 
-test.each(named(golden.colours, (one) => one.schema.name))("colours of %s", (_, one) => {
-  expect(jointColours(one.schema)).toEqual(one.colours.map((rgb: number[]) => `rgb(${rgb.join(" ")})`));
+test.each(named(golden.colors, (one) => one.schema.name))("colors of %s", (_, one) => {
+  expect(keypointColors(one.schema)).toEqual(one.colors.map((rgb: number[]) => `rgb(${rgb.join(" ")})`));
 });
 
 describe("a sealed file", () => {
-  const { file, model, card } = golden.sealed;
+  const { file, model, decoder, card } = golden.sealed;
 
   test("says what it holds", async () => {
-    const found = await unsealed(bytes(file), "a.tflite");
+    const found = await readSealed(bytes(file), "a.tflite");
     expect([...found.model]).toEqual([...bytes(model)]);
+    expect([...found.decoder]).toEqual([...bytes(decoder)]);
     expect(found).toMatchObject({ kind: "heatmaps", precision: "float16", source: "some.keras", license: "CC0" });
-    const { schema, input_size, stride, decoder, calibration } = card.model;
-    expect(found.metadata).toEqual({ inputSize: input_size, stride, decoder, calibration, schema: {
+    const { schema, input_size, calibration } = card.model;
+    expect(found.metadata).toEqual({ inputSize: input_size, calibration, schema: {
       name: schema.name, keypoints: schema.keypoints, pairs: schema.pairs, limbs: schema.limbs } });
   });
 
@@ -125,10 +110,10 @@ describe("a sealed file", () => {
     ["altered", (b: Uint8Array<ArrayBuffer>) => b.map((byte, i) => (i === 20 ? 255 : byte)),
      /^a: is damaged \(its SHA-256 begins \w{12}, its seal says \w{12}\); /],
     ["cut short", (b: Uint8Array<ArrayBuffer>) => b.slice(0, -40),
-     /^a: does not end with the seal of posecascade-export, so its joints are unknown, or it was cut short; /],
-    ["a picture", () => Uint8Array.from(Buffer.from("\xff\xd8\xff\xe0JFIF")), /^a: is no \.tflite file; give a model/],
+     /^a: does not end with the seal of posecascade-export, so its keypoints are unknown, or it was cut short; /],
+    ["an image", () => Uint8Array.from(Buffer.from("\xff\xd8\xff\xe0JFIF")), /^a: is no \.tflite file; give a model/],
     ["empty", () => new Uint8Array(), /^a: is no \.tflite file; /],
   ] as const)("%s is refused", async (_, change, told) => {
-    await expect(unsealed(change(bytes(file)), "a")).rejects.toThrow(told);
+    await expect(readSealed(change(bytes(file)), "a")).rejects.toThrow(told);
   });
 });

@@ -1,8 +1,8 @@
-// The service worker: what was loaded once works without a network. From the network where there is one, so that a new
-// version or another model is never held back; from the cache where there is none. FILES and VERSION are the build's.
+// The service worker: a page that was loaded once works without a network. Files come from the network if there is one, so
+// that a new version or model is used at once, else from the cache. The build sets FILES and VERSION.
 
 const FILES = ["assets/index.css","assets/index.js","assets/litert.js","assets/litert.wasm.gz","assets/worker.js","index.html"];
-const VERSION = "posecascade-cee3661434e2cb95";
+const VERSION = "posecascade-4eb239fb1d257cde";
 const MODEL = "model.tflite.gz";
 
 self.addEventListener("install", (event) => {

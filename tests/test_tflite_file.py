@@ -97,10 +97,10 @@ def test_the_zip_behind_the_model_holds_both_files_stored(models, good, tmp_path
 def test_the_same_model_gives_the_same_bytes_on_another_day(models, good, tmp_path):
     (tmp_path / "plain.tflite").write_bytes(models["float"])
     program = ("import json, sys, time\nnow = time.time\ntime.time = lambda: now() + 1e7\n"
-               "from posecascade.export import sealed\n"
+               "from posecascade.formats import tflite_file\n"
                "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
                "arguments = json.loads(sys.argv[1])\n"
-               "open('sealed.tflite', 'wb').write(sealed.seal(open('plain.tflite', 'rb').read(), **arguments))")
+               "open('sealed.tflite', 'wb').write(tflite_file.seal(open('plain.tflite', 'rb').read(), **arguments))")
     arguments = json.dumps({"sidecar": SIDECAR, "joints": JOINTS} | TOLD)
     subprocess.run([sys.executable, "-c", program, arguments], check=True, capture_output=True, cwd=tmp_path)
     assert (tmp_path / "sealed.tflite").read_bytes() == good

@@ -1,9 +1,9 @@
-/** Unpacks what was fetched: by the page rather than by the server, so that any static host will do. */
+/** Unpacks fetched files in the page, not on the server, so that any static host serves them. */
 
 const MAGIC = [0x1f, 0x8b];
 
-/** The response's body without gzip; as it is where the host has unpacked it on the way. */
-export async function unpacked(response: Response): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+/** Return the response's body without gzip, or unchanged if the host has unpacked it already. */
+export async function gunzipped(response: Response): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
   const [ahead, body] = response.body!.tee();
   const reader = ahead.getReader();
   const { value } = await reader.read();
