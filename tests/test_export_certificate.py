@@ -275,8 +275,7 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     rows = written["artefacts"]
     assert [row["name"] for row in rows] == [
         *(f"saved_model/{name}" for name in ("heatmaps", "images", "with_boxes", "serving_default")),
-        *(f"tflite/{kind}_{precision}.tflite" for precision in tflite.PRECISIONS for kind in tflite.KINDS),
-        "tflite/decoder.tflite"]
+        *(f"tflite/{kind}_{bits}.tflite" for bits in tflite.PRECISIONS for kind in tflite.KINDS), "tflite/decoder.tflite"]
     for one in rows:
         assert one["model_score"] == 100
         if one["precision"] in certificate.FLOATS:
