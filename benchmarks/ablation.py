@@ -30,10 +30,10 @@ from posecascade.schema import LSP14
 
 VARIANTS = {  # name -> what differs from the recipe
     "cascade": (),
-    "detector": ("model.pieces=detector",),            # the sigmoid loss alone
-    "regressor": ("model.pieces=regressor",),          # image to maps, the L2 loss alone
+    "detector": ("model.stages=detector",),            # the sigmoid loss alone
+    "regressor": ("model.stages=regressor",),          # image to maps, the L2 loss alone
     "l2_only": ("loss.detection_weight=0",),           # the cascade without the detector's loss
-    "no_image": ("model.reads_image=false",),          # the regressor reads the part maps alone
+    "no_image": ("model.regressor_sees_image=false",),          # the regressor reads the part maps alone
 }
 SYNTHETIC = "synthetic:1500@7"
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from posecascade import files
 
-COLOURS = {"cascade": "tab:blue", "detector": "tab:orange", "regressor": "tab:green", "l2_only": "tab:red",
+COLORS = {"cascade": "tab:blue", "detector": "tab:orange", "regressor": "tab:green", "l2_only": "tab:red",
            "no_image": "tab:purple"}
 PANELS = {"occluded": "covered joints", "visible": "uncovered joints", "total": "all joints"}
 SOURCES = {("real", "calibration"): "result, real people", ("synthetic", "calibration"): "result, synthetic people",
@@ -27,7 +27,7 @@ def draw(results: dict, folder: Path) -> None:
         canvas.draw()
         pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
         with files.atomic_write(folder / name) as draft:
-            pixels.quantize(64).save(draft, optimize=True)  # half the bytes of full colour
+            pixels.quantize(64).save(draft, optimize=True)  # half the bytes of full color
 
 
 def curve(runs: dict, row: str) -> np.ndarray:
@@ -56,15 +56,15 @@ def reliability(runs: dict, kind: str, which: str) -> np.ndarray:
 
 
 def _variants(results):
-    return [(variant, colour) for variant, colour in COLOURS.items() if results.get(variant)]
+    return [(variant, color) for variant, color in COLORS.items() if results.get(variant)]
 
 
 def _occlusion(results, figure):
     for axes, (row, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        for place, (variant, colour) in enumerate(_variants(results)):
+        for place, (variant, color) in enumerate(_variants(results)):
             share, mean, low, high = curve(results[variant], row).T
             beside = share + 0.6 * (place - 2)  # so that intervals can be told apart
-            axes.errorbar(beside, mean, np.maximum([mean - low, high - mean], 0), marker=".", color=colour,
+            axes.errorbar(beside, mean, np.maximum([mean - low, high - mean], 0), marker=".", color=color,
                           elinewidth=0.8, label=variant)
         axes.set(title=f"{title}: PCK@0.2, 95 %", xlabel="box covered, per cent", xlim=(-2, 62))
         axes.set_ylim(bottom=0)
@@ -74,11 +74,11 @@ def _occlusion(results, figure):
 
 def _calibration(results, figure):
     for axes, ((kind, which), title) in zip(figure.subplots(1, len(SOURCES)), SOURCES.items(), strict=True):
-        axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
-        for variant, colour in _variants(results):
+        axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
+        for variant, color in _variants(results):
             rows = reliability(results[variant], kind, which)
             rows = rows[rows[:, 2] >= LEAST]
-            axes.plot(rows[:, 0], rows[:, 1], marker=".", color=colour, label=variant)
+            axes.plot(rows[:, 0], rows[:, 1], marker=".", color=color, label=variant)
         axes.set(title=title, xlabel="score", ylabel="joints within 0.2 torso", xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")

@@ -27,7 +27,7 @@ class Painted:
 
 
 def hidden(record: Record, share: float, seed: int, number: int) -> Record | None:
-    """The person with an object over `share` of its box: joints under it are occluded, the other labelled ones visible.
+    """The person with an object over `share` of its box: joints under it are occluded, the other labeled ones visible.
 
     The box is cut to the picture. The same seed and number give the same object. None where no object fits.
     """
@@ -38,11 +38,11 @@ def hidden(record: Record, share: float, seed: int, number: int) -> Record | Non
         if found is None:
             return None
         picture, mask = found
-    labelled = record.labelled & inside(np.nan_to_num(record.keypoints, nan=-9), mask.shape[1], mask.shape[0])
-    cells = np.rint(np.where(labelled[:, None], record.keypoints, 0)).astype(int)
+    labeled = record.labeled & inside(np.nan_to_num(record.keypoints, nan=-9), mask.shape[1], mask.shape[0])
+    cells = np.rint(np.where(labeled[:, None], record.keypoints, 0)).astype(int)
     cells = np.minimum(cells, [mask.shape[1] - 1, mask.shape[0] - 1])
-    covered = labelled & mask[cells[:, 1], cells[:, 0]]
-    codes = np.where(covered, Visibility.OCCLUDED, np.where(record.labelled, Visibility.VISIBLE, record.visibility))
+    covered = labeled & mask[cells[:, 1], cells[:, 0]]
+    codes = np.where(covered, Visibility.OCCLUDED, np.where(record.labeled, Visibility.VISIBLE, record.visibility))
     return dataclasses.replace(record, image=Painted(record.image.name, picture), visibility=codes.astype(np.int8),
                                occlusion_known=True)
 

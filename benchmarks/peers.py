@@ -4,7 +4,7 @@ DIR holds, in whatever folders, what `npm pack` fetches and tar unpacks of `@vla
 converted here to TFLite, in float32 and with int8 convolutions calibrated on the data's training split) and of
 `@mediapipe/pose@0.5.1675469404` (BlazePose, run as it is, but on crops that are not turned, while its own pipeline
 turns them so that the hips lie below the head). Prints for each model PCK@0.2 of the torso, mean over shoulders,
-elbows, wrists, hips, knees and ankles of people with a labelled torso in the square crop round their box, with the 95 %
+elbows, wrists, hips, knees and ankles of people with a labeled torso in the square crop round their box, with the 95 %
 bootstrap interval over pictures, megabytes of the file, and milliseconds of one call on one thread and on two. A model
 of this package is measured as it comes, without a time; and where --exported=DIR has the folder NAME that
 `posecascade-export --model=NAME` wrote, as that export's int8 file too.
@@ -77,7 +77,7 @@ class Model:
 def movenet_joints(answer: np.ndarray, side: int) -> dict[str, np.ndarray]:
     """MoveNet's (B, 1, 17, 3), rows of y, x, score in parts of the picture, as `Predictor.run` gives joints.
 
-    Times the side they are pixels whose centres are integers: half a pixel less fitted people's labels worse.
+    Times the side they are pixels whose centers are integers: half a pixel less fitted people's labels worse.
     """
     scores = answer[:, 0, :, 2]
     return {"keypoints": answer[:, 0, :, 1::-1] * side, "scores": scores, "visibility": scores}
@@ -171,7 +171,7 @@ def found_in(folder: Path, name: str) -> Path:
 
 
 def people_with_torso(data: str, split: str, limit: int | None) -> list[Record]:
-    """The split's people whose torso is labelled, as of schema LSP14; evenly chosen where they are more than `limit`.
+    """The split's people whose torso is labeled, as of schema LSP14; evenly chosen where they are more than `limit`.
 
     Raises InputError where there is nobody.
     """

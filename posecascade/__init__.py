@@ -7,24 +7,30 @@
 Importing it loads no backend; `load` and `Predictor` do, when first used.
 """
 
-from importlib import metadata
+from typing import TYPE_CHECKING
 
 from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.poses import Pose
 from posecascade.schema import COCO17, LSP14, MPII16, Schema
 
-try:
-    __version__ = metadata.version("posecascade")
-except metadata.PackageNotFoundError:  # a checkout that is not installed
-    __version__ = "0.1.0"
+if TYPE_CHECKING:
+    from posecascade.inference.predictor import Predictor, load
+
+__version__ = "0.1.0"  # the only place: setup.cfg reads it here
 
 __all__ = ["COCO17", "LSP14", "MPII16", "Box", "InputError", "Pose", "Predictor", "Schema", "load"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
+    """Import `Predictor` and `load` when they are first used."""
     if name not in ("Predictor", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from posecascade.inference import predictor
 
     return {"Predictor": predictor.Predictor, "load": predictor.load}[name]
+
+
+def __dir__() -> list[str]:
+    """List the names of the module, with those that are imported late."""
+    return sorted({*globals(), *__all__})

@@ -20,14 +20,14 @@ _SHIFT = 4             # OpenCV draws at 1/16 px
 _FAR = 2 ** 20         # px: keeps its fixed-point coordinates inside 32 bits
 
 
-def joint_colours(schema: Schema) -> list[tuple[int, int, int]]:
-    """K RGB colours: left joints blue, right ones orange, the others green."""
+def joint_colors(schema: Schema) -> list[tuple[int, int, int]]:
+    """K RGB colors: left joints blue, right ones orange, the others green."""
     sides = {a: LEFT for a, _ in schema.pairs} | {b: RIGHT for _, b in schema.pairs}
     return [sides.get(name, MIDDLE) for name in schema.keypoints]
 
 
 def draw_pose(image: np.ndarray, keypoints: np.ndarray, schema: Schema, *, visibility: np.ndarray | None = None,
-              scores: np.ndarray | None = None, least_score: float = 0.0) -> np.ndarray:
+              scores: np.ndarray | None = None, min_score: float = 0.0) -> np.ndarray:
     """The picture with limbs and joints over it: occluded joints hollow, limbs to them thin.
 
     Args:
@@ -35,24 +35,24 @@ def draw_pose(image: np.ndarray, keypoints: np.ndarray, schema: Schema, *, visib
         keypoints: (K, 2) in its pixels; joints that are not finite are left out.
         visibility: (K,) floats in 0..1 (below HIDDEN_BELOW: occluded), booleans, or whole numbers as
             `records.Visibility` (0 is left out).
-        scores: (K,); joints below `least_score` are left out.
+        scores: (K,); joints below `min_score` are left out.
     """
     drawn = np.ascontiguousarray(image).copy()
     keypoints = np.asarray(keypoints, np.float64)
     shown, seen = _shown_and_seen(keypoints, visibility)
     if scores is not None:
-        shown = shown & (np.asarray(scores) >= least_score)
+        shown = shown & (np.asarray(scores) >= min_score)
     if not shown.any():
         return drawn
     width = _limb_width(keypoints[shown], image)
     places = np.rint(np.clip(np.nan_to_num(keypoints), -_FAR, _FAR) * 2 ** _SHIFT).astype(int)
-    colours = joint_colours(schema)
+    colors = joint_colors(schema)
     for start, end in ((schema.index(a), schema.index(b)) for a, b in schema.limbs):
         if shown[start] and shown[end]:
             thickness = width if seen[start] and seen[end] else (width + 1) // 2
-            _line(drawn, places[start], places[end], _limb_colour(colours[start], colours[end]), thickness)
+            _line(drawn, places[start], places[end], _limb_color(colors[start], colors[end]), thickness)
     for joint in np.flatnonzero(shown):
-        _dot(drawn, places[joint], colours[joint], width, bool(seen[joint]))
+        _dot(drawn, places[joint], colors[joint], width, bool(seen[joint]))
     return drawn
 
 
@@ -64,13 +64,13 @@ def draw_maps(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray
         maps: (h, w, K) of the same view; values are clipped to 0..1.
     """
     hues = np.array([[[int(180 * k / schema.size), 200, 255] for k in range(schema.size)]], np.uint8)
-    colours = cv2.cvtColor(hues, cv2.COLOR_HSV2RGB)[0].astype(np.float32)
+    colors = cv2.cvtColor(hues, cv2.COLOR_HSV2RGB)[0].astype(np.float32)
     maps = np.clip(np.nan_to_num(np.asarray(maps, np.float32)), 0, 1)
-    colour = (maps @ colours) / np.maximum(maps.sum(-1, keepdims=True), 1e-6)
+    color = (maps @ colors) / np.maximum(maps.sum(-1, keepdims=True), 1e-6)
     size = (image.shape[1], image.shape[0])
-    colour = cv2.resize(colour, size, interpolation=cv2.INTER_LINEAR)
+    color = cv2.resize(color, size, interpolation=cv2.INTER_LINEAR)
     strength = cv2.resize(maps.max(-1), size, interpolation=cv2.INTER_LINEAR)[..., None]
-    return np.clip(image * (0.6 * (1 - strength)) + colour * strength, 0, 255).astype(np.uint8)
+    return np.clip(image * (0.6 * (1 - strength)) + color * strength, 0, 255).astype(np.uint8)
 
 
 def sheet(images: Sequence[np.ndarray], columns: int, tile: int = 256) -> np.ndarray:
@@ -118,23 +118,23 @@ def _limb_width(points, image):
     return max(round(float(np.clip(np.ptp(points, axis=0).max() * LIMB_WIDTH, low, high))), 1)
 
 
-def _limb_colour(start, end):
-    """The side's colour where both ends or one end has a side, e.g. neck to left shoulder."""
-    sides = {colour for colour in (start, end) if colour != MIDDLE}
+def _limb_color(start, end):
+    """The side's color where both ends or one end has a side, e.g. neck to left shoulder."""
+    sides = {color for color in (start, end) if color != MIDDLE}
     return sides.pop() if len(sides) == 1 else MIDDLE
 
 
-def _line(image, start, end, colour, width):
+def _line(image, start, end, color, width):
     ends = tuple(map(int, start)), tuple(map(int, end))
     cv2.line(image, *ends, OUTLINE, width + 2, cv2.LINE_AA, _SHIFT)
-    cv2.line(image, *ends, colour, width, cv2.LINE_AA, _SHIFT)
+    cv2.line(image, *ends, color, width, cv2.LINE_AA, _SHIFT)
 
 
-def _dot(image, place, colour, width, filled):
+def _dot(image, place, color, width, filled):
     center, radius = tuple(map(int, place)), round((0.9 * width + 1) * 2 ** _SHIFT)
     outline = round(2 ** _SHIFT)
     cv2.circle(image, center, radius + outline, OUTLINE, -1, cv2.LINE_AA, _SHIFT)
-    cv2.circle(image, center, radius, colour, -1, cv2.LINE_AA, _SHIFT)
+    cv2.circle(image, center, radius, color, -1, cv2.LINE_AA, _SHIFT)
     if not filled:
         cv2.circle(image, center, max(radius - round(0.6 * width * 2 ** _SHIFT), outline), OUTLINE, -1, cv2.LINE_AA,
                    _SHIFT)

@@ -8,6 +8,6 @@ class InputError(ValueError):
     """
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: object) -> str:
     """What another library says, on one line of at most 160 characters."""
     return " ".join(str(error).split())[:160]

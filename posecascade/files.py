@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -80,7 +81,7 @@ def sha256(path: Path | str) -> str:
             hashlib.sha256(file.read()).hexdigest()
 
 
-def read_yaml(path: Path, what: str) -> object:
+def read_yaml(path: Path, what: str) -> Any:
     """The value in a YAML file of plain data.
 
     Raises InputError, beginning with `what` it is ("recipe"), where the file cannot be read, is no YAML, or gives a key

@@ -1,7 +1,7 @@
 """Boxes, affine maps and mirrors, and the one pixel convention that everything keeps.
 
-The convention: a point is (x, y), x to the right and y down, and the *centre* of the top left pixel is (0, 0).
-So an image of W x H pixels covers -0.5 <= x < W - 0.5, a mirror sends x to W - 1 - x, and the centre of cell u
+The convention: a point is (x, y), x to the right and y down, and the *center* of the top left pixel is (0, 0).
+So an image of W x H pixels covers -0.5 <= x < W - 0.5, a mirror sends x to W - 1 - x, and the center of cell u
 of a map at stride s lies at s * u + (s - 1) / 2 in input pixels. Coordinates on disk that count from 1
 (MPII) are brought here by their readers.
 
@@ -26,7 +26,7 @@ class Box:
     w: float
     h: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (all(map(math.isfinite, (self.x, self.y, self.w, self.h))) and self.w > 0 and self.h > 0):
             raise ValueError(f"box {self.as_list()} is empty; expected x, y, w > 0, h > 0")
 
@@ -77,7 +77,8 @@ class Affine:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 2) carried over, float64."""
-        return np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        moved: np.ndarray = np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return moved
 
     def inverse(self) -> "Affine":
         """The way back; the linear part must be regular."""
@@ -100,10 +101,10 @@ def crop_transform(box: Box, size: int, *, rotation: float = 0.0, zoom: float = 
     """From image pixels to the pixels of a square crop of `size` x `size` round `box`.
 
     Args:
-        box: the person; the crop without zoom is a square of `box.side` round its centre.
+        box: the person; the crop without zoom is a square of `box.side` round its center.
         rotation: degrees by which the picture turns clockwise as seen (y down).
         zoom: above 1 the person appears larger.
-        shift: of the crop's centre, in parts of the crop's side, along image x and y.
+        shift: of the crop's center, in parts of the crop's side, along image x and y.
         flip: mirror the crop; the caller exchanges left and right (`Schema.flip_order`).
     """
     angle, scale = math.radians(rotation), zoom * size / box.side

@@ -49,11 +49,11 @@ class ImageFile:
 def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) -> np.ndarray:
     """(H, W, 3) uint8 RGB from the bytes of a picture file.
 
-    Grey is repeated, transparency laid on white, 16 bits scaled to 8 by the full range.
+    Gray is repeated, transparency laid on white, 16 bits scaled to 8 by the full range.
     Raises InputError, naming `name`, for data that are no picture or end too early.
     """
     if data[:3] == b"\xff\xd8\xff":
-        if not _jpeg_is_whole(data):  # libjpeg would fill the missing rows with grey and only warn
+        if not _jpeg_is_whole(data):  # libjpeg would fill the missing rows with gray and only warn
             raise InputError(f"image {name}: the JPEG data end too early; copy the file again")
         flags = _REDUCED.get(shrink, cv2.IMREAD_COLOR) | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         return cv2.cvtColor(_decoded(data, flags, name), cv2.COLOR_BGR2RGB)
@@ -64,7 +64,7 @@ def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) ->
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB from OpenCV's grey, BGR or BGRA picture of 8 or 16 bits or float in 0..1."""
+    """(H, W, 3) uint8 RGB from OpenCV's gray, BGR or BGRA picture of 8 or 16 bits or float in 0..1."""
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     elif image.dtype != np.uint8:
@@ -88,9 +88,9 @@ def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def warp(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
-    """The picture carried by `transform` into `size` x `size` pixels, bilinearly, grey where it has nothing.
+    """The picture carried by `transform` into `size` x `size` pixels, bilinearly, gray where it has nothing.
 
-    The one warp of training, evaluation and prediction. Grey (127) is what the backbones' normalisation sends to 0.
+    The one warp of training, evaluation and prediction. Gray (127) is what the backbones' normalization sends to 0.
     """
     return cv2.warpAffine(image, transform.matrix, (size, size), flags=cv2.INTER_LINEAR,
                           borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))

@@ -15,7 +15,7 @@ from posecascade.schema import Schema
 class Visibility(IntEnum):
     """What is known of a joint, in COCO's codes."""
 
-    UNLABELLED = 0
+    UNLABELED = 0
     OCCLUDED = 1
     VISIBLE = 2
 
@@ -43,12 +43,12 @@ class Record:
         origin: where the annotation is, for messages ("joints.mat, person 17").
         schema: names the K joints.
         box: the person in image pixels, tight round the joints or as the data set gives it.
-        keypoints: (K, 2) float64, image pixels; NaN where unlabelled.
+        keypoints: (K, 2) float64, image pixels; NaN where unlabeled.
         visibility: (K,) int8, codes of `Visibility`.
         head_size: the PCKh reference in image pixels, where the data set gives one.
         area: of the person in square pixels, for OKS; of the box where the data set gives none.
         image_id, person_id: the data set's own numbers, -1 where it has none.
-        square: the data set's own crop of the person (MPII's centre and scale), as the box whose crop it is; the
+        square: the data set's own crop of the person (MPII's center and scale), as the box whose crop it is; the
             paper's protocol uses it, nothing else.
         occlusion_known: whether `visibility` tells occluded from visible joints (LSPET's flags do not).
     """
@@ -66,7 +66,7 @@ class Record:
     occlusion_known: bool = True
     square: Box | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         keypoints = np.array(self.keypoints, np.float64)
         visibility = np.array(self.visibility, np.int8)
         size = self.schema.size
@@ -75,24 +75,24 @@ class Record:
                              f"{visibility.shape}, schema {self.schema.name!r} has {size} joints; "
                              "pass --schema or mend the file")
         if not np.isin(visibility, list(Visibility)).all():
-            raise InputError(f"{self.origin}: visibility is {visibility.tolist()}, expected 0 (unlabelled), "
+            raise InputError(f"{self.origin}: visibility is {visibility.tolist()}, expected 0 (unlabeled), "
                              "1 (occluded) or 2 (visible) each; mend the file")
-        keypoints[visibility == Visibility.UNLABELLED] = np.nan
+        keypoints[visibility == Visibility.UNLABELED] = np.nan
         if not np.isfinite(keypoints[visibility > 0]).all():
-            raise InputError(f"{self.origin}: a labelled joint has no finite coordinates; mend the file")
+            raise InputError(f"{self.origin}: a labeled joint has no finite coordinates; mend the file")
         for name, array in (("keypoints", keypoints), ("visibility", visibility)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
     @property
-    def labelled(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """(K,) bool."""
-        return self.visibility > Visibility.UNLABELLED
+        return self.visibility > Visibility.UNLABELED
 
     def length(self, which: str) -> float | None:
-        """Pixels between the two joints of the schema's `head` or `torso`; None where either is unlabelled."""
+        """Pixels between the two joints of the schema's `head` or `torso`; None where either is unlabeled."""
         ends = self.schema.segment(which)
-        if ends is None or not self.labelled[list(ends)].all():
+        if ends is None or not self.labeled[list(ends)].all():
             return None
         return float(np.linalg.norm(self.keypoints[ends[0]] - self.keypoints[ends[1]]))
 
@@ -108,7 +108,7 @@ class Sample:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        keypoints: (K, 2) float64 in this image's pixels; NaN where unlabelled.
+        keypoints: (K, 2) float64 in this image's pixels; NaN where unlabeled.
         visibility: (K,) int8.
         schema: names the joints.
     """
@@ -120,20 +120,20 @@ class Sample:
 
 
 def converted(record: Record, schema: Schema) -> Record:
-    """The record in another schema, joint by joint *name*; joints that it lacks become unlabelled."""
+    """The record in another schema, joint by joint *name*; joints that it lacks become unlabeled."""
     if record.schema == schema:
         return record
     order = schema.order_from(record.schema)
     return replace(record, schema=schema, keypoints=np.where(order[:, None] >= 0, record.keypoints[order], np.nan),
-                   visibility=np.where(order >= 0, record.visibility[order], Visibility.UNLABELLED))
+                   visibility=np.where(order >= 0, record.visibility[order], Visibility.UNLABELED))
 
 
 def checked_conversion(records: Iterable[Record], schema: Schema) -> list[Record]:
-    """All records in `schema`, leaving out people without a labelled joint there; InputError where none is left."""
+    """All records in `schema`, leaving out people without a labeled joint there; InputError where none is left."""
     records = list(records)
-    kept = [r for r in (converted(record, schema) for record in records) if r.labelled.any()]
+    kept = [r for r in (converted(record, schema) for record in records) if r.labeled.any()]
     if not kept:
         had = records[0].schema.name if records else "none"
-        raise InputError(f"no person has a labelled joint of schema {schema.name!r} (data: {len(records)} people, "
+        raise InputError(f"no person has a labeled joint of schema {schema.name!r} (data: {len(records)} people, "
                          f"schema {had!r}); choose another --data or schema")
     return kept

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -32,8 +33,8 @@ class Schema:
     torso: tuple[str, str] | None = None
     sigmas: tuple[float, ...] | None = None
 
-    def __post_init__(self):
-        def refuse(problem):
+    def __post_init__(self) -> None:
+        def refuse(problem: str) -> NoReturn:
             raise InputError(f"schema {self.name!r}: {problem}")
 
         if not self.keypoints:
@@ -83,7 +84,7 @@ class Schema:
         """(K,) int: for each joint of this schema its position in `other`, by name, or -1 where it has none."""
         return np.array([other.keypoints.index(n) if n in other.keypoints else -1 for n in self.keypoints])
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """The schema as plain lists and strings, as in its YAML file; `schema_from` reads it back."""
         segments = {key: list(value) for key in ("head", "torso") if (value := getattr(self, key))}
         sigmas = {"sigmas": list(self.sigmas)} if self.sigmas else {}
@@ -91,7 +92,7 @@ class Schema:
                 "limbs": [list(limb) for limb in self.limbs], **segments, **sigmas}
 
 
-def _sides(*parts):
+def _sides(*parts: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"left_{part}", f"right_{part}") for part in parts)
 
 
@@ -133,7 +134,7 @@ COCO17 = Schema(
 SCHEMAS = {schema.name: schema for schema in (MPII16, LSP14, COCO17)}
 
 
-def schema_from(value: Mapping, origin: str) -> Schema:
+def schema_from(value: object, origin: str) -> Schema:
     """A schema from the mapping that a YAML file, a checkpoint or a recipe holds.
 
     Raises InputError, naming `origin` and the field, for unknown or missing keys and wrong shapes.
@@ -148,7 +149,7 @@ def schema_from(value: Mapping, origin: str) -> Schema:
         if key not in value:
             raise InputError(f"{origin}: {key!r} is missing; add it")
 
-    def names(key, length=None):
+    def names(key: str, length: int | None = None) -> tuple[Any, ...]:
         found = value[key]
         if not isinstance(found, (list, tuple)) or not all(isinstance(n, str) for n in found) \
                 or (length and len(found) != length):
@@ -156,7 +157,7 @@ def schema_from(value: Mapping, origin: str) -> Schema:
                              f"{length or 'joint'} names in quotes or plain words")
         return tuple(found)
 
-    def couples(key):
+    def couples(key: str) -> tuple[Any, ...]:
         found = value.get(key) or ()
         if not isinstance(found, (list, tuple)) or not all(
                 isinstance(c, (list, tuple)) and len(c) == 2 and all(isinstance(n, str) for n in c) for c in found):
@@ -168,7 +169,7 @@ def schema_from(value: Mapping, origin: str) -> Schema:
     if sigmas is not None and not (isinstance(sigmas, (list, tuple)) and
                                    all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in sigmas)):
         raise InputError(f"{origin}: 'sigmas' holds {sigmas!r}, expected one number per joint")
-    checked = (str(value["name"]), names("keypoints"), couples("pairs"), couples("limbs"),
+    checked: tuple[Any, ...] = (str(value["name"]), names("keypoints"), couples("pairs"), couples("limbs"),
                *(names(key, 2) if value.get(key) is not None else None for key in ("head", "torso")),
                tuple(sigmas) if sigmas is not None else None)
     try:

@@ -22,14 +22,16 @@ KINDS, PRECISIONS = ("heatmaps", "keypoints"), ("float32", "float16", "dynamic",
 SIGNATURES = ("heatmaps", "images", "with_boxes", "serving_default")  # that the certificate measures
 ALL_SIGNATURES = (*SIGNATURES, "model_card")
 BATCH_SIZES, MEASURED = (1, 2), 24
-# Enough steps that maps have peaks and joints hold still under rounding: then artefacts can be compared closely.
+# Enough steps that maps have peaks and joints hold still under rounding: then artifacts can be compared closely.
 TRAINED = ("--recipe=quickstart", "--data=synthetic:160", "--set=training.epochs=8", "--set=training.batch_size=8",
-           "--set=training.validation_people=16", "--set=training.evaluate_every=8", f"--set=model.input_size={SIZE}",
-           "--set=loss.disc_radius=3.2", "--set=loss.sigma=2.6", "--set=optimizer.warmup_steps=5",
-           "--set=optimizer.ema=0.9")
+           "--set=training.validation_people=16", "--set=training.evaluate_every_epochs=8",
+           f"--set=model.input_size={SIZE}",
+           "--set=loss.disc_radius_px=3.2", "--set=loss.gaussian_sigma_px=2.6", "--set=optimizer.warmup_steps=5",
+           "--set=optimizer.ema_decay=0.9")
 # Wide limits, since few steps leave flat maps on which an int8 joint can jump.
-WIDE = (f"--set=export.people={MEASURED}", "--set=export.calibration=16", f"--set=export.batch_sizes={[*BATCH_SIZES]}",
-        "--set=export.float_distance=5", "--set=export.quantised_loss=50")
+WIDE = (f"--set=export.people={MEASURED}", "--set=export.calibration_crops=16",
+        f"--set=export.batch_sizes={[*BATCH_SIZES]}",
+        "--set=export.max_float_error_px=5", "--set=export.max_pck_drop=50")
 LICENSE = "CC0-1.0: a test's"
 
 

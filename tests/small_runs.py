@@ -20,9 +20,9 @@ PEOPLE, BATCH, EPOCH_STEPS = 16, 4, 4
 SMALL = {
     "data": {"sources": [f"synthetic:{PEOPLE}"], "schema": "lsp14"},
     "model": {"backbone": "tiny", "width": 16, "input_size": 64},
-    "loss": {"disc_radius": 3.2, "sigma": 2.6},
-    "optimizer": {"learning_rate": 0.003, "backbone_rate": 0.5, "warmup_steps": 2, "ema": 0.9},
-    "training": {"epochs": 2, "batch_size": BATCH, "save_every": 3, "validation_people": 8},
+    "loss": {"disc_radius_px": 3.2, "gaussian_sigma_px": 2.6},
+    "optimizer": {"learning_rate": 0.003, "backbone_lr_factor": 0.5, "warmup_steps": 2, "ema_decay": 0.9},
+    "training": {"epochs": 2, "batch_size": BATCH, "checkpoint_every_steps": 3, "validation_people": 8},
 }
 # What makes sums come out in one order.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1",
@@ -76,7 +76,7 @@ def quickstart(folder: str) -> None:
     CascadeLoss.detection = lambda self, *arguments: traced.append(1) or real(self, *arguments)
     words = ["--recipe=quickstart", "--data=synthetic:12", f"--model_dir={folder}", "--set=training.epochs=1",
              "--set=training.batch_size=4", "--set=training.validation_people=8", "--set=model.input_size=64",
-             "--set=optimizer.warmup_steps=0", "--set=optimizer.ema=0"]
+             "--set=optimizer.warmup_steps=0", "--set=optimizer.ema_decay=0"]
     try:
         app.run(train.main, train.FLAGS, "", ["posecascade-train", *words])
     except SystemExit as left:
@@ -98,7 +98,7 @@ class Killed(Exception):
 def whole_and_interrupted(folder: str) -> None:
     """A run of three stages in one go, into FOLDER/whole, and again with three interruptions, into FOLDER/parts.
 
-    The last saves before these are at a stage's end, within a stage, and within one that goes on with the optimiser
+    The last saves before these are at a stage's end, within a stage, and within one that goes on with the optimizer
     of the one before.
     """
     if os.environ["KERAS_BACKEND"] != "tensorflow":
@@ -110,7 +110,7 @@ def whole_and_interrupted(folder: str) -> None:
     trainer._finish = lambda *_: {}  # a measurement that takes longer than the run
     stages = [{"train": "detector", "share": 5}, {"train": "regressor", "share": 4},
               {"train": "regressor", "share": 3, "input_size": 32}]
-    recipe = small(training={"epochs": 3, "stages": stages, "save_every": 5, "evaluate_every": 3})
+    recipe = small(training={"epochs": 3, "phases": stages, "checkpoint_every_steps": 5, "evaluate_every_epochs": 3})
     trainer.train(recipe, Path(folder) / "whole")
     real = Learner.step
     for last, saved in ((5, 5), (8, 8), (11, 10), (12, 12)):

@@ -1,6 +1,6 @@
-"""A network of plain layers that finds coloured spots, pictures of people made of such spots, and data sets of these.
+"""A network of plain layers that finds colored spots, pictures of people made of such spots, and data sets of these.
 
-Each joint has a colour; its map is how much the picture shows of just that colour, averaged over cells and blurred.
+Each joint has a color; its map is how much the picture shows of just that color, averaged over cells and blurred.
 So maps have one clear peak each, a fraction of a cell from its joint, and joints are missed where spots are small.
 """
 
@@ -24,7 +24,7 @@ from posecascade.training.recipe import Recipe
 JOINTS = ("head_top", "left_shoulder", "right_shoulder", "left_hip", "right_hip")
 SPOTS = Schema("spots", JOINTS, (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")),
                torso=("left_shoulder", "right_hip"), sigmas=(0.08,) * 5)
-COLOURS = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1)])
+COLORS = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1)])
 BODY = np.array([(0.05, -1), (0.6, -0.45), (-0.6, -0.4), (0.5, 0.95), (-0.45, 1)])  # in parts of the reach
 SPOT = 0.15  # sigma of a spot in parts of the reach
 SIZE, STRIDE = 128, 4
@@ -47,7 +47,7 @@ def network(outputs: tuple[str, ...] = ("parts", "heatmaps")) -> keras.Model:
     image = keras.Input((None, None, 3), name="image")
     x = layers.AveragePooling2D(STRIDE, name="cells")(layers.Rescaling(1 / 255, name="scale")(image))
     x = layers.Conv2D(9, 1, activation="relu", use_bias=False, name="channels")(x)
-    x = layers.Conv2D(joints, 1, activation="relu", use_bias=False, name="colours")(x)
+    x = layers.Conv2D(joints, 1, activation="relu", use_bias=False, name="colors")(x)
     x = layers.DepthwiseConv2D(5, padding="same", use_bias=False, name="blur")(x)
     found = {"parts": layers.Conv2D(joints, 1, name="parts")(x), "heatmaps": layers.Conv2D(joints, 1, name="maps")(x)}
     model = keras.Model(image, {name: found[name] for name in outputs}, name="cascade")
@@ -61,20 +61,20 @@ def _weights():
     """By layer; a 1x1 convolution's kernel is the transpose of its matrix."""
     pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
     channels = np.vstack([np.eye(3), [np.eye(3)[a] - np.eye(3)[b] for a, b in pairs]])
-    colours = np.stack([_share(np.flatnonzero(colour), np.flatnonzero(colour == 0), pairs) for colour in COLOURS])
+    colors = np.stack([_share(np.flatnonzero(color), np.flatnonzero(color == 0), pairs) for color in COLORS])
     taps = np.exp(-0.5 * (np.arange(-2, 3) / BLUR) ** 2)
     taps = np.outer(taps, taps) / taps.sum() ** 2
     sigma = SPOT * SIZE / 1.25 / 2 / STRIDE  # of a spot, in cells: a person is two reaches high
     maps = PEAK * (1 + (BLUR ** 2 + 1 / 12) / sigma ** 2) * np.eye(len(JOINTS))  # 1 / 12 from averaging over cells
     gain, away = LOGITS
-    return {"channels": [channels.T[None, None]], "colours": [colours.T[None, None]],
+    return {"channels": [channels.T[None, None]], "colors": [colors.T[None, None]],
             "blur": [np.tile(taps[..., None, None], (1, 1, len(JOINTS), 1))],
             "parts": [gain * maps[None, None], np.full(len(JOINTS), -away)],
             "maps": [maps[None, None], np.zeros(len(JOINTS))]}
 
 
 def _share(own, others, pairs):
-    """The least of a colour's own channels less the largest of the others, of channels and positive differences (9,).
+    """The least of a color's own channels less the largest of the others, of channels and positive differences (9,).
 
     min(a, b) is a - relu(a - b), max(a, b) is a + relu(b - a).
     """
@@ -88,14 +88,14 @@ def _share(own, others, pairs):
 
 def picture(height: int, width: int, joints: np.ndarray, sigma: float | np.ndarray,
             strength: float | np.ndarray = 1.0) -> np.ndarray:
-    """Spots at the joints on a grey ramp; `sigma` in pixels and `strength` in 0..1 may be of each joint."""
+    """Spots at the joints on a gray ramp; `sigma` in pixels and `strength` in 0..1 may be of each joint."""
     y, x = np.mgrid[:height, :width]
-    grey = 40 + 60 * (x + 2 * y) / (width + 2 * height)
-    image = np.repeat(grey[..., None], 3, axis=-1)
+    gray = 40 + 60 * (x + 2 * y) / (width + 2 * height)
+    image = np.repeat(gray[..., None], 3, axis=-1)
     sigma, strength = np.broadcast_to(sigma, len(joints)), np.broadcast_to(strength, len(joints))
-    for place, colour, wide, strong in zip(joints, COLOURS, sigma, strength, strict=True):
+    for place, color, wide, strong in zip(joints, COLORS, sigma, strength, strict=True):
         share = strong * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * wide ** 2))[..., None]
-        image = image * (1 - share) + 255 * colour * share
+        image = image * (1 - share) + 255 * color * share
     return np.rint(image).astype(np.uint8)
 
 
@@ -109,7 +109,7 @@ def person(height: int = 240, width: int = 320, middle=(150, 120), reach: float 
 
 
 def png(image: np.ndarray) -> bytes:
-    """The bytes of a PNG of (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey."""
+    """The bytes of a PNG of (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) gray."""
     order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]] if image.ndim == 3 else ...
     return cv2.imencode(".png", image[..., order] if image.ndim == 3 else image)[1].tobytes()
 

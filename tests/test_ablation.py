@@ -41,7 +41,7 @@ def test_the_object_covers_its_share_and_hides_the_joints_under_it(ablation, peo
         changed = (found.image.read() != record.image.read()).any(-1)
         box = record.box
         inner = changed[max(round(box.y), 0):round(box.y + box.h) + 1, max(round(box.x), 0):round(box.x + box.w) + 1]
-        assert inner.mean() == pytest.approx(share, abs=0.06)  # a few painted pixels have the colour that was there
+        assert inner.mean() == pytest.approx(share, abs=0.06)  # a few painted pixels have the color that was there
         under = found.visibility == Visibility.OCCLUDED
         cells = np.rint(record.keypoints[under]).astype(int)
         assert changed[cells[:, 1], cells[:, 0]].mean() > 0.9 if under.any() else True

@@ -227,7 +227,7 @@ def test_a_module_uses_only_its_packages_from_outside(name):
 @pytest.mark.parametrize("package", OUTSIDE)
 def test_a_package_from_outside_is_declared_and_used_where_the_table_says(package):
     distribution, rooms = OUTSIDE[package]
-    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in metadata.requires("posecascade")}
+    declared = {re.match(r"[\w.-]+", line)[0].lower() for line in metadata.requires("posecascade-keras")}
     assert distribution.lower() in declared
     unused = [room for room in rooms.split() if not any(
         package in IMPORTS[name].outside for name in MODULES if _among(name, room))]

@@ -18,9 +18,8 @@ from posecascade.training import augment
 from posecascade.training.augment import (
     NONE,
     Augmentation,
-    coloured,
+    colored,
     empty_target,
-    flipped,
     half_body_box,
     load_sample,
     moved,
@@ -31,8 +30,8 @@ from posecascade.training.augment import (
 
 EVERY = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda schema: schema.name)
 MEASURED = 0.1  # crop pixels: centroid of a spot of 8 bits, shrunk and warped
-PLACED = Augmentation(colour=0, occluder=0)  # geometry alone
-UNLABELLED, OCCLUDED, VISIBLE = Visibility
+PLACED = Augmentation(color_jitter=0, occluder_prob=0)  # geometry alone
+UNLABELED, OCCLUDED, VISIBLE = Visibility
 
 
 def spots(height, width, places, sigma):
@@ -45,7 +44,7 @@ def spots(height, width, places, sigma):
 
 
 def centroid(channel):
-    weight = np.maximum(channel.astype(float) - 130, 0)  # the border's grey left out
+    weight = np.maximum(channel.astype(float) - 130, 0)  # the border's gray left out
     y, x = np.mgrid[:channel.shape[0], :channel.shape[1]]
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
@@ -64,7 +63,7 @@ def assert_same(one, other):
 @settings(max_examples=60, deadline=None)
 def test_a_dot_is_found_where_its_joint_went_and_a_flip_calls_it_by_its_twin_s_name(seed, side, flip, places, schema):
     """A red dot on the left wrist, a green one on the right; in the mirror the red one is a right wrist."""
-    how = dataclasses.replace(PLACED, flip=flip, half_body=0)
+    how = dataclasses.replace(PLACED, flip_prob=flip, half_body_prob=0)
     left, right = schema.index("left_wrist"), schema.index("right_wrist")
     box = Box(300 - side / 2, 280 - side / 2, side, side)
     where = random_transform(person(schema, box=box), SIZE, np.random.default_rng(seed), how)
@@ -98,7 +97,7 @@ def test_without_chance_it_is_the_crop_that_prediction_makes(side, rng):
 def test_one_warp_makes_a_sample(monkeypatch):
     calls, real = [], cv2.warpAffine
     monkeypatch.setattr(cv2, "warpAffine", lambda *a, **k: calls.append(1) or real(*a, **k))
-    load_sample(person(), SIZE, np.random.default_rng(0), dataclasses.replace(Augmentation(), occluder=0))
+    load_sample(person(), SIZE, np.random.default_rng(0), dataclasses.replace(Augmentation(), occluder_prob=0))
     assert len(calls) == 1
 
 
@@ -122,8 +121,8 @@ def test_joints_that_leave_the_crop_get_weight_0_and_are_not_put_on_its_edge(see
 
 def test_variations_keep_their_limits_and_shares():
     """Of 1000 draws each share lies within 5 deviations of a binomial; the angle and size within their limits."""
-    how = Augmentation(flip=0.3, zoom=0.5, zoom_range=(0.7, 1.4), rotation=40, rotation_limit=50, rotated=0.6,
-                       shift=0.1, half_body=0)
+    how = Augmentation(flip_prob=0.3, scale_log_std=0.5, scale_range=(0.7, 1.4), rotation_std_deg=40,
+                       rotation_max_deg=50, rotation_prob=0.6, shift_max=0.1, half_body_prob=0)
     record, plain = person(), crop_transform(person().box, SIZE)
     flips, turned = 0, 0
     for seed in range(1000):
@@ -151,7 +150,7 @@ def test_half_a_body_is_the_upper_or_the_lower_joints_box(name):
 
 
 def test_half_bodies_come_in_their_share():
-    record, how = person(), dataclasses.replace(NONE, half_body=0.2)
+    record, how = person(), dataclasses.replace(NONE, half_body_prob=0.2)
     whole = crop_transform(record.box, SIZE).zoom
     halves = sum(random_transform(record, SIZE, np.random.default_rng(seed), how).zoom != whole for seed in range(1000))
     assert abs(halves - 200) <= 5 * np.sqrt(1000 * 0.2 * 0.8)
@@ -165,14 +164,14 @@ def test_half_a_body_with_few_joints_is_the_whole():
         assert {half_body_box(record, np.random.default_rng(seed)) for seed in range(9)} == {record.box}
 
 
-# --- colours and occluders ------------------------------------------------------------------------------------------
+# --- colors and occluders ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.25])
-def test_colours_change_within_their_strength_and_nothing_else_does(strength):
+def test_colors_change_within_their_strength_and_nothing_else_does(strength):
     levels = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=-1)
     sample = Sample(levels, np.zeros((14, 2)), np.full(14, 2), LSP14)
-    found = np.stack([coloured(sample, np.random.default_rng(seed), strength).image[0] for seed in range(60)])
+    found = np.stack([colored(sample, np.random.default_rng(seed), strength).image[0] for seed in range(60)])
     middle = np.arange(256)[:, None] - 128.0
     gain = np.array([(1 - strength) * (1 - strength / 3), (1 + strength) * (1 + strength / 3)])
     reach = np.sort(middle * gain, axis=1) + 128 + 255 * strength / 2 * np.array([-1, 1])
@@ -182,28 +181,28 @@ def test_colours_change_within_their_strength_and_nothing_else_does(strength):
     assert (np.diff(found.astype(int), axis=1) >= 0).all()  # brighter stays brighter
     assert np.ptp(found[:, 128].astype(float), axis=0).min() > 255 * strength / 2  # half of the range is used
     assert (found[:, 60] - found[:, 60, :1]).any()  # channels differ: a cast, not only brightness
-    one = coloured(sample, np.random.default_rng(0), strength)
+    one = colored(sample, np.random.default_rng(0), strength)
     assert one.keypoints is sample.keypoints
     assert one.visibility is sample.visibility
 
 
 def test_no_strength_is_no_change(rng):
     sample = sample_of(LSP14, rng)
-    assert coloured(sample, rng, 0) is sample
+    assert colored(sample, rng, 0) is sample
 
 
 @EVERY
 def test_what_an_occluder_covers_is_occluded_and_its_joints_keep_their_place(schema, rng, monkeypatch):
     mask = np.zeros((SIZE, SIZE), bool)
     mask[:, 40:] = True
-    mask[0, 0] = True  # where unlabelled joints would seem to be
+    mask[0, 0] = True  # where unlabeled joints would seem to be
     monkeypatch.setattr(augment, "paste_occluder", lambda image, *_: (np.where(mask[..., None], 9, image), mask))
     sample = sample_of(schema, rng)
-    found = occluded(sample, rng, Augmentation(occluder=1))
+    found = occluded(sample, rng, Augmentation(occluder_prob=1))
     hidden = np.rint(np.nan_to_num(sample.keypoints[:, 0])) >= 40
     wanted = np.where(hidden & (sample.visibility == VISIBLE), OCCLUDED, sample.visibility)
     np.testing.assert_array_equal(found.visibility, wanted)
-    assert {*sample.visibility} == {UNLABELLED, OCCLUDED, VISIBLE}
+    assert {*sample.visibility} == {UNLABELED, OCCLUDED, VISIBLE}
     np.testing.assert_array_equal(found.keypoints, sample.keypoints)
     assert (found.image[:, 40:] == 9).all()
     np.testing.assert_array_equal(target(found)[:, 2], target(sample)[:, 2])  # still in the loss
@@ -217,7 +216,7 @@ def test_a_pasted_object_changes_pixels_near_what_it_hides_alone(seed):
                                torso=None, sigmas=None)
     sample = Sample(np.full((SIZE, SIZE, 3), 250, np.uint8), np.stack([x.ravel(), y.ravel()], -1).astype(float),
                     np.full(x.size, VISIBLE, np.int8), grid)
-    found = occluded(sample, rng, Augmentation(occluder=1, occluder_size=(0.3, 0.5)))
+    found = occluded(sample, rng, Augmentation(occluder_prob=1, occluder_size=(0.3, 0.5)))
     changed = (found.image != sample.image).any(-1)
     at_joints = changed[y.ravel(), x.ravel()]
     assert (found.visibility[at_joints] == OCCLUDED).all()
@@ -255,7 +254,7 @@ def test_the_same_generator_gives_the_same_sample_and_nothing_given_is_changed(s
 def test_stages_change_nothing_that_they_are_given(rng):
     sample = sample_of(LSP14, rng)
     copy = Sample(sample.image.copy(), sample.keypoints.copy(), sample.visibility.copy(), LSP14)
-    flipped(sample), coloured(sample, rng, 0.3), occluded(sample, rng, Augmentation(occluder=1)), target(sample)
+    colored(sample, rng, 0.3), occluded(sample, rng, Augmentation(occluder_prob=1)), target(sample)
     assert_same(sample, copy)
 
 
@@ -271,10 +270,11 @@ def test_an_empty_target_teaches_nothing():
 
 
 @pytest.mark.parametrize(("change", "problem"), [
-    ({"flip": 1.5}, "flip is 1.5, expected 0 to 1"), ({"colour": -0.1}, "colour is -0.1, expected 0 to 1"),
-    ({"rotation": -1.0}, "rotation is -1.0, expected at least 0"),
-    ({"zoom": float("nan")}, "zoom is nan, expected at least 0"),
-    ({"zoom_range": (1.4, 0.7)}, "zoom_range is [1.4, 0.7], expected [LOW, HIGH] with 0 < LOW <= HIGH"),
+    ({"flip_prob": 1.5}, "flip_prob is 1.5, expected 0 to 1"),
+    ({"color_jitter": -0.1}, "color_jitter is -0.1, expected 0 to 1"),
+    ({"rotation_std_deg": -1.0}, "rotation_std_deg is -1.0, expected at least 0"),
+    ({"scale_log_std": float("nan")}, "scale_log_std is nan, expected at least 0"),
+    ({"scale_range": (1.4, 0.7)}, "scale_range is [1.4, 0.7], expected [LOW, HIGH] with 0 < LOW <= HIGH"),
     ({"occluder_size": (0.0, 0.7)}, "occluder_size is [0.0, 0.7], expected [LOW, HIGH] with 0 < LOW <= HIGH")], ids=str)
 def test_knobs_beyond_their_range_are_refused(change, problem):
     with pytest.raises(InputError) as caught:

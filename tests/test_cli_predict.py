@@ -52,7 +52,7 @@ def run(model, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with a colour and a grey photograph, and what is no picture."""
+    """A folder with a color and a gray photograph, and what is no picture."""
     folder = tmp_path / "photos"
     folder.mkdir()
     cv2.imwrite(str(folder / "astronaut.png"), skimage.data.astronaut()[..., ::-1])
@@ -79,23 +79,23 @@ def test_one_photograph_gives_a_line_a_row_and_an_overlay(run, model, photos, tm
     assert cv2.imread("out/overlays/astronaut.jpg").shape == (512, 512, 3)
 
 
-def test_joints_below_the_least_score_are_left_out_of_overlays_not_of_files(run, photos):
-    _, all_of_them, _, _ = run("photos/camera.jpg", "--least_score=0")
+def test_joints_below_the_min_score_are_left_out_of_overlays_not_of_files(run, photos):
+    _, all_of_them, _, _ = run("photos/camera.jpg", "--min_score=0")
     drawn = cv2.imread("out/overlays/camera.jpg")
-    _, lines, _, _ = run("photos/camera.jpg", "--least_score=1")
+    _, lines, _, _ = run("photos/camera.jpg", "--min_score=1")
     photo = cv2.imread("photos/camera.jpg")
     assert np.abs(cv2.imread("out/overlays/camera.jpg").astype(int) - photo).max() < 30  # JPEG's losses
     assert np.abs(drawn.astype(int) - photo).max() > 100
     assert lines == all_of_them
-    code, _, _, errors = run("photos/camera.jpg", "--least_score=1.5")
-    assert code == BAD_INPUT and "least_score" in errors[-1]
+    code, _, _, errors = run("photos/camera.jpg", "--min_score=1.5")
+    assert code == BAD_INPUT and "min_score" in errors[-1]
 
 
 def test_a_folder_gives_its_pictures_by_name_and_passes_over_the_unreadable(run, photos, tmp_path):
     (photos / "broken.jpg").write_bytes((photos / "camera.jpg").read_bytes()[:5000])
     (photos / "deeper").mkdir()
     shutil.copy(photos / "camera.jpg", photos / "deeper" / "inside.jpg")
-    code, lines, shown, errors = run("photos", "--nooverlays", "--batch_size=1")
+    code, lines, shown, errors = run("photos", "--nodraw", "--batch_size=1")
     assert code == DONE and "(1 pictures could not be read)" in shown
     assert errors == ["posecascade-predict: image photos/broken.jpg: the JPEG data end too early; copy the file again"]
     assert [line["image"] for line in lines] == ["photos/astronaut.png", "photos/camera.jpg"]
@@ -112,7 +112,7 @@ def test_lines_from_a_file_and_from_standard_input_are_the_same(run, photos, tmp
     assert [line["image"] for line in from_file] == [a["image"] for a in asked]
     assert from_file[0]["box"] == asked[0]["box"] and from_file[2]["box"] == asked[2]["box"]
     assert overlays(tmp_path) == ["astronaut.jpg", "astronaut_2.jpg", "camera.jpg"]
-    code, from_stdin, _, _ = run("-", "--nooverlays", stdin=text)
+    code, from_stdin, _, _ = run("-", "--nodraw", stdin=text)
     assert code == DONE and from_stdin == from_file
     # A path that is not in the working folder counts from the file's.
     (photos / "near.jsonl").write_text('{"image": "camera.jpg"}')
@@ -125,13 +125,13 @@ def test_what_is_predicted_can_be_asked_again_and_lies_in_the_picture_s_pixels(r
     box = np.array([150.0, 20, 200, 400])
     doubled = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     cv2.imwrite("double.png", doubled[..., ::-1])
-    # Pixel centres at whole numbers: x of the small picture is 2 x + 0.5 of the large one.
+    # Pixel centers at whole numbers: x of the small picture is 2 x + 0.5 of the large one.
     big = [*(2 * box[:2] + 0.5), *(2 * box[2:])]
     lines = [{"image": "photos/astronaut.png", "box": list(box)}, {"image": "double.png", "box": big}]
     code, [small, large], _, _ = run("-", stdin="\n".join(map(json.dumps, lines)))
     assert code == DONE
     small, large = (np.array(list(line["keypoints"].values()))[:, :2] for line in (small, large))
-    # Nearest-neighbour doubling differs from the picture by half a pixel of smoothing at most.
+    # Nearest-neighbor doubling differs from the picture by half a pixel of smoothing at most.
     assert np.median(np.abs(2 * small + 0.5 - large)) <= 1
     shutil.copy("out/predictions.jsonl", "again.jsonl")
     assert run("again.jsonl")[0] == DONE
@@ -184,7 +184,7 @@ def test_a_video_gives_a_line_per_frame_and_a_video(run, clip, tmp_path, monkeyp
     assert overlays(tmp_path) == ["clip.mp4"]
     with video.opened(tmp_path / "out" / "overlays" / "clip.mp4", "clip") as back:
         assert back.rate == 10.0 and len(list(back.frames)) == 5
-    raw = run("clip.mp4", "--nosmooth", "--nooverlays")[1]
+    raw = run("clip.mp4", "--nosmooth", "--nodraw")[1]
     assert raw[0]["keypoints"] == lines[0]["keypoints"] and raw[4]["keypoints"] != lines[4]["keypoints"]
 
 
@@ -200,7 +200,7 @@ def test_a_calibrated_model_follows_as_the_plain_one_does(run, clip, tmp_path, m
         return real(*arguments, followed=followed, **options)
 
     monkeypatch.setattr(video, "follow", follow)
-    assert run("clip.mp4", "--nooverlays", model=model)[0] == DONE
+    assert run("clip.mp4", "--nodraw", model=model)[0] == DONE
     assert limits == [float(curve(np.float64(video.FOLLOWED)))] and limits[0] > 1.1 * video.FOLLOWED
 
 
@@ -208,7 +208,7 @@ def test_bad_inputs_are_told_and_the_good_ones_written(run, photos, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     (tmp_path / "bad.jsonl").write_text('{"image": "photos/camera.jpg", "box": [0, 0, 0, 9]}\n{"image": "none.jpg"}\n')
     (tmp_path / "empty").mkdir()
-    code, lines, shown, errors = run("none.png", "photos/camera.jpg", "bad.mp4", "bad.jsonl", "empty", "--nooverlays")
+    code, lines, shown, errors = run("none.png", "photos/camera.jpg", "bad.mp4", "bad.jsonl", "empty", "--nodraw")
     assert code == BAD_INPUT and [line["image"] for line in lines] == ["photos/camera.jpg"]
     assert "1 poses written" in shown
     assert errors[:-1] == [

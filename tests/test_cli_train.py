@@ -43,7 +43,7 @@ def words(tmp_path_factory):
     """The command on a recipe of two epochs; its folder comes last."""
     recipe = {name: dict(values) for name, values in SMALL.items()}
     recipe["data"]["sources"] = [f"synthetic:{4 * EPOCH_STEPS}"]
-    recipe["training"] |= {"save_every": 5}
+    recipe["training"] |= {"checkpoint_every_steps": 5}
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return [COMMAND, f"--recipe={path}", "--set=training.workers=1"]
@@ -80,13 +80,13 @@ def killed(whole, words, tmp_path_factory):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     step = checkpoints.read_header(folder)[0].step
-    ended = finished([*words, f"--model_dir={folder}", "--set=training.save_every=4"])
+    ended = finished([*words, f"--model_dir={folder}", "--set=training.checkpoint_every_steps=4"])
     assert (ended.returncode, ended.stderr) == (DONE, ""), ended.stderr
     return folder, step, ended.stdout
 
 
 def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happened(whole, killed):
-    """Bit for bit: weights, averages, the optimiser and its schedule, the log, the results."""
+    """Bit for bit: weights, averages, the optimizer and its schedule, the log, the results."""
     one, (other, step, told) = whole()[0], killed
     assert 0 < step < EPOCH_STEPS and f"going on after step {step} of {STEPS}\n" in told
     for name in ("best.keras", "last.keras"):
@@ -184,25 +184,25 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
     (["--recipe=broken.yaml"], "recipe broken.yaml: is no YAML ("),
     ([QUICK, "--set=training.epoch=3"], "--set=training.epoch=3: unknown key 'training.epoch'; did you mean "
                                         "'training.epochs'?"),
-    ([QUICK, "--set=training.stages=[{freeze: 9}]"],
-     "training.stages[0].freeze: 9 blocks, but backbone 'tiny' has 5; give 0 to 5"),
+    ([QUICK, "--set=training.phases=[{frozen_blocks: 9}]"],
+     "training.phases[0].frozen_blocks: 9 blocks, but backbone 'tiny' has 5; give 0 to 5"),
     ([QUICK, "--data=lspet:/nowhere"], "lspet: '/nowhere' does not exist; give "),
     ([QUICK, "--data=lspet:lspet"], "lspet/joints.mat: is no whole MATLAB file ("),
     ([QUICK, "--data=coco:five"],
      "five/people.json, annotations[0]: 'keypoints' holds 15 numbers, schema 'coco17' needs 51 (x, y, v for 17 "
      "joints); pass --schema=FILE.yaml (training: data.schema) or mend the file"),
     ([QUICK, "--data=coco:nobody"],
-     "--data=coco:nobody: split 'train' holds nobody with a labelled joint; choose another split"),
+     "--data=coco:nobody: split 'train' holds nobody with a labeled joint; choose another split"),
     ([SMALL_RECIPE, "--data=coco:elsewhere"],
      "elsewhere/people.json, annotations[0]: all targets are zero, its own and those of 28 others looked at: no "
-     "labelled joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),
+     "labeled joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),
     ([SMALL_RECIPE, "--data=coco:cut"],
      "image cut/0000.jpg: the JPEG data end too early; copy the file again (29 of 29 pictures opened cannot be read; "
      "run posecascade-data check)"),
     ([SMALL_RECIPE, "--data=coco:missing"],
      "image missing/0000.jpg: cannot be read (No such file or directory); check the path (29 of 29 pictures opened "
      "cannot be read; run posecascade-data check)"),
-    ([SMALL_RECIPE, "--set=model.start_from=text.keras"],
+    ([SMALL_RECIPE, "--set=model.init_from=text.keras"],
      "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
     ([SMALL_RECIPE, "--model_dir=small.yaml/run"],
      "--model_dir=small.yaml/run: cannot be written (Not a directory); free or choose another")], ids=str)
@@ -220,7 +220,7 @@ def test_a_rate_beyond_all_measure_is_told_and_the_last_good_checkpoint_stays(ru
     assert run(*given) == (DONE, [])
     before = {name: (tmp_path / "run" / name).read_bytes() for name in ("best.keras", "last.keras", "state.npz")}
     wild = ["--recipe=small.yaml", "--set=optimizer.name=sgd", "--set=optimizer.learning_rate=1e30",
-            "--set=optimizer.clip_norm=0", "--set=training.save_every=1", "--model_dir=wild"]
+            "--set=optimizer.clip_norm=0", "--set=training.checkpoint_every_steps=1", "--model_dir=wild"]
     code, [error] = run(*wild, step=None)
     assert code == BAD_INPUT
     assert re.fullmatch(r"posecascade-train: error: step [12]: the loss or a weight is NaN or infinite \(loss .*\); "

@@ -209,7 +209,7 @@ except ValueError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         "PredictRequest",
-        "grpcio is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an http:// URL"], done.stderr
+        "grpcio is needed for grpc:// URLs; pip install grpcio, or give an http:// URL"], done.stderr
 
 
 @given(sizes=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=30), most=st.integers(1, 5))

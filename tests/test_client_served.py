@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from exported import ended, people
-from picture_files import jpeg, segment, tiff
+from image_files import jpeg, segment, tiff
 from served import BINARY, MODEL, answering, binary, service_of
 
 pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api, of the extra `serving`")
@@ -189,7 +189,7 @@ def test_the_command_writes_the_lines_that_predict_writes(url, road, pictures, m
     assert (done.returncode, done.stderr) == (DONE, "")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     monkeypatch.setattr(predictor, "load", lambda *_, **__: road)
-    assert ended(predict, "people.jsonl", "photos/0.png", "--nooverlays")[0] == DONE
+    assert ended(predict, "people.jsonl", "photos/0.png", "--nodraw")[0] == DONE
     others = [json.loads(line) for line in Path("poses/predictions.jsonl").read_text().splitlines()]
     assert [list(line) for line in lines] == [list(line) for line in others] == [["image", "box", "keypoints"]] * 3
     for mine, other in zip(lines, others, strict=True):
@@ -221,10 +221,10 @@ def test_the_command_checks_a_server_without_loading_a_backend(url, exported, tm
     watched = "import sys\nfrom posecascade.cli import client\ntry:\n    client.console()\nfinally:\n" \
               "    print(sorted({'tensorflow', 'keras', 'jax', 'torch'} & {n.split('.')[0] for n in sys.modules}))"
     (tmp_path / "photo.png").write_bytes(png(people(1)[0][0]))
-    for words in (["--check"], [str(tmp_path / "photo.png")]):
+    for words in (["--status"], [str(tmp_path / "photo.png")]):
         done = subprocess.run([sys.executable, "-c", watched, url, *words], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (DONE, "")
         assert done.stdout.splitlines()[-1] == "[]"
-    checked = command(url, "--check")
+    checked = command(url, "--status")
     joints = ", ".join(exported.metadata.schema.keypoints)
     assert checked.stdout == f"version 1: AVAILABLE\njoints of {exported.metadata.schema.name}: {joints}\n"

@@ -28,9 +28,14 @@ def certificates(tmp_path_factory):
     if not shutil.which("openssl") or not shutil.which("bash"):
         pytest.skip("needs openssl and bash")
     folder = tmp_path_factory.mktemp("certificates")
-    (folder / "names.txt").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    # Python 3.13 verifies strictly (RFC 5280): an authority states its keyUsage, a certificate whose key signed it.
+    (folder / "ca.cnf").write_text("[req]\ndistinguished_name=name\n[name]\n[ca]\nbasicConstraints=critical,CA:true\n"
+                                   "keyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n")
+    (folder / "names.txt").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nsubjectKeyIdentifier=hash\n"
+                                      "authorityKeyIdentifier=keyid\n")
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", cwd=folder)
+    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-config",
+            "ca.cnf", "-extensions", "ca", cwd=folder)
     for name in ("server", "client"):
         openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", cwd=folder)
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",

@@ -38,7 +38,7 @@ def encoded(cells, height, width, stride, sigma):
     return np.asarray(confidence_maps(points, height, width, stride=stride, sigma=sigma * stride))
 
 
-def centres(height, width, stride):
+def centers(height, width, stride):
     """(H, W, 2): each cell's middle, as the mean of the input pixels that it covers."""
     x, y = (np.arange(side * stride).reshape(side, stride).mean(1) for side in (width, height))
     return np.stack(np.broadcast_arrays(x[None, :], y[:, None]), -1)
@@ -57,7 +57,7 @@ def test_a_decoder_finds_what_was_encoded_within_its_bound(decoder, data):
     sigma = data.draw(st.floats(0.5, 2.5 * SOFT_WINDOW))  # the least is MIN_SIGMA: smaller ones are raised
     found, scores = DECODERS[decoder](encoded(cells, height, width, stride, sigma), stride)
     assert np.abs(pixels_to_cells(found, stride) - cells).max() <= bound + ROUNDING
-    # The highest cell's centre is at most half a cell away on each axis.
+    # The highest cell's center is at most half a cell away on each axis.
     assert (scores <= 1).all()
     assert (scores >= math.exp(-0.25 / max(sigma, MIN_SIGMA) ** 2) - ROUNDING).all()
 
@@ -82,9 +82,9 @@ def test_the_mirrored_map_gives_the_mirrored_joint(decoder, data):
     maps = encoded(cells, height, width, stride, 2.0).astype(np.float64)
     plain, scores = DECODERS[decoder](maps, stride)
     mirrored, same = DECODERS[decoder](maps[:, :, ::-1], stride)
-    off_centre = np.abs(cells % 1 - np.round(cells % 1)) > 0.01  # at a cell's centre both neighbours are as high
-    np.testing.assert_allclose(mirrored[..., 0][off_centre[..., 0]],
-                               (width * stride - 1 - plain[..., 0])[off_centre[..., 0]], atol=1e-5 * stride)
+    off_center = np.abs(cells % 1 - np.round(cells % 1)) > 0.01  # at a cell's center both neighbors are as high
+    np.testing.assert_allclose(mirrored[..., 0][off_center[..., 0]],
+                               (width * stride - 1 - plain[..., 0])[off_center[..., 0]], atol=1e-5 * stride)
     np.testing.assert_allclose(mirrored[..., 1], plain[..., 1], atol=1e-5 * stride)
     np.testing.assert_array_equal(same, scores)
 
@@ -119,7 +119,7 @@ def test_decoders_take_the_joint_axis_and_the_batch_apart(rng):
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])
-def test_a_cell_s_centre_is_the_middle_of_its_pixels(stride):
+def test_a_cell_s_center_is_the_middle_of_its_pixels(stride):
     covered = np.arange(5 * stride).reshape(5, stride)
     np.testing.assert_array_equal(cells_to_pixels(np.arange(5), stride), covered.mean(1))
     np.testing.assert_allclose(pixels_to_cells(covered.mean(1), stride), np.arange(5))
@@ -133,11 +133,11 @@ def test_pixels_and_cells_are_each_other_s_inverse(some, stride):
 
 @given(case=joints(-3), radius=st.floats(0, 40))
 @KERAS
-def test_a_disc_is_every_cell_whose_centre_is_within_the_radius(case, radius):
+def test_a_disc_is_every_cell_whose_center_is_within_the_radius(case, radius):
     cells, height, width, stride = case
     points = cells_to_pixels(cells, stride).astype(np.float32)
     found = np.asarray(part_discs(points, height, width, stride=stride, radius=radius))
-    away = np.linalg.norm(centres(height, width, stride)[None, :, :, None] - points[:, None, None].astype(float),
+    away = np.linalg.norm(centers(height, width, stride)[None, :, :, None] - points[:, None, None].astype(float),
                           axis=-1)
     limit = max(radius, MIN_RADIUS * stride)
     clear = np.abs(away - limit) > 1e-3  # px; nearer, float32 decides
@@ -150,7 +150,7 @@ def test_a_disc_is_every_cell_whose_centre_is_within_the_radius(case, radius):
 def test_a_joint_on_the_map_never_has_an_empty_disc(case, radius):
     cells, height, width, stride = case
     points = cells_to_pixels(cells, stride).astype(np.float32)
-    # Of cell centres one lies within half a diagonal, 0.71 cells, of any joint.
+    # Of cell centers one lies within half a diagonal, 0.71 cells, of any joint.
     assert np.asarray(part_discs(points, height, width, stride=stride, radius=radius)).sum() >= 1
 
 
@@ -160,7 +160,7 @@ def test_a_confidence_map_is_the_gaussian_of_the_paper(case, sigma):
     cells, height, width, stride = case
     points = cells_to_pixels(cells, stride).astype(np.float32)
     found = np.asarray(confidence_maps(points, height, width, stride=stride, sigma=sigma))
-    away = np.linalg.norm(centres(height, width, stride)[None, :, :, None] - points[:, None, None].astype(float),
+    away = np.linalg.norm(centers(height, width, stride)[None, :, :, None] - points[:, None, None].astype(float),
                           axis=-1)
     wanted = np.exp(-0.5 * (away / max(sigma, MIN_SIGMA * stride)) ** 2)
     np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -154,7 +154,7 @@ def _kind(item):
 def help_texts() -> dict[str, str]:
     """What each installed command prints with --help."""
     commands = {}
-    for entry in metadata.distribution("posecascade").entry_points:
+    for entry in metadata.distribution("posecascade-keras").entry_points:
         if entry.group == "console_scripts":
             module = inspect.getmodule(entry.load())
             commands[entry.name] = app.help_text(module.__doc__, module.FLAGS)
@@ -188,9 +188,9 @@ def tflite_signatures(version: Path) -> str:
 def certificate_json(version: Path) -> str:
     """Outline of certificate.json; of a SavedModel's row and of a TFLite file's, whose operators are the networks'."""
     content = json.loads((version / "certificate.json").read_text(encoding="utf-8"))
-    rows = {row["name"]: row | {"operators": {"NAME": 1}} for row in content["artefacts"]}
-    content |= {"versions": {"NAME": "1"}, "artefacts": [rows["saved_model/heatmaps"]]}
-    more = {"artefacts": [rows["tflite/heatmaps_float32.tflite"] | {"gpu_blocking": ["NAME"]}]}
+    rows = {row["name"]: row | {"operators": {"NAME": 1}} for row in content["artifacts"]}
+    content |= {"versions": {"NAME": "1"}, "artifacts": [rows["saved_model/heatmaps"]]}
+    more = {"artifacts": [rows["tflite/heatmaps_float32.tflite"] | {"gpu_blocking": ["NAME"]}]}
     return "\n".join([*_outline(content), *_outline(more)])
 
 

@@ -35,7 +35,7 @@ def test_either_axis_order_gives_the_joints_and_the_type_settles_the_flag(tmp_pa
     records = read(f"{kind}:{write_lsp(tmp_path, people, axes)}", "all")
     flags = people[..., 2]
     wanted = {"lsp": np.where(flags == 1, Visibility.OCCLUDED, Visibility.VISIBLE),
-              "lspet": np.where(flags == 1, Visibility.VISIBLE, Visibility.UNLABELLED)}[kind]
+              "lspet": np.where(flags == 1, Visibility.VISIBLE, Visibility.UNLABELED)}[kind]
     assert len(records) == 14
     for record, person, codes in zip(records, people, wanted, strict=True):
         np.testing.assert_array_equal(record.visibility, codes)
@@ -133,7 +133,7 @@ def test_real_lsp_and_lspet(shared_data):
     assert len(extended["val"]) == len(extended["all"]) // 18
     assert len(extended["train"]) + len(extended["val"]) == len(extended["all"]) == len(extended["test"])
     assert extended["val"][-1].image.read().ndim == 3
-    assert 0.87 < np.mean([r.labelled for r in extended["all"]]) < 0.89
+    assert 0.87 < np.mean([r.labeled for r in extended["all"]]) < 0.89
 
 
 # --- COCO ---------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_coco_skips_crowds_and_people_without_joints(tmp_path):
               {"image_id": 1, "id": 4, "bbox": [0, 0, 5, 5]}, coco_person(id=5, codes=(1, 0) + (2,) * 15)]
     records = read(f"coco:{write_json(tmp_path / 'mine.json', coco(people))}", "all")
     assert [r.person_id for r in records] == [1, 5]
-    assert records[1].visibility[:3].tolist() == [Visibility.OCCLUDED, Visibility.UNLABELLED, Visibility.VISIBLE]
+    assert records[1].visibility[:3].tolist() == [Visibility.OCCLUDED, Visibility.UNLABELED, Visibility.VISIBLE]
     assert records[1].keypoints[0].tolist() == [10.5, 20]
     assert np.isnan(records[1].keypoints[1]).all()
 
@@ -241,7 +241,7 @@ def test_real_coco_crowdpose_and_ai_challenger(shared_data, tmp_path):
     aic = read(f"coco:{samples / 'aic'}", "all", schema_from({"name": "aic", "keypoints": list(AIC)}, "test"))
     for record in (crowd[0], aic[0]):
         height, width = record.image.read().shape[:2]
-        assert (record.keypoints[record.labelled] < [width, height]).all()
+        assert (record.keypoints[record.labeled] < [width, height]).all()
 
 
 # --- all types ----------------------------------------------------------------------------------------------------

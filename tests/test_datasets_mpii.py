@@ -73,7 +73,7 @@ def test_the_official_release_with_its_irregularities(mpii_root):
                                                for name in ("several", "scalar", "empty_scale")]
     first, scalar, empty = records
     assert first.schema == MPII16
-    assert np.flatnonzero(first.labelled).tolist() == [0, 9, 10, 15]
+    assert np.flatnonzero(first.labeled).tolist() == [0, 9, 10, 15]
     assert first.visibility[[0, 9, 10, 15]].tolist() == [1, 2, 1, 2]
     np.testing.assert_array_equal(first.keypoints[[0, 9, 15]], [[10, 20], [30.5, 40.5], [50, 60]])  # counted from 0
     assert first.head_size == pytest.approx(0.6 * 50)  # a 30 x 40 box
@@ -119,10 +119,10 @@ def test_a_file_that_is_no_release_is_one_clear_line(tmp_path, content, message)
         read(f"mpii:{tmp_path}", "all")
 
 
-def listed(name, labelled=range(16)):
+def listed(name, labeled=range(16)):
     return {"image": name, "center": [50, 50], "scale": 1.0,
-            "joints": [[10.0 + k, 30.0 + k] if k in labelled else [-1, -1] for k in range(16)],
-            "joints_vis": [int(k in labelled) for k in range(16)]}
+            "joints": [[10.0 + k, 30.0 + k] if k in labeled else [-1, -1] for k in range(16)],
+            "joints_vis": [int(k in labeled) for k in range(16)]}
 
 
 def test_hrnet_lists_are_the_splits_and_head_boxes_come_from_gt_valid(tmp_path):
@@ -134,7 +134,7 @@ def test_hrnet_lists_are_the_splits_and_head_boxes_come_from_gt_valid(tmp_path):
     assert [[r.image.path.name for r in found[split]] for split in SPLITS] \
         == [["a.jpg"], ["b.jpg"], ["b.jpg"], ["a.jpg", "b.jpg"]]
     person = found["val"][0]
-    assert np.flatnonzero(person.labelled).tolist() == [0, 3, 9]
+    assert np.flatnonzero(person.labeled).tolist() == [0, 3, 9]
     assert person.keypoints[3].tolist() == [12, 32]  # 13, 33 counted from 1
     assert person.square.center == (49, 49 + 15) and person.square.side == pytest.approx(250)
     assert not person.occlusion_known
@@ -208,7 +208,7 @@ def test_real_mpii(shared_data):
     people = read(f"mpii_val:{shared_data / 'mpii_val'}", "val")
     truth = scipy.io.loadmat(shared_data / "mpii_val" / "ground_truth.mat")
     assert len(people) == 2958
-    assert sum((~r.labelled).sum() for r in people) == truth["jnt_missing"].sum()
+    assert sum((~r.labeled).sum() for r in people) == truth["jnt_missing"].sum()
     sample = read(f"mpii_json:{shared_data / 'reader_samples' / 'mpii' / 'test_mpii.json'}", "all")
     first = people[0]  # the same person in both layouts
     np.testing.assert_allclose(sample[0].keypoints, first.keypoints, atol=0.5)

@@ -23,7 +23,7 @@ ALONE = ("import runpy, sys; [sys.modules.update({name: None}) for name in sys.a
 OURS = "posecascade,tensorflow,keras,flatbuffers"
 LAST_DIGIT = 0.0011  # px: a number that lies between two may be rounded to either
 DECODED = 0.005  # px: the decoder of a file of maps computes in float32, the predictor in float64; frames add up
-CLOSE = 0.05  # px of the picture: what a grey level in a thousandth of a crop's pixels does, without OpenCV
+CLOSE = 0.05  # px of the picture: what a gray level in a thousandth of a crop's pixels does, without OpenCV
 FILES = [("heatmaps", "float32"), ("heatmaps", "int8"), ("keypoints", "float16"), ("keypoints", "int8")]
 
 
@@ -71,7 +71,7 @@ def test_alone_it_gives_what_posecascade_predict_gives(exported, folder, tmp_pat
     for words in ([], ["--no-smooth"]) if precision == "int8" else ([],):
         code, told, errors = alone(folder, model, *INPUTS, *words)
         assert (code, errors) == (DONE, [])
-        assert ended(predict, *INPUTS, f"--model={model}", f"--output={tmp_path}", "--nooverlays",
+        assert ended(predict, *INPUTS, f"--model={model}", f"--output={tmp_path}", "--nodraw",
                      *(word.replace("no-", "no") for word in words))[0] == DONE
         expected = (tmp_path / "predictions.jsonl").read_text().splitlines()
         for line, other in zip(told, expected, strict=True):
@@ -88,7 +88,7 @@ def test_it_is_what_the_installed_command_says_too(exported, folder, tmp_path):
     """In its own process, on the largest picture."""
     model = exported.tflite("keypoints", "float32")
     done = finished([SCRIPTS / "posecascade-predict", folder / "large.png", f"--model={model}",
-                     f"--output={tmp_path / 'there'}", "--nooverlays"])
+                     f"--output={tmp_path / 'there'}", "--nodraw"])
     assert done.returncode == DONE
     assert alone(folder, model, folder / "large.png")[1] == \
         (tmp_path / "there" / "predictions.jsonl").read_text().splitlines()

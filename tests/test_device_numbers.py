@@ -11,7 +11,7 @@ from posecascade.inference import search, smoothing, video
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (203, 1), (7, 3), (203, 301), (1500, 1000)], ids=str)
-def test_crops_are_the_package_s_by_opencv_and_within_a_grey_level_without(kit, rng, shape):
+def test_crops_are_the_package_s_by_opencv_and_within_a_gray_level_without(kit, rng, shape):
     """Whatever the box: far outside, a thousandth of the picture, or many times as large, at every shrinking."""
     image = rng.integers(0, 256, (*shape, 3), np.uint8)
     factors = set()

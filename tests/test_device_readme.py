@@ -22,7 +22,7 @@ COMMANDS = re.findall(r"^ {4}(\S.*)$", re.sub(r"```.*?```", "", TEXT, flags=re.S
 RUN_HERE = "python pose_tflite.py", "unzip"  # begin such commands
 NOT_HERE = {  # and those that others run, or none
     "python -m pip": "needs a network",
-    "posecascade-benchmark": "as in the README of the repository, tests/journeys",
+    "posecascade-benchmark": "as on the page docs/export.md, tests/journeys",
 }
 
 
@@ -63,7 +63,7 @@ def test_the_file_does_what_the_readmes_say(folder):
     """But for the camera, which a machine that tests has not."""
     command, camera = beginning("python pose_tflite.py")
     assert camera == "python pose_tflite.py keypoints_int8.tflite 0 --show"
-    assert f"    {command}\n    {camera}\n" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert f"\n{command}\n{camera}\n" in (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
     shell(command.replace("python", f"'{sys.executable}'", 1), folder)
     lines = [json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines()]
     assert [line["image"] for line in lines] == ["photo.jpg", *(f"clip.mp4#{n}" for n in range(3))]
@@ -101,7 +101,7 @@ def test_what_a_port_must_know_stands_in_the_file(folder):
     [command] = [command for command in beginning("unzip") if "posecascade.json" in command]
     model = json.loads(unzip(command, folder))["model"]
     assert len(model["schema"]["keypoints"]) == K
-    for name in re.search(r"under `model`: (.*?)\. A joint", TEXT, re.S)[1].split("`")[1::2]:
+    for name in re.search(r"under `model`: (.*?)\. A keypoint", TEXT, re.S)[1].split("`")[1::2]:
         value = model
         for key in name.split("."):
             value = value[key]

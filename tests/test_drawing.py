@@ -1,15 +1,15 @@
-"""Drawings: joints in their place and colour, hidden ones hollow, nothing where nothing is asked, tiles on a grid."""
+"""Drawings: joints in their place and color, hidden ones hollow, nothing where nothing is asked, tiles on a grid."""
 
 import cv2
 import numpy as np
 import pytest
 
 from posecascade import drawing
-from posecascade.drawing import LEFT, MIDDLE, OUTLINE, RIGHT, draw_maps, draw_pose, joint_colours, sheet, write_image
+from posecascade.drawing import LEFT, MIDDLE, OUTLINE, RIGHT, draw_maps, draw_pose, joint_colors, sheet, write_image
 from posecascade.errors import InputError
 from posecascade.schema import LSP14, SCHEMAS, Schema
 
-GREY = np.full((200, 300, 3), 120, np.uint8)
+GRAY = np.full((200, 300, 3), 120, np.uint8)
 TOY = Schema("toy", ("left_hand", "right_hand", "head"), pairs=(("left_hand", "right_hand"),),
              limbs=(("left_hand", "head"), ("right_hand", "head")))
 POINTS = np.array([[220.0, 150.0], [80.0, 150.0], [150.0, 40.0]])
@@ -17,22 +17,22 @@ POINTS = np.array([[220.0, 150.0], [80.0, 150.0], [150.0, 40.0]])
 
 def touched(image):
     """(x, y) of the pixels that differ from the background."""
-    return np.argwhere((image != GREY).any(-1))[:, ::-1]
+    return np.argwhere((image != GRAY).any(-1))[:, ::-1]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda s: s.name)
-def test_colours_follow_the_side(schema):
-    for name, colour in zip(schema.keypoints, joint_colours(schema), strict=True):
-        assert colour == {"left": LEFT, "right": RIGHT}.get(name.split("_")[0], MIDDLE)
+def test_colors_follow_the_side(schema):
+    for name, color in zip(schema.keypoints, joint_colors(schema), strict=True):
+        assert color == {"left": LEFT, "right": RIGHT}.get(name.split("_")[0], MIDDLE)
 
 
-def test_joints_and_limbs_lie_in_their_place_in_the_colour_of_their_side():
-    image = draw_pose(GREY, POINTS, TOY)
-    for point, colour in zip(POINTS.astype(int), (LEFT, RIGHT, MIDDLE), strict=True):
-        assert tuple(image[point[1], point[0]]) == colour
-    for hand, colour in ((0, LEFT), (1, RIGHT)):
+def test_joints_and_limbs_lie_in_their_place_in_the_color_of_their_side():
+    image = draw_pose(GRAY, POINTS, TOY)
+    for point, color in zip(POINTS.astype(int), (LEFT, RIGHT, MIDDLE), strict=True):
+        assert tuple(image[point[1], point[0]]) == color
+    for hand, color in ((0, LEFT), (1, RIGHT)):
         x, y = ((POINTS[hand] + POINTS[2]) / 2).astype(int)
-        assert tuple(image[y, x]) == colour
+        assert tuple(image[y, x]) == color
     # All that is drawn lies near a limb: within half its width, outline and dot included.
     distance = np.min([distances(touched(image), POINTS[a], POINTS[2]) for a in (0, 1)], axis=0)
     assert distance.max() <= 8
@@ -45,9 +45,9 @@ def distances(points, start, end):
 
 def test_drawing_keeps_half_pixels_and_the_picture_given():
     one = Schema("one", ("nose",))
-    middles = [touched(draw_pose(GREY, np.array([[100 + shift, 50.0]]), one)).mean(0)[0] for shift in (0, 0.5)]
+    middles = [touched(draw_pose(GRAY, np.array([[100 + shift, 50.0]]), one)).mean(0)[0] for shift in (0, 0.5)]
     assert middles[0] == pytest.approx(100, abs=0.05) and middles[1] == pytest.approx(100.5, abs=0.1)
-    assert (GREY == 120).all()
+    assert (GRAY == 120).all()
 
 
 @pytest.mark.parametrize("visibility", [np.array([0.9, 0.1, 1.0]), np.array([True, False, True]),
@@ -62,32 +62,32 @@ def test_occluded_joints_are_hollow_and_limbs_to_them_thin(visibility):
     assert 0.3 * widths[0] < widths[1] < 0.7 * widths[0]
 
 
-def test_joints_that_are_unlabelled_unsure_or_not_finite_are_left_out():
-    for options in ({"visibility": np.array([0, 2, 2])}, {"scores": np.array([0.2, 0.3, 0.9]), "least_score": 0.3}):
-        image = draw_pose(GREY, POINTS, TOY, **options)
+def test_joints_that_are_unlabeled_unsure_or_not_finite_are_left_out():
+    for options in ({"visibility": np.array([0, 2, 2])}, {"scores": np.array([0.2, 0.3, 0.9]), "min_score": 0.3}):
+        image = draw_pose(GRAY, POINTS, TOY, **options)
         assert touched(image)[:, 0].max() < 170  # nothing of the left arm
         assert tuple(image[150, 80]) == RIGHT
     lost = POINTS.copy()
     lost[0, 1] = np.nan
-    np.testing.assert_array_equal(draw_pose(GREY, lost, TOY), draw_pose(GREY, POINTS, TOY, visibility=[0, 2, 2]))
-    np.testing.assert_array_equal(draw_pose(GREY, np.full((3, 2), np.nan), TOY), GREY)
-    np.testing.assert_array_equal(draw_pose(GREY, POINTS, TOY, scores=np.zeros(3), least_score=0.1), GREY)
+    np.testing.assert_array_equal(draw_pose(GRAY, lost, TOY), draw_pose(GRAY, POINTS, TOY, visibility=[0, 2, 2]))
+    np.testing.assert_array_equal(draw_pose(GRAY, np.full((3, 2), np.nan), TOY), GRAY)
+    np.testing.assert_array_equal(draw_pose(GRAY, POINTS, TOY, scores=np.zeros(3), min_score=0.1), GRAY)
 
 
 def test_joints_outside_even_far_off_do_no_harm():
     far = POINTS + [[1e12, -1e12], [-400, 0], [0, 0]]
-    assert draw_pose(GREY, far, TOY).shape == GREY.shape
+    assert draw_pose(GRAY, far, TOY).shape == GRAY.shape
     draw_pose(np.zeros((1, 1, 3), np.uint8), POINTS, TOY)
-    flipped_view = GREY[:, ::-1]
-    assert draw_pose(flipped_view, POINTS, TOY).shape == GREY.shape
+    flipped_view = GRAY[:, ::-1]
+    assert draw_pose(flipped_view, POINTS, TOY).shape == GRAY.shape
 
 
 def test_maps_lie_over_the_picture_with_a_hue_each():
     maps = np.zeros((20, 30, 3), np.float32)
     maps[5, 10, 0] = maps[5, 20, 1] = maps[15, 10, 2] = 1
-    image = draw_maps(GREY, maps, TOY)
-    assert image.shape == GREY.shape
-    # Cell u covers ten pixels; its centre is at 10 u + 4.5. Hues of three joints are 0, 120 and 240 degrees.
+    image = draw_maps(GRAY, maps, TOY)
+    assert image.shape == GRAY.shape
+    # Cell u covers ten pixels; its center is at 10 u + 4.5. Hues of three joints are 0, 120 and 240 degrees.
     found = [cv2.cvtColor(image[y:y + 1, x:x + 1], cv2.COLOR_RGB2HSV)[0, 0]
              for x, y in ((104, 54), (204, 54), (104, 154))]
     assert [int(hue) for hue, _, _ in found] == [0, 60, 120]
@@ -97,7 +97,7 @@ def test_maps_lie_over_the_picture_with_a_hue_each():
 def test_maps_of_any_value_are_clipped():
     maps = np.full((4, 4, 3), np.nan, np.float32)
     maps[0, 0] = [-5, 1e9, 0]
-    assert draw_maps(GREY, maps, TOY).dtype == np.uint8
+    assert draw_maps(GRAY, maps, TOY).dtype == np.uint8
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7])
@@ -127,4 +127,4 @@ def test_a_picture_is_written_as_it_is(tmp_path, rng):
 
 def test_every_built_in_schema_s_limbs_can_be_drawn(rng):
     for schema in (*SCHEMAS.values(), LSP14):
-        assert (draw_pose(GREY, rng.uniform(0, 200, (schema.size, 2)), schema) != GREY).any()
+        assert (draw_pose(GRAY, rng.uniform(0, 200, (schema.size, 2)), schema) != GRAY).any()

@@ -26,7 +26,7 @@ from posecascade.schema import COCO17, LSP14, MPII16, Schema
 
 @dataclass(frozen=True)
 class ToyImage:
-    """A grey picture that can also be broken."""
+    """A gray picture that can also be broken."""
 
     name: str
     size: tuple[int, int] = (120, 80)
@@ -169,7 +169,7 @@ def test_people_without_a_torso_are_left_out_and_told(rng):
     records[1] = replace(records[1], visibility=codes)
     report = evaluate(knowing(records), records, metric="pck", draws=20)
     assert report.without_reference == 1 and report.as_dict()["counted"] == 2
-    assert "1 without a labelled torso left out" in report.table()
+    assert "1 without a labeled torso left out" in report.table()
     with pytest.raises(InputError, match="nobody of 1 people can be counted for PCK: 1 have no torso size; choose"):
         evaluate(knowing(records[1:2]), records[1:2], metric="pck")
 
@@ -211,7 +211,7 @@ def test_boxes_are_the_data_set_s_or_the_paper_s_round_the_middle_of_an_lsp_pict
     assert paper_box(record, image) == record.box
     assert paper_box(replace(record, square=Box(1, 2, 3, 4)), image) == Box(1, 2, 3, 4)
     box = paper_lsp_box(record, image)
-    assert box.center == pytest.approx((60, 39.5))  # of pixel centres: column 60 of 0..120, between rows 39 and 40
+    assert box.center == pytest.approx((60, 39.5))  # of pixel centers: column 60 of 0..120, between rows 39 and 40
     assert box.side == pytest.approx(178)  # 200 px x 0.89
     predict, seen = knowing([record]), []
 
@@ -268,7 +268,7 @@ def test_oks_needs_sigmas_and_pycocotools(rng, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     records = people(rng, 1, COCO17)
-    with pytest.raises(InputError, match=r"needs pycocotools, .*pip install 'posecascade\[coco\]' or choose"):
+    with pytest.raises(InputError, match=r"needs pycocotools, .*pip install pycocotools, or choose"):
         evaluate(knowing(records), records, metric="oks")
 
 

@@ -1,4 +1,4 @@
-"""What a certificate says of artefacts, by hand-made ones; and an export of a network whose maps have peaks."""
+"""What a certificate says of artifacts, by hand-made ones; and an export of a network whose maps have peaks."""
 
 import json
 from dataclasses import replace
@@ -10,8 +10,8 @@ import spots
 
 from posecascade.errors import InputError
 from posecascade.export import artifacts, certificate, exporting, latency, saved_model, stopwatch, tflite
-from posecascade.export.certificate import Artefact, Row
-from posecascade.export.graph.serving import SIGNATURES
+from posecascade.export.certificate import Artifact, Row
+from posecascade.formats.bundle import SIGNATURES
 from posecascade.geometry import Box
 from posecascade.inference.predictor import Predictor
 from posecascade.records import Record
@@ -21,7 +21,7 @@ from posecascade.training.data import Splits, Validation
 from posecascade.training.recipe import Data, Export, Recipe
 
 FOUR = Schema("four", ("a", "b", "c", "d"), torso=("a", "b"))
-SIZE = 64
+SIZE, DECODER = 64, "tflite/decoder.tflite"
 CELLS = [(2, 3), (12, 3), (2, 12), (12, 12)]  # where the toy model finds the joints, whatever it sees
 
 
@@ -65,34 +65,34 @@ def shifted(by, joints=slice(None)):
     return predict
 
 
-def row_of(artefact, records, metric="pck"):
-    [row] = certificate.measure(MODEL, [artefact], records, metric)
+def row_of(artifact, records, metric="pck"):
+    [row] = certificate.measure(MODEL, [artifact], records, metric)
     return row
 
 
 def test_what_is_the_model_is_nowhere_apart():
-    row = row_of(Artefact("same", "float32", MODEL, MODEL.maps, {"bytes": 7}), people())
+    row = row_of(Artifact("same", "float32", MODEL, MODEL.maps, {"bytes": 7}), people())
     assert row == Row("same", "float32", {"p50": 0, "p99": 0, "max": 0}, {"name": "a", "p99": 0}, 100, 100, 0,
                       {"bytes": 7})
     assert row.loss == 0
-    assert row_of(Artefact("same", "int8", MODEL), people()).map_difference is None
+    assert row_of(Artifact("same", "int8", MODEL), people()).map_difference is None
 
 
 @pytest.mark.parametrize(("side", "zoom"), [(51.2, 1), (102.4, 0.5), (25.6, 2)])
 def test_distances_are_in_pixels_of_the_crop(side, zoom):
-    row = row_of(Artefact("off", "float32", shifted([3, 4])), people([side] * 3))
+    row = row_of(Artifact("off", "float32", shifted([3, 4])), people([side] * 3))
     assert row.distance == pytest.approx({"p50": 5 * zoom, "p99": 5 * zoom, "max": 5 * zoom})
     assert row.worst_joint == {"name": "a", "p99": pytest.approx(5 * zoom)}
 
 
 def test_percentiles_are_over_everybody_s_joints():
     """Crops at a half, one and two pixels: distances of 5 / 2, 5 and 10, four of each."""
-    row = row_of(Artefact("off", "float32", shifted([3, 4])), people([102.4, 51.2, 25.6]))
+    row = row_of(Artifact("off", "float32", shifted([3, 4])), people([102.4, 51.2, 25.6]))
     assert row.distance == pytest.approx({"p50": 5, "p99": 10, "max": 10})
 
 
 def test_the_worst_joint_is_named():
-    row = row_of(Artefact("off", "float32", shifted([0, 2], 2)), people())
+    row = row_of(Artifact("off", "float32", shifted([0, 2], 2)), people())
     assert row.worst_joint == {"name": "c", "p99": pytest.approx(2)}
     assert row.distance["p50"] == 0
 
@@ -103,7 +103,7 @@ TORSO = 40  # px of the crop between a and b: ten cells
 @pytest.mark.parametrize(("off", "moved", "scores"), [(0, 0.19, (100, 100)), (0, 0.21, (100, 75)),
                                                       (0.25, 0.25, (75, 100))])  # it may find better than the model
 def test_scores_are_the_share_of_joints_within_a_fifth_of_the_torso(off, moved, scores):
-    row = row_of(Artefact("off", "int8", shifted([moved * TORSO, 0], 3)), people(off=(0, 0, 0, off * TORSO)))
+    row = row_of(Artifact("off", "int8", shifted([moved * TORSO, 0], 3)), people(off=(0, 0, 0, off * TORSO)))
     assert (row.model_score, row.score) == scores and row.loss == scores[0] - scores[1]
 
 
@@ -115,19 +115,19 @@ def test_scores_are_the_share_of_joints_within_a_fifth_of_the_torso(off, moved, 
     ("pckh", 40, (100, 100))])
 def test_the_model_has_its_own_score_by_the_metric_of_the_data(metric, head, scores):
     records = people(off=(0, 0, 0, 0.25 * TORSO), head_size=head)
-    row = row_of(Artefact("off", "dynamic", shifted([0, 0.21 * TORSO], 2)), records, metric)
+    row = row_of(Artifact("off", "dynamic", shifted([0, 0.21 * TORSO], 2)), records, metric)
     assert (row.model_score, row.score) == scores
 
 
-def test_an_artefact_is_compared_with_its_own_reference():
+def test_an_artifact_is_compared_with_its_own_reference():
     def elsewhere(images, boxes):  # in other boxes, by which distances are brought to the crop
         return shifted([3, 4])(images, [Box(3, 4, 102.4, 102.4)] * len(boxes))
 
-    row = row_of(Artefact("other", "float32", MODEL, reference=elsewhere), people())
+    row = row_of(Artifact("other", "float32", MODEL, reference=elsewhere), people())
     expected = np.linalg.norm(elsewhere([PICTURE], [0])[0].keypoints - people()[0].keypoints, axis=1) / 2
     assert row.distance["max"] == pytest.approx(expected.max())
     assert (row.score, row.model_score) == (100, 0)
-    assert row_of(Artefact("same", "float32", elsewhere, reference=elsewhere), people()).distance["max"] == 0
+    assert row_of(Artifact("same", "float32", elsewhere, reference=elsewhere), people()).distance["max"] == 0
 
 
 def test_maps_are_compared_cell_by_cell_on_the_first_people():
@@ -141,8 +141,8 @@ def test_maps_are_compared_cell_by_cell_on_the_first_people():
 
     count = certificate.BATCH + 3
     asked = []
-    artefact = Artefact("maps", "int8", lambda images, boxes: asked.append(len(images)) or MODEL(images, boxes), maps)
-    assert row_of(artefact, people([51.2] * count)).map_difference == pytest.approx(0.25)
+    artifact = Artifact("maps", "int8", lambda images, boxes: asked.append(len(images)) or MODEL(images, boxes), maps)
+    assert row_of(artifact, people([51.2] * count)).map_difference == pytest.approx(0.25)
     assert seen == [certificate.MAP_PEOPLE] and asked == [certificate.BATCH, 3]
 
 
@@ -151,13 +151,13 @@ def row(name="x", precision="float32", p99=0.01, score=90.0, model_score=90.0, d
                model_score, difference, facts)
 
 
-LIMITS = {"float_distance": 0.1, "quantised_loss": 1.0}
+LIMITS = {"max_float_error_px": 0.1, "max_pck_drop": 1.0}
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize(("p99", "told"), [(0.0999, None), (0.1, "0.100"), (0.1004, "0.100"), (2.5, "2.500"),
                                            (np.nan, "nan"), (np.inf, "inf")])
-def test_float_artefacts_are_refused_by_distance_alone(precision, p99, told):
+def test_float_artifacts_are_refused_by_distance_alone(precision, p99, told):
     refused = certificate.refusals([row("tflite/a.tflite", precision, p99, score=10)], **LIMITS)
     assert refused == ([] if told is None else [
         f"tflite/a.tflite: joints lie {told} px of the crop from the model's (99th percentile, worst left_hip), the "
@@ -168,7 +168,7 @@ def test_float_artefacts_are_refused_by_distance_alone(precision, p99, told):
 @pytest.mark.parametrize(("score", "told"), [(89.01, None), (95, None), (89, "1.00 points of PCK (90.00 to 89.00)"),
                                              (88.9, "1.10 points of PCK (90.00 to 88.90)"),
                                              (np.nan, "nan points of PCK (90.00 to nan)")])
-def test_quantised_artefacts_are_refused_by_loss_alone(precision, score, told):
+def test_quantized_artifacts_are_refused_by_loss_alone(precision, score, told):
     refused = certificate.refusals([row("b", precision, 99.0, score)], **LIMITS)
     assert refused == ([] if told is None else [f"b: loses {told}, the limit is 1"])
 
@@ -179,8 +179,8 @@ def test_the_table_is_aligned_and_names_everything():
                 latency_ms={"1": 101.26, "2": 3.0}), row("c", gpu_blocking=["TOPK", "GATHER_ND"])]
     lines = certificate.table(rows, "PCK@0.2").splitlines()
     assert len({len(line) for line in lines}) == 1
-    assert [line.split("  ")[0] for line in lines] == ["artefact", *(row.name for row in rows)]
-    assert lines[0].split() == ["artefact", "p50", "px", "p99", "px", "max", "px", "PCK@0.2", "lost", "maps", "MB", "1",
+    assert [line.split("  ")[0] for line in lines] == ["artifact", *(row.name for row in rows)]
+    assert lines[0].split() == ["artifact", "p50", "px", "p99", "px", "max", "px", "PCK@0.2", "lost", "maps", "MB", "1",
                                 "thread", "2", "threads", "GPU"]
     assert [line.split()[1:] for line in lines[1:]] == [
         ["0.0050", "0.010", "0.02", "88.25", "+1.75", "-", "1.23", "-", "-", "-"],
@@ -189,7 +189,7 @@ def test_the_table_is_aligned_and_names_everything():
 
 
 def test_rows_are_plain_json():
-    rows = certificate.measure(MODEL, [Artefact("x", "int8", shifted([1, 0]), MODEL.maps, {"bytes": 3})], people(),
+    rows = certificate.measure(MODEL, [Artifact("x", "int8", shifted([1, 0]), MODEL.maps, {"bytes": 3})], people(),
                                "pck")
     [found] = json.loads(json.dumps(certificate.as_dict(rows), allow_nan=False))
     assert found.pop("distance_px_of_crop") == pytest.approx({"p50": 1, "p99": 1, "max": 1})
@@ -218,7 +218,7 @@ def trained(tmp_path_factory):
 
 def test_what_is_measured_and_calibrated_on_is_chosen_evenly(trained):
     recipe, found = exporting.prepared(trained[0], (), ["export.people=4"])
-    assert (recipe.export.people, recipe.export.calibration) == (4, 6)
+    assert (recipe.export.people, recipe.export.calibration_crops) == (4, 6)
     assert found.sources == (trained[1],) and [len(records) for records in found.train] == [12]
     kept = found.validation[0].records
     assert exporting.chosen(found, 4) == [kept[0], kept[2], kept[5], kept[7]]
@@ -272,10 +272,10 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     assert folder == tmp_path / "out" / "1"
     written = json.loads((folder / exporting.CERTIFICATE).read_text())
     assert written["limits"] == LIMITS and written["people"] == 8 and written["metric"] == "PCK@0.2"
-    rows = written["artefacts"]
+    rows = written["artifacts"]
     assert [row["name"] for row in rows] == [
         *(f"saved_model/{name}" for name in ("heatmaps", "images", "with_boxes", "serving_default")),
-        *(f"tflite/{kind}_{bits}.tflite" for bits in tflite.PRECISIONS for kind in tflite.KINDS), "tflite/decoder.tflite"]
+        *(f"tflite/{kind}_{bits}.tflite" for bits in tflite.PRECISIONS for kind in tflite.KINDS), DECODER]
     for one in rows:
         assert one["model_score"] == 100
         if one["precision"] in certificate.FLOATS:
@@ -287,13 +287,13 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     monkeypatch.setattr(saved_model, "write", lambda folder, *_: (folder / "saved_model.pb").write_bytes(b""))
     for module, name in ((exporting, "write_tflite"), (artifacts, "of_saved_model"), (artifacts, "of_tflite")):
         monkeypatch.setattr(module, name, lambda *_: [])
-    strict = replace(recipe, export=replace(recipe.export, float_distance=0.0))
+    strict = replace(recipe, export=replace(recipe.export, max_float_error_px=0.0))
     with pytest.raises(InputError) as error:
         exporting.export(trained[0], tmp_path / "other", everybody, strict, **options)
     floats = [one for one in found if one.precision in certificate.FLOATS]
     assert str(error.value) == (
-        f"{len(floats)} artefacts are past a limit, so nothing is exported: "
+        f"{len(floats)} artifacts are past a limit, so nothing is exported: "
         + "; ".join(f"{one.name}: joints lie {one.distance['p99']:.3f} px of the crop from the model's (99th "
                     f"percentile, worst {one.worst_joint['name']}), the limit is 0" for one in floats)
-        + " (other limits: --set=export.float_distance or --set=export.quantised_loss)")
+        + " (other limits: --set=export.max_float_error_px or --set=export.max_pck_drop)")
     assert len(floats) == 9 and list((tmp_path / "other").iterdir()) == []

@@ -146,7 +146,7 @@ def test_a_value_is_what_codec_reads_on_the_map_and_outside(size, stride, seed):
 def test_a_stride_that_is_no_power_of_two_rounds_the_place(rng):
     maps, points = rng.random((4, 64, 64, 9)).astype(np.float32), rng.uniform(0, 192, (4, 9, 2)).astype(np.float32)
     found = decoding.value_at(tf.constant(maps), tf.constant(points), 3)
-    # A place up to 64 cells is off by 4e-6, and neighbours differ by less than 1 on either axis.
+    # A place up to 64 cells is off by 4e-6, and neighbors differ by less than 1 on either axis.
     np.testing.assert_allclose(found, decoders.value_at(maps, points, 3), rtol=0, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Scores with a curve: whether an export fits one, and that the model and every artefact then give the same ones."""
+"""Scores with a curve: whether an export fits one, and that the model and every artifact then give the same ones."""
 
 import json
 from dataclasses import replace

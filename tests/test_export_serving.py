@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import spots
 import tensorflow as tf
-from picture_files import jpeg, segment, tiff
+from image_files import jpeg, segment, tiff
 from PIL import Image
 
 from posecascade.codec import decoders
 from posecascade.export.graph import serving as answering
 from posecascade.export.graph.network import Network
-from posecascade.export.graph.serving import SIGNATURES, Serving
+from posecascade.formats.bundle import SIGNATURES
 from posecascade.formats.keras_file import Metadata
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
@@ -25,7 +25,7 @@ from posecascade.schema import LSP14
 
 SIZE = spots.SIZE
 # Pixels of the crop. Both roads cut the same crop, to one level in under a thousandth of its pixels
-# (test_export_picture_crops). A level in one pixel is 1/16 * 1/255 of a cell, of 0.9 at the peak, and moves the mean
+# (test_export_image_crops). A level in one pixel is 1/16 * 1/255 of a cell, of 0.9 at the peak, and moves the mean
 # place under the squared map by some 1e-4 px; a decoder in float32 adds 1e-3 px (test_export_decoding), and float32
 # places in pictures up to 900 px 1e-4 px. So a hundredth is more than enough, and a tenth of what a certificate allows.
 AWAY = 0.01
@@ -45,7 +45,7 @@ def road(model):
 @pytest.fixture(scope="module")
 def eager(model):
     """The same functions without the graphs of the whole, to be called at once."""
-    return Serving(Network(model, spots.metadata()))
+    return answering.Serving(Network(model, spots.metadata()))
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,10 @@ def looked_for():
     # The right shoulder is seen in the crop round the others alone, and lies outside of their box.
     hidden = spots.person(300, 420, (180, 150), 95, strength=[1, 1, 0.65, 1, 1], wide=[1, 1, 0.6, 1, 1])
     nobody = spots.person(240, 200, (100, 120), 80, rng, strength=0.2)
-    grey = cv2.cvtColor(closer.image, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(closer.image, cv2.COLOR_RGB2GRAY)
     square = spots.person(160, 160, (80, 80), 70, strength=0.2)  # has no parts
     aside, above = spots.person(150, 500, (400, 75), 66, rng), spots.person(700, 180, (80, 90), 70, rng)
-    return [(filling.image, 2), (closer.image, 2), (hidden.image, 3), (nobody.image, 2), (grey, 2), (square.image, 1),
+    return [(filling.image, 2), (closer.image, 2), (hidden.image, 3), (nobody.image, 2), (gray, 2), (square.image, 1),
             (aside.image, 3), (above.image, 3)]
 
 
@@ -222,7 +222,7 @@ def test_a_diverged_network_answers_with_finite_numbers(model, decoder, bad):
     network = Network(model, spots.metadata(decoder))
     network._call = lambda crops: {name: tf.constant(value) for name, value in outputs.items()}
     image = np.zeros((1, 50, 60, 3), np.uint8)
-    found = values(Serving(network).images(tf.constant(image), tf.constant([[-0.5, -0.5, 60, 50]])))
+    found = values(answering.Serving(network).images(tf.constant(image), tf.constant([[-0.5, -0.5, 60, 50]])))
     assert all(np.isfinite(value).all() for value in found.values())
     if not np.isfinite(bad):  # 1e38 is finite, but its square is in the predictor's float64 alone
         road = Predictor(run_of(lambda crops: outputs), spots.SPOTS, SIZE, spots.STRIDE, decoder)
@@ -234,7 +234,7 @@ def test_a_diverged_network_answers_with_finite_numbers(model, decoder, bad):
     ("dark", ("heatmaps",))])
 def test_every_piece_and_decoder_answers_as_the_predictor(decoder, outputs):
     model = spots.network(outputs)
-    served, road = Serving(Network(model, spots.metadata(decoder))), spots.road_of(model, decoder)
+    served, road = answering.Serving(Network(model, spots.metadata(decoder))), spots.road_of(model, decoder)
     pictures, boxes = map(list, zip(*people()[:5], strict=True))
     assert_same(served.with_boxes(files(pictures), boxes_of(boxes)), road(pictures, boxes), boxes)
     pictures = [image for image, _ in looked_for()]
@@ -244,13 +244,13 @@ def test_every_piece_and_decoder_answers_as_the_predictor(decoder, outputs):
 @pytest.mark.parametrize("piece", ["detector", "regressor"])
 def test_a_detector_and_a_regressor_alone_answer_as_the_predictor(piece, rng):
     keras.utils.set_random_seed(6)
-    model = cascade(14, pieces=piece, backbone="tiny", width=16)
+    model = cascade(14, stages=piece, backbone="tiny", width=16)
     given = Metadata(LSP14, 64, 4, decoder="argmax")
     road = Predictor(run_of(model.predict_on_batch), LSP14, 64, 4, "argmax")
     image = rng.integers(0, 256, (80, 70, 3), np.uint8)
     box = Box(9, 14, 51.2, 51.2)  # of one pixel of the picture to one of the crop: both cut the very same
     [pose] = road([image], [box])
-    found = values(Serving(Network(model, given)).images(tf.constant(image[None]), boxes_of([box])))
+    found = values(answering.Serving(Network(model, given)).images(tf.constant(image[None]), boxes_of([box])))
     assert found.keys() == {"keypoints", "scores", "visibility", "box"}
     np.testing.assert_allclose(found["keypoints"][0], pose.keypoints, atol=1e-4)
     np.testing.assert_allclose(found["scores"][0], pose.scores, atol=1e-5)
@@ -289,7 +289,7 @@ def test_pictures_of_other_kinds_are_read_as_the_predictor_reads_them(traced, ro
     pose, found = road.predict(tmp_path / "a.png"), traced["serving_default"]
     assert_same(found(image_bytes=tf.constant([(tmp_path / "a.png").read_bytes()])), [pose])
     if mode in ("RGBA", "P"):
-        np.testing.assert_allclose(pose.keypoints, one.joints, atol=1.5)  # a palette's colours are off a little
+        np.testing.assert_allclose(pose.keypoints, one.joints, atol=1.5)  # a palette's colors are off a little
 
 
 def test_a_picture_of_one_pixel_has_an_answer(signatures, road):

@@ -20,7 +20,7 @@ CLOSE = 0.05  # pixels of the picture: no user sees less
 HEATMAPS, KEYPOINTS = "1/tflite/heatmaps_float32.tflite", "1/tflite/keypoints_float32.tflite"
 HALVES = ("1/tflite/heatmaps_float16.tflite", "1/tflite/keypoints_float16.tflite")
 WITH_MAPS, FLOATS = (".", HEATMAPS), (".", "1", HEATMAPS, KEYPOINTS, *HALVES)
-QUANTISED = [f"1/tflite/{kind}_{precision}.tflite" for kind in ("heatmaps", "keypoints")
+QUANTIZED = [f"1/tflite/{kind}_{precision}.tflite" for kind in ("heatmaps", "keypoints")
              for precision in ("dynamic", "int8")]
 DATA = ("--data=synthetic:24", "--split=test")
 
@@ -42,7 +42,7 @@ def predicted(asked, tmp_path):
     """MODEL, flags -> (8, K, 4): x, y, score and visibility of everybody asked for."""
     def command(model, *words):
         code, told, errors = ended(predict, asked / "people.jsonl", f"--model={model}", f"--output={tmp_path / 'out'}",
-                                   "--nooverlays", *words)
+                                   "--nodraw", *words)
         assert (code, errors) == (DONE, []) and told == [f"8 poses written to {tmp_path / 'out' / 'predictions.jsonl'}"]
         return joints(tmp_path / "out" / "predictions.jsonl")
 
@@ -67,7 +67,7 @@ def evaluated(tmp_path):
     return command
 
 
-def test_every_float_artefact_puts_the_joints_where_the_model_does(exported, predicted):
+def test_every_float_artifact_puts_the_joints_where_the_model_does(exported, predicted):
     model = predicted(exported.run)
     assert model[1::2, :, 2].max(1).min() > 0.3  # a person was found in every picture, and cropped anew
     model[..., 2] = exported.metadata.calibration(model[..., 2])
@@ -75,13 +75,13 @@ def test_every_float_artefact_puts_the_joints_where_the_model_does(exported, pre
         found = predicted(exported.output / place)
         np.testing.assert_allclose(found[..., :2], model[..., :2], atol=CLOSE, err_msg=place)
         np.testing.assert_allclose(found[..., 2:], model[..., 2:], atol=2e-3, err_msg=place)  # of float16's weights
-    for place in QUANTISED:  # single joints jump to another peak
+    for place in QUANTIZED:  # single joints jump to another peak
         away = np.linalg.norm(predicted(exported.output / place)[::2, :, :2] - model[::2, :, :2], axis=-1)
         assert np.median(away) < 1, place
 
 
 @pytest.mark.parametrize("words", [["--decoder=dark", "--flip_test"], ["--protocol=paper"]], ids=str)
-def test_artefacts_that_give_maps_take_every_flag_that_the_model_takes(exported, predicted, words):
+def test_artifacts_that_give_maps_take_every_flag_that_the_model_takes(exported, predicted, words):
     model = predicted(exported.run, *words)
     for place in WITH_MAPS:
         np.testing.assert_allclose(predicted(exported.output / place, *words)[..., :2], model[..., :2], atol=CLOSE)
@@ -90,7 +90,7 @@ def test_artefacts_that_give_maps_take_every_flag_that_the_model_takes(exported,
 
 
 @pytest.mark.parametrize("words", [[], ["--flip_test"]], ids=str)
-def test_evaluation_gives_an_artefact_the_model_s_score(exported, evaluated, words):
+def test_evaluation_gives_an_artifact_the_model_s_score(exported, evaluated, words):
     model = evaluated(exported.run, *words)
     for place in WITH_MAPS if words else (*WITH_MAPS, KEYPOINTS):
         found = evaluated(exported.output / place, *words)
@@ -107,7 +107,7 @@ REFUSED = ("decodes by itself, so another decoder, flip test or protocol is not 
     (predict, ["--flip_test", "x.png"]), (predict, ["--decoder=dark", "x.png"]),
     (predict, ["--protocol=paper", "x.png"]),
     (evaluate, ["--flip_test", *DATA]), (evaluate, ["--protocol=paper", *DATA])], ids=str)
-def test_what_an_artefact_without_maps_cannot_do_is_refused(exported, tmp_path, command, words):
+def test_what_an_artifact_without_maps_cannot_do_is_refused(exported, tmp_path, command, words):
     more = [f"--output={tmp_path / 'out'}"] if command is predict else []
     for precision in ("float32", "int8"):
         path = exported.tflite("keypoints", precision)
@@ -120,7 +120,7 @@ def test_what_an_artefact_without_maps_cannot_do_is_refused(exported, tmp_path, 
 def test_the_installed_commands_take_an_export(exported, predicted, evaluated, asked, tmp_path):
     """In processes of their own, where nothing has loaded TensorFlow or LiteRT before; they say nothing on stderr."""
     done = finished([SCRIPTS / "posecascade-predict", asked / "people.jsonl", f"--model={exported.output}",
-                     f"--output={tmp_path / 'there'}", "--nooverlays"])
+                     f"--output={tmp_path / 'there'}", "--nodraw"])
     assert (done.returncode, done.stderr) == (DONE, "")
     np.testing.assert_allclose(joints(tmp_path / "there" / "predictions.jsonl")[..., :2],
                                predicted(exported.run)[..., :2], atol=CLOSE)

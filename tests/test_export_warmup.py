@@ -7,7 +7,10 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from posecascade.export.warmup import LIMIT, write_warmup  # noqa: E402  (needs tensorflow)
+from posecascade.errors import InputError  # noqa: E402  (needs tensorflow)
+from posecascade.export.warmup import requests, write_warmup  # noqa: E402  (needs tensorflow)
+from posecascade.formats.bundle import MAX_WARMUP_REQUESTS, SIGNATURES  # noqa: E402
+from posecascade.training.recipe import Recipe, overridden  # noqa: E402
 
 JPEG = bytes(range(256)) * 300 + b"\0\0"  # longer than two bytes of a length tell, and ends in zeros
 REQUESTS = [
@@ -70,13 +73,13 @@ def test_a_record_is_these_bytes_and_its_size_in_seven_bit_groups(tmp_path):
 
 
 def test_a_thousand_are_written_and_one_more_leaves_no_file(tmp_path):
-    requests = [("serving_default", {"x": np.zeros(1, np.float32)})] * (LIMIT + 1)
+    many = [("serving_default", {"x": np.zeros(1, np.float32)})] * (MAX_WARMUP_REQUESTS + 1)
     path = tmp_path / "new" / "requests"
     with pytest.raises(ValueError, match="more than 1000 warm-up requests, which TensorFlow Serving refuses"):
-        write_warmup(path, iter(requests))
+        write_warmup(path, iter(many))
     assert list(path.parent.iterdir()) == []
-    assert write_warmup(path, iter(requests[1:])) == LIMIT == 1000
-    assert len(records(path)) == LIMIT
+    assert write_warmup(path, iter(many[1:])) == MAX_WARMUP_REQUESTS == 1000
+    assert len(records(path)) == MAX_WARMUP_REQUESTS
     assert write_warmup(path, []) == 0
     assert path.read_bytes() == b""
 
@@ -85,3 +88,21 @@ def test_the_same_requests_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         write_warmup(tmp_path / name, REQUESTS)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_each_signature_is_asked_at_each_batch_size():
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    found = [(signature, len(next(iter(inputs.values())))) for signature, inputs in requests(images, (3, 1))]
+    assert sorted(found) == sorted((signature, size) for signature in SIGNATURES for size in (3, 1))
+
+
+def test_a_recipe_takes_as_many_batch_sizes_as_the_server_takes_requests(tmp_path):
+    """At the limit the requests can be written; one more is refused with the recipe, not after the measurements."""
+    def sizes(count):
+        return overridden(Recipe(), [f"export.batch_sizes={[1] * count}"]).export.batch_sizes
+
+    count = MAX_WARMUP_REQUESTS // len(SIGNATURES)
+    written = write_warmup(tmp_path / "requests", requests(np.zeros((1, 8, 8, 3), np.uint8), sizes(count)))
+    assert written == count * len(SIGNATURES) <= MAX_WARMUP_REQUESTS
+    with pytest.raises(InputError, match=f"expected 1 to {count} "):
+        sizes(count + 1)

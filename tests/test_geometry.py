@@ -31,7 +31,7 @@ def test_a_crop_s_way_back_is_its_inverse(box, size, how, some):
 @given(boxes, sizes)
 @settings(deadline=None)
 def test_the_plain_crop_is_the_padded_square_edge_on_edge(box, size):
-    """Its edges, half a pixel outside the outermost centres, are those of the square round the box."""
+    """Its edges, half a pixel outside the outermost centers, are those of the square round the box."""
     corners = np.array([[-0.5, -0.5], [size - 0.5, size - 0.5]])
     low, high = crop_transform(box, size).inverse()(corners)
     half = CROP_PADDING * max(box.w, box.h) / 2
@@ -41,7 +41,7 @@ def test_the_plain_crop_is_the_padded_square_edge_on_edge(box, size):
 
 @given(boxes, sizes, variations)
 @settings(deadline=None)
-def test_the_crop_s_middle_is_the_shifted_centre_and_its_zoom_the_ratio_of_sides(box, size, how):
+def test_the_crop_s_middle_is_the_shifted_center_and_its_zoom_the_ratio_of_sides(box, size, how):
     crop = crop_transform(box, size, **how)
     middle = np.array(box.center) + np.array(how["shift"]) * box.side
     np.testing.assert_allclose(crop(middle), [(size - 1) / 2] * 2, atol=TINY)
@@ -113,7 +113,7 @@ def test_the_box_of_a_scale_has_the_paper_s_square_as_its_crop():
     box = Box.from_center_scale((100.0, 50.0), 0.89)
     assert box.center == (100.0, 50.0)
     assert box.side == pytest.approx(200 * 0.89)
-    # Crop pixel u has its centre at (u + 1/2) / 256 of the square's side.
+    # Crop pixel u has its center at (u + 1/2) / 256 of the square's side.
     first = crop_transform(box, 256).inverse()(np.zeros(2))
     np.testing.assert_allclose(first, [100 - 89 + 0.5 * 178 / 256, 50 - 89 + 0.5 * 178 / 256])
 

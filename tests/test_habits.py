@@ -22,7 +22,7 @@ ELSEWHERE = {path.relative_to(REPOSITORY).as_posix(): path for folder in ("tests
 EXCEPTED = {
     ("posecascade/cli/app.py", "except BaseException"): "shows what the backend said before it failed; raises again",
     ("posecascade/models/backbone.py", "except Exception"): "keras.utils.get_file raises the bare class: no download",
-    ("posecascade/training/trainer.py", "import random"): "Keras takes the seeds of its initialisers from this generator",
+    ("posecascade/training/trainer.py", "import random"): "Keras seeds its initializers from this generator",
 }
 
 

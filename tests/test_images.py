@@ -1,4 +1,4 @@
-"""Pictures from bytes and arrays, and crops: right colours, right way up, spots where the transform sends them."""
+"""Pictures from bytes and arrays, and crops: right colors, right way up, spots where the transform sends them."""
 
 import struct
 import zlib
@@ -114,14 +114,14 @@ def test_a_file_keeps_its_name_and_gives_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("upright", [False, True])
-def test_grey_transparent_and_16_bit_pngs_become_rgb(upright):
-    grey = scene()[..., 0]
-    np.testing.assert_array_equal(decode(encoded(grey), "g.png", upright=upright), np.dstack([grey] * 3))
+def test_gray_transparent_and_16_bit_pngs_become_rgb(upright):
+    gray = scene()[..., 0]
+    np.testing.assert_array_equal(decode(encoded(gray), "g.png", upright=upright), np.dstack([gray] * 3))
     wide = np.array([[0, 65535, 257 * 100, 32768]], np.uint16)
     np.testing.assert_array_equal(decode(encoded(wide), "w.png", upright=upright)[..., 0], [[0, 255, 100, 128]])
-    wide_colour = scene().astype(np.uint16) * 257
-    np.testing.assert_array_equal(decode(encoded(wide_colour), "w.png", upright=upright), scene()[..., ::-1])
-    alpha = np.dstack([scene(), np.full(grey.shape, 255, np.uint8)])
+    wide_color = scene().astype(np.uint16) * 257
+    np.testing.assert_array_equal(decode(encoded(wide_color), "w.png", upright=upright), scene()[..., ::-1])
+    alpha = np.dstack([scene(), np.full(gray.shape, 255, np.uint8)])
     alpha[:5, :, 3], alpha[5:10, :, 3] = 0, 51
     found = decode(encoded(alpha), "t.png", upright=upright)
     np.testing.assert_array_equal(found[:5], 255)
@@ -135,8 +135,8 @@ def test_arrays_of_every_kind_become_the_same_rgb():
     opaque = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
     for same in (opaque, rgb.astype(np.uint16) * 257, rgb / 255, (rgb / 255).astype(np.float32), opaque / 255):
         np.testing.assert_array_equal(from_array(same), rgb)
-    for grey in (rgb[..., 0], rgb[..., :1]):
-        np.testing.assert_array_equal(from_array(grey), np.dstack([rgb[..., 0]] * 3))
+    for gray in (rgb[..., 0], rgb[..., :1]):
+        np.testing.assert_array_equal(from_array(gray), np.dstack([rgb[..., 0]] * 3))
 
 
 @pytest.mark.parametrize(("array", "problem"), [
@@ -194,8 +194,9 @@ def test_a_crop_has_every_spot_where_its_transform_says_shrunk_or_not(place, sid
     on_image = transform.inverse()(np.array(place))
     image = blob(1000, 900, on_image, max(3 / transform.zoom, 1.5))
     found = crop(image, transform, 128)
-    # Black inside, grey (127) where the picture ends: look at what is brighter.
-    np.testing.assert_allclose(centroid(found, threshold=130), place, atol=2 * MEASURED)
+    # Black inside, gray (127) where the picture ends: look at what is brighter.
+    rounding = transform.zoom / 64 if cv2.__version__ < "5" else 0  # OpenCV 4 interpolates at 32nds of a pixel
+    np.testing.assert_allclose(centroid(found, threshold=130), place, atol=2 * MEASURED + rounding)
 
 
 def test_only_the_part_that_is_seen_is_cropped_from():
@@ -212,7 +213,7 @@ def test_only_the_part_that_is_seen_is_cropped_from():
 def test_thin_and_tiny_pictures_and_boxes_far_off_give_a_crop(shape, box):
     found = crop(np.full((*shape, 3), 127, np.uint8), crop_transform(box, 64), 64)
     assert found.shape == (64, 64, 3)
-    assert (found == 127).all()  # grey inside, grey beyond
+    assert (found == 127).all()  # gray inside, gray beyond
 
 
 def test_a_crop_of_a_fine_pattern_is_its_mean_and_not_a_moire():
@@ -227,5 +228,5 @@ def test_the_factor_leaves_at_least_the_final_size(side, factor):
     assert shrink_for(side, 192) == factor
 
 
-def test_the_border_is_grey():
+def test_the_border_is_gray():
     assert (warp(np.zeros((4, 4, 3), np.uint8), Affine(np.array([[1.0, 0, 50], [0, 1, 50]])), 8) == 127).all()

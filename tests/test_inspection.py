@@ -63,7 +63,7 @@ def test_a_clean_set_has_no_finding(tmp_path, rng, schema):
     assert (report.people, report.images, report.torsos) == (30, 30, 30)
     assert not any((report.missing, report.corrupt, report.turned, report.outside, report.duplicates, report.crossed))
     assert (report.likely_order, report.right_on_left, report.joints_outside) == (None, 1.0, 0)
-    assert report.joints["left_hip"] == {"visible": 30, "occluded": 0, "unlabelled": 0}
+    assert report.joints["left_hip"] == {"visible": 30, "occluded": 0, "unlabeled": 0}
 
 
 def test_missing_corrupt_and_turned_pictures_are_named(tmp_path, rng):
@@ -73,8 +73,8 @@ def test_missing_corrupt_and_turned_pictures_are_named(tmp_path, rng):
                 "turned.jpg": whole[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + whole[2:]}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    picture(tmp_path, "grey.png")
-    names = ["whole.jpg", *contents, "absent.jpg", "grey.png", "whole.jpg"]
+    picture(tmp_path, "gray.png")
+    names = ["whole.jpg", *contents, "absent.jpg", "gray.png", "whole.jpg"]
     report = inspect([person(rng, image=ImageFile(tmp_path / name), number=i) for i, name in enumerate(names)])
     assert report.images == len(set(names))
     assert report.missing == (str(tmp_path / "absent.jpg"),)
@@ -102,12 +102,12 @@ def test_joints_outside_are_counted_to_the_pixel(tmp_path, rng, suffix):
     assert (report.joints_outside, report.outside) == (3, ("mine, person 1",))
 
 
-def test_unlabelled_and_occluded_joints_are_counted(rng):
+def test_unlabeled_and_occluded_joints_are_counted(rng):
     codes = np.full(14, 2)
     codes[[0, 1]] = 0, 1
     report = inspect([replace(r, visibility=codes) for r in people(rng, 5)])
-    assert report.joints["right_ankle"] == {"visible": 0, "occluded": 0, "unlabelled": 5}
-    assert report.joints["right_knee"] == {"visible": 0, "occluded": 5, "unlabelled": 0}
+    assert report.joints["right_ankle"] == {"visible": 0, "occluded": 0, "unlabeled": 5}
+    assert report.joints["right_knee"] == {"visible": 0, "occluded": 5, "unlabeled": 0}
     assert report.images == 0
 
 

@@ -26,7 +26,7 @@ def stub():
 
 
 def optimizer_for(network, name="sgd", rate=0.01, ema=0.0):
-    optimizer = make_optimizer(name, learning_rate=rate, momentum=0.9, weight_decay=0.0, clip_norm=1.0, ema=ema,
+    optimizer = make_optimizer(name, learning_rate=rate, momentum=0.9, weight_decay=0.0, clip_norm=1.0, ema_decay=ema,
                                rates={})
     optimizer.build(network.trainable_variables)
     return optimizer
@@ -119,7 +119,7 @@ def test_a_teacher_sees_the_images_and_its_weights_are_not_the_learner_s(rng):
     keras.utils.set_random_seed(2)
     network, teacher = stub(), stub_cascade(2)
     teacher.trainable = False
-    loss = dataclasses.replace(LOSS, taught=0.5)
+    loss = dataclasses.replace(LOSS, distillation_weight=0.5)
     learner = Learner(network, loss, lambda images: teacher(images, training=False))
     learner.prepare(optimizer_for(network))
     assert len(learner.variables) == len(Learner(stub(), LOSS).variables)
@@ -225,9 +225,9 @@ def test_a_tiny_cascade_learns_eight_people_by_heart():
     for name in ("loss", "detection", "regression"):
         assert losses[-1][name] < losses[0][name] / 8, name
     maps = keras.ops.convert_to_numpy(network(fixed.images.astype("float32"), training=True)["heatmaps"])
-    places, labelled = decoders.DECODERS["soft"](maps, 4)[0], fixed.targets[..., 2] > 0
+    places, labeled = decoders.DECODERS["soft"](maps, 4)[0], fixed.targets[..., 2] > 0
     true = fixed.targets[..., :2]
-    off = np.linalg.norm(places - true, axis=-1)[labelled].mean()
-    middle = np.where(labelled[..., None], true, np.nan)
-    constant = np.linalg.norm(np.nanmean(middle, 0) - true, axis=-1)[labelled].mean()
+    off = np.linalg.norm(places - true, axis=-1)[labeled].mean()
+    middle = np.where(labeled[..., None], true, np.nan)
+    constant = np.linalg.norm(np.nanmean(middle, 0) - true, axis=-1)[labeled].mean()
     assert off < 2 and constant > 8, (off, constant)

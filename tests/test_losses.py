@@ -47,23 +47,24 @@ def by_hand(loss, targets, outputs):
                 disc = disc * (visible if loss.occluded_parts == "reject" else 1)
                 z = logits[b, ..., k]
                 entropy = disc * np.logaddexp(0, -z) + (1 - disc) * np.logaddexp(0, z)
-                sums[0] += (entropy * (1 + loss.foreground * disc)).sum()
+                sums[0] += (entropy * (1 + loss.foreground_weight * disc)).sum()
                 counts[0] += 1
             if weight:
-                sums[1] += ((maps[b, ..., k] - gauss) ** 2 * (1 + loss.foreground * gauss)).sum()
+                sums[1] += ((maps[b, ..., k] - gauss) ** 2 * (1 + loss.foreground_weight * gauss)).sum()
                 counts[1] += 1
     return [total / max(count, 1) for total, count in zip(sums, counts, strict=True)]
 
 
 @MODES
 @pytest.mark.parametrize("stride", [1, 4])
-@pytest.mark.parametrize("foreground", [0.0, 4.0])
-def test_both_losses_are_those_of_another_hand(mode, stride, foreground, rng):
-    loss = with_(foreground=foreground, stride=stride, occluded_parts=mode, detection_weight=0.3, regression_weight=2.0)
+@pytest.mark.parametrize("foreground_weight", [0.0, 4.0])
+def test_both_losses_are_those_of_another_hand(mode, stride, foreground_weight, rng):
+    loss = with_(foreground_weight=foreground_weight, stride=stride, occluded_parts=mode,
+                 detection_weight=0.3, regression_weight=2.0)
     targets, outputs = people(rng, stride=stride)
     found = {name: float(value) for name, value in loss(targets, outputs).items()}
     detection, regression = by_hand(loss, targets, outputs)
-    # float32 sums of a hundred cells, and cells whose centre lies on a disc's rim by less than rounding: none here.
+    # float32 sums of a hundred cells, and cells whose center lies on a disc's rim by less than rounding: none here.
     assert found["detection"] == pytest.approx(detection, rel=1e-5)
     assert found["regression"] == pytest.approx(regression, rel=1e-5)
     assert found["loss"] == pytest.approx(0.3 * detection + 2 * regression, rel=1e-5)
@@ -72,29 +73,29 @@ def test_both_losses_are_those_of_another_hand(mode, stride, foreground, rng):
 
 @pytest.mark.parametrize("taught", [0.0, 0.25, 1.0])
 def test_a_teacher_s_maps_are_followed_beside_the_labels_on_every_joint(taught, rng):
-    loss = with_(foreground=2.0, detection_weight=0.3, regression_weight=2.0, taught=taught)
-    (targets, outputs), (_, lesson) = people(rng), people(rng)
+    loss = with_(foreground_weight=2.0, detection_weight=0.3, regression_weight=2.0, distillation_weight=taught)
+    (targets, outputs), (_, teacher_outputs) = people(rng), people(rng)
     detection, regression = by_hand(loss, targets, outputs)
-    z, maps, theirs, peaks = (np.float64(v) for v in (*outputs.values(), *lesson.values()))
+    z, maps, theirs, peaks = (np.float64(v) for v in (*outputs.values(), *teacher_outputs.values()))
     p, peaks = 1 / (1 + np.exp(-theirs)), np.clip(peaks, 0, 1)
     entropy = (p * np.logaddexp(0, -z) + (1 - p) * np.logaddexp(0, z)) * (1 + 2 * p)
     squared = (maps - peaks) ** 2 * (1 + 2 * peaks)
     detection, regression = ((1 - taught) * label + taught * cells.sum((1, 2)).mean()
                              for label, cells in ((detection, entropy), (regression, squared)))
-    found = {name: float(value) for name, value in loss(targets, outputs, lesson).items()}
+    found = {name: float(value) for name, value in loss(targets, outputs, teacher_outputs).items()}
     assert found == pytest.approx({"loss": 0.3 * detection + 2 * regression, "detection": detection,
                                    "regression": regression}, rel=1e-5)
     del outputs["parts"]
-    assert set(loss(targets, outputs, lesson)) == {"loss", "regression"}
+    assert set(loss(targets, outputs, teacher_outputs)) == {"loss", "regression"}
 
 
-def test_following_a_teacher_exactly_leaves_no_gradient(rng):
-    loss = with_(taught=1.0)
-    targets, lesson = people(rng)
-    lesson["heatmaps"] = np.clip(lesson["heatmaps"], 0, 1)
+def test_distillation_a_teacher_exactly_leaves_no_gradient(rng):
+    loss = with_(distillation_weight=1.0)
+    targets, teacher_outputs = people(rng)
+    teacher_outputs["heatmaps"] = np.clip(teacher_outputs["heatmaps"], 0, 1)
     with tf.GradientTape() as tape:
-        outputs = {name: tf.Variable(value) for name, value in lesson.items()}
-        value = loss(targets, outputs, lesson)["loss"]
+        outputs = {name: tf.Variable(value) for name, value in teacher_outputs.items()}
+        value = loss(targets, outputs, teacher_outputs)["loss"]
     for gradient in tape.gradient(value, list(outputs.values())):
         np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
@@ -133,7 +134,7 @@ def gradients(loss, targets, outputs):
 def test_extreme_outputs_give_finite_losses_and_gradients(logit, rng):
     targets, outputs = people(rng)
     outputs = {"parts": np.full_like(outputs["parts"], logit), "heatmaps": np.full_like(outputs["heatmaps"], logit)}
-    found, slopes = gradients(with_(foreground=4.0), targets, outputs)
+    found, slopes = gradients(with_(foreground_weight=4.0), targets, outputs)
     assert np.isfinite(list(found.values())).all()
     for slope in slopes.values():
         assert np.isfinite(slope).all()
@@ -158,7 +159,7 @@ def test_gradients_are_those_of_the_formulas(rng):
 
 
 @MODES
-def test_unlabelled_joints_take_no_part_wherever_they_are_said_to_be(mode, rng):
+def test_unlabeled_joints_take_no_part_wherever_they_are_said_to_be(mode, rng):
     targets, outputs = people(rng)
     loss = with_(occluded_parts=mode)
     found, slopes = gradients(loss, targets, outputs)
@@ -182,8 +183,9 @@ def test_a_batch_without_a_label_gives_zero_and_not_nan(mode, rng):
 
 
 def discs_of(loss, targets, shape):
-    """Cells that the detector's targets mark, per labelled joint: at logit 0 each such cell adds log 2."""
-    plain, marked = (float(with_(loss, foreground=f)(targets, {"parts": np.zeros(shape, np.float32)})["detection"])
+    """Cells that the detector's targets mark, per labeled joint: at logit 0 each such cell adds log 2."""
+    plain, marked = (float(with_(loss, foreground_weight=f)(targets, {"parts": np.zeros(shape, np.float32)})[
+        "detection"])
                      for f in (0.0, 1.0))
     return (marked - plain) / np.log(2)
 
@@ -277,7 +279,7 @@ def test_it_runs_in_a_graph_whose_sizes_are_open(rng):
             assert float(value) == pytest.approx(float(wanted[name]), rel=1e-5)
 
 
-def test_the_masked_mean_is_over_labelled_joints():
+def test_the_masked_mean_is_over_labeled_joints():
     cells = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3)
     weight = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
     sums = cells.sum((1, 2))

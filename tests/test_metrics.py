@@ -19,7 +19,7 @@ coordinates = st.floats(-1000, 1000, allow_nan=False).map(lambda v: round(v, 3))
 
 @st.composite
 def people(draw):
-    """Predicted and true joints (N, K, 2), some true ones unlabelled, and references (N,) above 1 px."""
+    """Predicted and true joints (N, K, 2), some true ones unlabeled, and references (N,) above 1 px."""
     count, joints = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     predicted, true = (draw(arrays(np.float64, (count, joints, 2), elements=coordinates)) for _ in range(2))
     true[draw(arrays(bool, (count, joints)))] = np.nan
@@ -85,7 +85,7 @@ def test_a_perfect_prediction_has_100_everywhere(some):
 
 
 def test_a_table_made_by_hand():
-    """Torso 10 px: joints off by 0, 2 (on the threshold), 2.5 and 20 px, one unlabelled, one not predicted."""
+    """Torso 10 px: joints off by 0, 2 (on the threshold), 2.5 and 20 px, one unlabeled, one not predicted."""
     true = np.zeros((1, 6, 2))
     true[0, 4] = np.nan
     predicted = np.array([[[0, 0], [2, 0], [1.5, 2], [0, 20], [0, 0], [np.nan, 0]]])
@@ -182,13 +182,13 @@ def test_oks_is_that_of_pycocotools(rng):
     sigmas = rng.uniform(0.03, 0.1, 17)
     true, predicted = rng.uniform(0, 200, (2, 6, 17, 2))
     predicted = true + (predicted - 100) * rng.choice([0.02, 0.2], (6, 1, 1))
-    labelled = rng.random((6, 17)) < 0.8
+    labeled = rng.random((6, 17)) < 0.8
     areas = rng.uniform(500, 20000, 6)
-    codes = np.where(labelled, 2.0, 0.0)
+    codes = np.where(labeled, 2.0, 0.0)
     truth, found = coco.COCO(), []
     truth.dataset = {"info": {}, "images": [{"id": i} for i in range(6)], "categories": [{"id": 1}], "annotations": [
         {"id": i + 1, "image_id": i, "category_id": 1, "iscrowd": 0, "area": areas[i], "bbox": [0, 0, 9, 9],
-         "num_keypoints": int(labelled[i].sum()), "keypoints": np.c_[true[i], codes[i]].ravel().tolist()}
+         "num_keypoints": int(labeled[i].sum()), "keypoints": np.c_[true[i], codes[i]].ravel().tolist()}
         for i in range(6)]}
     truth.createIndex()
     found = [{"image_id": i, "category_id": 1, "score": 1.0,
@@ -197,7 +197,7 @@ def test_oks_is_that_of_pycocotools(rng):
     run.params.kpt_oks_sigmas = sigmas
     run.evaluate()
     wanted = [run.ious[i, 1][0, 0] for i in range(6)]
-    counted = np.where(labelled[..., None], true, np.nan)
+    counted = np.where(labeled[..., None], true, np.nan)
     np.testing.assert_allclose(metrics.oks(predicted, counted, areas, sigmas), wanted, rtol=1e-9)
 
 

@@ -14,7 +14,7 @@ import model_server_protos
 from model_server_models import Refused
 
 from posecascade.client import ServerError, connect
-from posecascade.client.retrying import NEIGHBOURS
+from posecascade.client.retrying import NEIGHBORS
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +81,10 @@ def test_a_batch_fails_as_a_whole_where_one_of_it_has_another_shape_or_type(base
     failing = lambda: service.run(service.spec(MODEL, None, None), "serving_default", {"image_bytes": array})  # noqa: E731
     found = at_once(asks(service, [GOOD]), failing)
     assert all(isinstance(answer, Refused) and words in str(answer) for answer in found)
-    assert any(words in str(found[0]) for words in NEIGHBOURS)  # upon which the client asks again
+    assert any(words in str(found[0]) for words in NEIGHBORS)  # upon which the client asks again
 
 
-def test_a_client_whose_neighbour_breaks_its_batch_is_answered_all_the_same(base):
+def test_a_client_whose_neighbor_breaks_its_batch_is_answered_all_the_same(base):
     service = service_of(base, parameters())
     with answering(service) as served, connect(served.rest) as good, connect(served.grpc) as bad:
         def malformed():

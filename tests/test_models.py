@@ -120,7 +120,7 @@ def test_cascade_gives_both_maps_trains_through_and_survives_saving(head, kind, 
 @pytest.mark.parametrize(("pieces", "kind", "names"), [
     ("detector", "light", {"parts"}), ("regressor", "light", {"heatmaps"}), ("regressor", "stack", {"heatmaps"})])
 def test_each_piece_is_built_alone(pieces, kind, names, images):
-    model = cascade(K, pieces=pieces, backbone="tiny", regressor=kind, width=16)
+    model = cascade(K, stages=pieces, backbone="tiny", regressor=kind, width=16)
     found = {name: value.shape for name, value in as_numpy(model(images)).items()}
     assert found == dict.fromkeys(names, (2, 16, 16, K))
 
@@ -169,7 +169,7 @@ def test_freeze_stops_the_first_blocks_and_no_other(blocks):
     (lambda: cascade(K, backbone="mobilenetv2"), "model.backbone: unknown backbone 'mobilenetv2'; did you mean 'mob"),
     (lambda: cascade(K, detector="topdwn"), "model.detector: unknown detector 'topdwn'; did you mean 'topdown'?"),
     (lambda: cascade(K, regressor="hour"), "model.regressor: unknown regressor 'hour'; "),
-    (lambda: cascade(K, pieces="both"), "model.pieces: unknown pieces 'both'; choose from cascade, detector, "),
+    (lambda: cascade(K, stages="both"), "model.stages: unknown stages 'both'; choose from cascade, detector, "),
     (lambda: cascade(K, stride=3), "model.stride: 3 is not supported; choose 1 (the paper's) or 4"),
     (lambda: regressor(K, parts=False, image=False), "reads neither parts, features nor image"),
     (lambda: regressor(K, kind="stack", features=8), "'stack' reads no features"),

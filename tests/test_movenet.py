@@ -68,7 +68,7 @@ def path(arrays, tmp_path_factory):
 
 
 def doubled(x):
-    """Twice as large bilinearly, half-pixel centres, along both sides."""
+    """Twice as large bilinearly, half-pixel centers, along both sides."""
     for axis in (1, 2):
         before, after = np.roll(x, 1, axis), np.roll(x, -1, axis)
         edge = [slice(None)] * 4
@@ -137,8 +137,8 @@ def test_a_file_that_lacks_an_array_and_imagenet_are_refused(arrays, tmp_path):
                                 "Lightning's trunk")
     with pytest.raises(InputError) as error:
         load_backbone(model, "movenet", "imagenet")
-    assert str(error.value) == ("model.weights: MoveNet's trunk was trained on poses, not ImageNet; give the .npz of "
-                                "MoveNet Lightning's trunk, or 'none'")
+    assert str(error.value) == ("model.backbone_weights: MoveNet's trunk was trained on poses, not ImageNet; give the "
+                                ".npz of MoveNet Lightning's trunk, or 'none'")
     with pytest.raises(InputError, match=r"give 'none' or the path of an \.npz of MoveNet Lightning's trunk"):
         load_backbone(model, "movenet", str(tmp_path / "absent.npz"))
 

@@ -1,4 +1,4 @@
-"""Optimisers: rates by path, decay where it belongs, one norm for all gradients, an average that does not lag."""
+"""Optimizers: rates by path, decay where it belongs, one norm for all gradients, an average that does not lag."""
 
 import keras
 import numpy as np
@@ -9,7 +9,8 @@ from posecascade.training.optimizers import OPTIMIZERS, make_optimizer
 EVERY = pytest.mark.parametrize("name", OPTIMIZERS)
 SHAPES = {"trunk_conv/kernel": (3, 2), "trunk_conv/bias": (2,), "trunk_bn/gamma": (2,), "trunk_bn/beta": (2,),
           "head_conv/kernel": (2, 4), "head_conv/bias": (4,)}
-DEFAULTS = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0, "ema": 0.0, "rates": {}}
+DEFAULTS = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0, "ema_decay": 0.0,
+            "rates": {}}
 
 
 class Place(keras.layers.Layer):
@@ -37,7 +38,7 @@ def slopes(steps, scale=1.0):
 
 
 def trained(name, gradients, **changes):
-    """The weights after each step {path: (steps + 1, ...)}, the optimiser, and its averages after each step."""
+    """The weights after each step {path: (steps + 1, ...)}, the optimizer, and its averages after each step."""
     optimizer, variables = make_optimizer(name, **(DEFAULTS | changes)), weights()
     optimizer.build(variables)
     path, averages = [[np.array(v) for v in variables]], []
@@ -102,7 +103,7 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them_before_rates(scale):
 
 @EVERY
 def test_the_average_is_the_ramped_recurrence(name):
-    found, _, averages = trained(name, slopes(10), ema=0.4, weight_decay=0.01, rates={"head_conv/kernel": 0.5})
+    found, _, averages = trained(name, slopes(10), ema_decay=0.4, weight_decay=0.01, rates={"head_conv/kernel": 0.5})
     for i, values in enumerate(found.values()):
         average = 0.0
         for step in range(10):  # the ramp ends at step 5
@@ -117,7 +118,7 @@ def test_the_average_follows_from_the_start_where_a_fixed_decay_would_be_initial
     With the decay fixed at 0.998 it would be nearly all of the way.
     """
     steady = [[np.ones(shape, np.float32) for shape in SHAPES.values()]] * 60
-    found, _, averages = trained("sgd", steady, momentum=0.0, ema=0.998)
+    found, _, averages = trained("sgd", steady, momentum=0.0, ema_decay=0.998)
     for values, average in zip(found.values(), averages[-1], strict=True):
         way, lag = values[-1] - values[0], values[-1] - average
         assert (lag / way <= 0.1 + 1e-3).all()
@@ -138,7 +139,7 @@ def test_it_trains_a_model_in_a_graph_as_it_does_step_by_step(name):
     for eagerly in (False, True):
         network = model()
         optimizer = make_optimizer(name, **(DEFAULTS | {
-            "weight_decay": 0.01, "clip_norm": 1.0, "ema": 0.9,
+            "weight_decay": 0.01, "clip_norm": 1.0, "ema_decay": 0.9,
             "rates": {v.path: 0.3 for v in network.get_layer("trunk").trainable_variables}}))
         network.compile(optimizer, "mse", run_eagerly=eagerly, jit_compile=False)
         for _ in range(3):

@@ -98,12 +98,12 @@ def expected(arrays, picture):
 def test_a_graph_computes_what_it_says_in_float32_and_nearly_in_int8(peers, arrays, file, rng):
     pictures = rng.integers(0, 256, (6, SIDE, SIDE, 3), np.uint8)
     exact = expected(arrays, pictures)
-    whole, quantised = (peers.peers_tfjs.model(file, SIDE, crops) for crops in (None, pictures))
+    whole, quantized = (peers.peers_tfjs.model(file, SIDE, crops) for crops in (None, pictures))
     np.testing.assert_allclose(runtime.tflite(whole)(pictures)["joints"], exact, rtol=1e-4, atol=1e-4)
-    found = runtime.tflite(quantised)(pictures)["joints"]
+    found = runtime.tflite(quantized)(pictures)["joints"]
     assert np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
-    assert runtime.interpreter(quantised).get_input_details()[0]["dtype"] == np.uint8
-    operators = list(tflite_graphs.operators(quantised))  # what follows the last convolution is in float32
+    assert runtime.interpreter(quantized).get_input_details()[0]["dtype"] == np.uint8
+    operators = list(tflite_graphs.operators(quantized))  # what follows the last convolution is in float32
     assert operators.index("DEQUANTIZE") < operators.index("REDUCE_MAX")
 
 
@@ -192,7 +192,7 @@ def test_files_that_are_missing_or_no_model_are_told_in_one_line(peers, tmp_path
         peers.peer("blazepose_full", broken, "")
     with pytest.raises(InputError, match="blazepose_fat: is none of"):
         peers.places(tmp_path, None, ["blazepose_fat"])
-    assert list(peers.places(None, tmp_path, [])) == peers.shipped.names()
+    assert list(peers.places(None, tmp_path, [])) == peers.zoo.names()
 
 
 def test_a_tflite_file_with_other_tensors_is_refused(peers, arrays, file):
@@ -211,7 +211,7 @@ def test_a_model_is_measured_and_shown(peers, arrays, file):
         return peers.blazepose_joints(np.full((len(crops), 195), 4, np.float32))
 
     found = peers.measured(peers.Model(peers.Predictor(run, peers.LIMBS12, SIDE, 1), len(model), model), records)
-    assert found["limbs"]["count"] == sum(record.labelled[:12].sum() for record in records)
+    assert found["limbs"]["count"] == sum(record.labeled[:12].sum() for record in records)
     assert found["latency_ms"].keys() == {"1", "2"} and found["joints"].keys() == peers.LANDMARKS.keys()
     shown = peers.line("small", found)
     assert shown.count("|") == peers.heading().splitlines()[0].count("|")

@@ -1,4 +1,4 @@
-"""The road from picture to joints with toy models that see coloured spots, and with a real saved one."""
+"""The road from picture to joints with toy models that see colored spots, and with a real saved one."""
 
 from dataclasses import replace
 
@@ -87,7 +87,7 @@ def test_the_flip_test_takes_away_what_a_model_is_off_to_one_side():
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_full_resolution_is_bilinear_between_the_codec_s_centres(rng, stride):
+def test_full_resolution_is_bilinear_between_the_codec_s_centers(rng, stride):
     maps = rng.normal(0, 1, (6, 5, 3)).astype(np.float32)
     cells = decoders.pixels_to_cells(np.stack(np.mgrid[:6 * stride, :5 * stride], -1).astype(float), stride)
     expected = np.stack([scipy.ndimage.map_coordinates(np.maximum(maps[..., k], 0), cells.transpose(2, 0, 1), order=1,

@@ -18,7 +18,7 @@ from posecascade.training.batches import Batch
 
 MODELS = {
     "light": {"width": 16}, "paper": {"detector": "deconv", "regressor": "hourglass", "stride": 1},
-    "detector": {"pieces": "detector", "width": 8}, "regressor": {"pieces": "regressor", "width": 8}}
+    "detector": {"stages": "detector", "width": 8}, "regressor": {"stages": "regressor", "width": 8}}
 
 
 def values_in(model, inputs):
@@ -118,12 +118,12 @@ def test_targets_that_are_all_zero_are_an_error(people):
     with pytest.raises(InputError) as error:
         preflight.check_targets(batch_with([0, 0, 0]), people)
     assert str(error.value) == (
-        f"{people[0].origin}: all targets are zero, its own and those of 2 others looked at: no labelled joint lies in "
+        f"{people[0].origin}: all targets are zero, its own and those of 2 others looked at: no labeled joint lies in "
         "its crop; look at posecascade-data show, the boxes and the axis order of the keypoints")
     assert preflight.check_targets(batch_with([0, 0, 1]), people) == ()
 
 
-def test_joints_that_nobody_has_labelled_are_named():
+def test_joints_that_nobody_has_labeled_are_named():
     record = datasets.read("synthetic:1", "train")[0]
     visibility, keypoints = np.full(MPII16.size, 2), np.ones((MPII16.size, 2))
     missing = [MPII16.index("pelvis"), MPII16.index("thorax")]

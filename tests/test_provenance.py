@@ -29,7 +29,7 @@ def refusal(found, wanted, tmp_path):
 def test_settings_that_change_no_weight_and_the_data_s_place_are_free(people, tmp_path):
     one = identity_of(small(), people)
     other = identity_of(small(data={"sources": ["synthetic:6@0"]}, training={
-        "workers": 5, "save_every": 77, "evaluate_every": 2, "validation_people": 3}), people)
+        "workers": 5, "checkpoint_every_steps": 77, "evaluate_every_epochs": 2, "validation_people": 3}), people)
     assert one != other
     check_same(one, other, tmp_path)
     check_same(other, one, tmp_path)
@@ -45,15 +45,15 @@ def test_what_differs_is_named_with_both_values(people, tmp_path):
     assert refusal(one, one | {"backend": "jax"}, tmp_path) == f"backend: {keras.backend.backend()} -> jax"
     joints = one["schema"] | {"torso": ["left_shoulder", "left_hip"]}
     assert refusal(one, one | {"schema": joints}, tmp_path) == "schema: lsp14 has other joints, pairs or segments now"
-    stages = identity_of(small(training={"stages": [{"train": "detector"}]}), people)
-    assert refusal(one, stages, tmp_path).startswith("training.stages: [{'train': 'joint', ")
+    stages = identity_of(small(training={"phases": [{"train": "detector"}]}), people)
+    assert refusal(one, stages, tmp_path).startswith("training.phases: [{'train': 'joint', ")
 
 
 def test_every_setting_is_either_free_or_tells_runs_apart(people, tmp_path):
     """A new knob that is neither would let a run go on with another value unnoticed."""
     base = small().as_dict()
-    free = {"data.sources", *(f"training.{key}" for key in ("workers", "save_every", "evaluate_every",
-                                                            "validation_people")),
+    free = {"data.sources", *(f"training.{key}" for key in (
+        "workers", "checkpoint_every_steps", "evaluate_every_epochs", "validation_people")),
             *(f"export.{key}" for key in base["export"])}  # it says nothing of the training
     for section, knobs in base.items():
         for key, value in knobs.items():
@@ -67,10 +67,11 @@ def test_every_setting_is_either_free_or_tells_runs_apart(people, tmp_path):
 
 
 def other_than(value, section, key):
-    words = {"pieces": "detector", "backbone": "vgg16", "detector": "deconv", "regressor": "stack", "decoder": "dark",
+    words = {"stages": "detector", "backbone": "vgg16", "detector": "deconv", "regressor": "stack", "decoder": "dark",
              "occluded_parts": "ignore", "name": "sgd", "schedule": "constant", "precision": "mixed_bfloat16"}
-    lists = {"sources": ["synthetic:9"], "weights": [2.0], "milestones": [0.5], "stages": [{"train": "detector"}],
-             "zoom_range": [0.5, 2.0], "occluder_size": [0.2, 0.3], "batch_sizes": [3]}
+    lists = {"sources": ["synthetic:9"], "sampling_weights": [2.0], "milestones": [0.5],
+             "phases": [{"train": "detector"}], "scale_range": [0.5, 2.0], "occluder_size": [0.2, 0.3],
+             "batch_sizes": [3]}
     if key in words or isinstance(value, list):
         return words.get(key) or lists[key]
     if key == "stride":

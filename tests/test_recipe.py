@@ -15,7 +15,7 @@ from posecascade.training.augment import Augmentation
 from posecascade.training.losses import OCCLUDED_PARTS
 from posecascade.training.optimizers import OPTIMIZERS
 from posecascade.training.recipe import Recipe, differences, load_recipe, recipe_from, recipe_names, write_recipe
-from posecascade.training.schedule import Stage
+from posecascade.training.schedule import Phase
 
 KNOBS = {f"{section.name}.{knob.name}": knob for section in dataclasses.fields(Recipe)
          for knob in dataclasses.fields(getattr(Recipe(), section.name))}
@@ -33,14 +33,14 @@ def recipes(draw):
     number = st.floats(0, 1e6)
     value = {
         "data": {"sources": draw(st.lists(st.text(max_size=9), max_size=3)),
-                 "weights": draw(st.lists(number, max_size=3))},
-        "model": {"backbone": draw(st.sampled_from(list(BACKBONES))), "reads_image": draw(st.booleans()),
-                  "weights": draw(st.text(max_size=9)), "width": draw(st.integers(8, 999))},
-        "augmentation": {"zoom_range": sorted(draw(st.tuples(st.floats(0.1, 1), st.floats(1, 9)))),
-                         "rotation": draw(number)},
+                 "sampling_weights": draw(st.lists(number, max_size=3))},
+        "model": {"backbone": draw(st.sampled_from(list(BACKBONES))), "regressor_sees_image": draw(st.booleans()),
+                  "backbone_weights": draw(st.text(max_size=9)), "width": draw(st.integers(8, 999))},
+        "augmentation": {"scale_range": sorted(draw(st.tuples(st.floats(0.1, 1), st.floats(1, 9)))),
+                         "rotation_std_deg": draw(number)},
         "optimizer": {"learning_rate": draw(number | st.integers(0, 9)), "milestones": draw(st.lists(number))},
-        "training": {"stages": draw(st.lists(st.fixed_dictionaries(
-            {"train": st.sampled_from(["joint", "detector"]), "rate": number}), max_size=3))}}
+        "training": {"phases": draw(st.lists(st.fixed_dictionaries(
+            {"train": st.sampled_from(["joint", "detector"]), "lr_factor": number}), max_size=3))}}
     return recipe_from({key: value[key] for key in draw(st.sets(st.sampled_from(sorted(value))))}, "drawn")
 
 
@@ -74,10 +74,10 @@ def test_an_empty_recipe_is_the_defaults(tmp_path):
 
 
 def test_what_a_recipe_leaves_out_keeps_its_default(tmp_path):
-    recipe = load_recipe(written(tmp_path, "training: {epochs: 3}\naugmentation:\n  flip: 0\n"))
+    recipe = load_recipe(written(tmp_path, "training: {epochs: 3}\naugmentation:\n  flip_prob: 0\n"))
     assert recipe.training.epochs == 3
-    assert recipe.augmentation == dataclasses.replace(Augmentation(), flip=0.0)
-    assert differences(Recipe(), recipe) == ["augmentation.flip: 0.5 -> 0.0", "training.epochs: 17 -> 3"]
+    assert recipe.augmentation == dataclasses.replace(Augmentation(), flip_prob=0.0)
+    assert differences(Recipe(), recipe) == ["augmentation.flip_prob: 0.5 -> 0.0", "training.epochs: 17 -> 3"]
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", ".001", "0.001", "1.0e-3", "'0.001'", "+1e-3"])
@@ -92,23 +92,24 @@ def test_numbers_are_read_as_people_write_them(tmp_path, text):
 def test_overrides_change_one_value_each_the_last_one_wins(tmp_path):
     path = written(tmp_path, "model: {backbone: tiny, width: 16}\n")
     recipe = load_recipe(path, ["model.width=24", "data.sources=[lsp:a, 'coco:b c']", "model.width=32",
-                                "training.stages=[{train: detector, share: 2}, {rate: 1e-1}]",
-                                "model.reads_image=false", "augmentation.zoom_range=[0.5, 2]", "model.weights=none"])
-    assert (recipe.model.backbone, recipe.model.width, recipe.model.reads_image) == ("tiny", 32, False)
-    assert recipe.model.weights == "none"
+                                "training.phases=[{train: detector, share: 2}, {lr_factor: 1e-1}]",
+                                "model.regressor_sees_image=false", "augmentation.scale_range=[0.5, 2]",
+                                "model.backbone_weights=none"])
+    assert (recipe.model.backbone, recipe.model.width, recipe.model.regressor_sees_image) == ("tiny", 32, False)
+    assert recipe.model.backbone_weights == "none"
     assert recipe.data.sources == ("lsp:a", "coco:b c")
-    assert recipe.training.stages == (Stage(train="detector", share=2.0), Stage(rate=0.1))
-    assert recipe.augmentation.zoom_range == (0.5, 2.0)
+    assert recipe.training.phases == (Phase(train="detector", share=2.0), Phase(lr_factor=0.1))
+    assert recipe.augmentation.scale_range == (0.5, 2.0)
 
 
 @pytest.mark.parametrize(("value", "problem"), [
     ({"modle": {}}, "unknown key 'modle'; did you mean 'model'?"),
     ({"model": {"backbon": "tiny"}}, "unknown key 'model.backbon'; did you mean 'backbone'?"),
-    ({"training": {"stages": [{"shares": 1}]}}, "unknown key 'training.stages[0].shares'; did you mean 'share'?"),
+    ({"training": {"phases": [{"shares": 1}]}}, "unknown key 'training.phases[0].shares'; did you mean 'share'?"),
     ({1: 2}, "unknown key '1'; choose from augmentation, data, export, loss, model, optimizer, training"),
     ([1], "the recipe holds [1], expected a mapping of keys"),
     ({"model": None}, "model holds None, expected a mapping of keys"),
-    ({"training": {"stages": [3]}}, "training.stages[0] holds 3, expected a mapping of keys"),
+    ({"training": {"phases": [3]}}, "training.phases[0] holds 3, expected a mapping of keys"),
     ({"training": {"epochs": "many"}}, "training.epochs is 'many', expected a whole number"),
     ({"training": {"epochs": 2.0}}, "training.epochs is 2.0, expected a whole number"),
     ({"training": {"epochs": True}}, "training.epochs is True, expected a whole number"),
@@ -118,21 +119,22 @@ def test_overrides_change_one_value_each_the_last_one_wins(tmp_path):
     ({"optimizer": {"learning_rate": -1}}, "optimizer.learning_rate is -1.0, expected at least 0"),
     ({"optimizer": {"learning_rate": "nan"}}, "optimizer.learning_rate is nan, expected a number"),
     ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate is inf, expected a number"),
-    ({"optimizer": {"ema": 2}}, "optimizer.ema is 2.0, expected 0 to 1"),
+    ({"optimizer": {"ema_decay": 2}}, "optimizer.ema_decay is 2.0, expected 0 to 1"),
     ({"optimizer": {"milestones": 0.5}}, "optimizer.milestones is 0.5, expected a list of any number of values"),
     ({"optimizer": {"milestones": [0.5, "x"]}}, "optimizer.milestones[1] is 'x', expected a number"),
-    ({"augmentation": {"zoom_range": [1, 2, 3]}}, "augmentation.zoom_range is [1, 2, 3], expected a list of 2 values"),
-    ({"augmentation": {"zoom_range": [2, 1]}},
-     "augmentation.zoom_range is [2.0, 1.0], expected [LOW, HIGH] with 0 < LOW <= HIGH"),
-    ({"augmentation": {"flip": 1.5}}, "augmentation.flip is 1.5, expected 0 to 1"),
-    ({"model": {"weights": 5}}, "model.weights is 5, expected text"),
-    ({"model": {"reads_image": "no"}}, "model.reads_image is 'no', expected true or false"),
+    ({"augmentation": {"scale_range": [1, 2, 3]}},
+     "augmentation.scale_range is [1, 2, 3], expected a list of 2 values"),
+    ({"augmentation": {"scale_range": [2, 1]}},
+     "augmentation.scale_range is [2.0, 1.0], expected [LOW, HIGH] with 0 < LOW <= HIGH"),
+    ({"augmentation": {"flip_prob": 1.5}}, "augmentation.flip_prob is 1.5, expected 0 to 1"),
+    ({"model": {"backbone_weights": 5}}, "model.backbone_weights is 5, expected text"),
+    ({"model": {"regressor_sees_image": "no"}}, "model.regressor_sees_image is 'no', expected true or false"),
     ({"model": {"stride": 2}}, "model.stride is 2; choose from 1, 4"),
     ({"model": {"decoder": "darc"}}, "model.decoder is 'darc'; did you mean 'dark'?"),
     ({"model": {"width": 1}}, "model.width is 1, expected at least 8"),
     ({"data": {"sources": "lsp:a"}}, "data.sources is 'lsp:a', expected a list of any number of values"),
-    ({"training": {"stages": [{}, {"train": "joins"}]}}, "training.stages[1].train is 'joins'; did you mean 'joint'?"),
-    ({"training": {"stages": [{"share": -1}]}}, "training.stages[0].share is -1.0, expected at least 0")], ids=str)
+    ({"training": {"phases": [{}, {"train": "joins"}]}}, "training.phases[1].train is 'joins'; did you mean 'joint'?"),
+    ({"training": {"phases": [{"share": -1}]}}, "training.phases[0].share is -1.0, expected at least 0")], ids=str)
 def test_a_wrong_recipe_is_refused_with_the_key_and_what_would_do(value, problem):
     with pytest.raises(InputError) as caught:
         recipe_from(value, "recipe a.yaml")

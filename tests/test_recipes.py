@@ -37,12 +37,13 @@ def _few_blocks(monkeypatch):
 def in_small(recipe: Recipe) -> Recipe:
     """The recipe at SIDE px, from nothing, for two steps of two people; what is in pixels shrinks along."""
     scale = SIDE / recipe.model.input_size
-    sized = {"disc_radius": recipe.loss.disc_radius * scale, "sigma": recipe.loss.sigma * scale}
-    stages = tuple(dataclasses.replace(stage, input_size=stage.input_size and SIDE) for stage in recipe.training.stages)
+    sized = {"disc_radius_px": recipe.loss.disc_radius_px * scale,
+             "gaussian_sigma_px": recipe.loss.gaussian_sigma_px * scale}
+    phases = tuple(dataclasses.replace(phase, input_size=phase.input_size and SIDE) for phase in recipe.training.phases)
     return dataclasses.replace(
-        recipe, model=dataclasses.replace(recipe.model, input_size=SIDE, weights="none"),
-        loss=dataclasses.replace(recipe.loss, **sized), data=dataclasses.replace(recipe.data, weights=()),
-        training=dataclasses.replace(recipe.training, epochs=1, batch_size=2, stages=stages, validation_people=2))
+        recipe, model=dataclasses.replace(recipe.model, input_size=SIDE, backbone_weights="none"),
+        loss=dataclasses.replace(recipe.loss, **sized), data=dataclasses.replace(recipe.data, sampling_weights=()),
+        training=dataclasses.replace(recipe.training, epochs=1, batch_size=2, phases=phases, validation_people=2))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -65,8 +66,8 @@ def kinds() -> list[str]:
     found = {}
     for name in RECIPES:
         recipe = in_small(load_recipe(name))
-        stages = frozenset(dataclasses.replace(stage, share=1) for stage in recipe.training.stages)
-        found.setdefault((recipe.model, stages, recipe.optimizer.name, recipe.training.precision), name)
+        phases = frozenset(dataclasses.replace(phase, share=1) for phase in recipe.training.phases)
+        found.setdefault((recipe.model, phases, recipe.optimizer.name, recipe.training.precision), name)
     return list(found.values())
 
 

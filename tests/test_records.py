@@ -22,7 +22,7 @@ def person(schema=TOY, points=None, visibility=None, **options):
 
 def by_name(record):
     return {name: (*record.keypoints[i], record.visibility[i]) for i, name in enumerate(record.schema.keypoints)
-            if record.labelled[i]}
+            if record.labeled[i]}
 
 
 @pytest.mark.parametrize("other", SCHEMAS.values(), ids=lambda schema: schema.name)
@@ -32,7 +32,7 @@ def test_a_conversion_keeps_what_both_schemas_name_and_nothing_else(schema, othe
     found = converted(record, other)
     assert found.schema == other
     assert by_name(found) == {name: v for name, v in by_name(record).items() if name in other.keypoints}
-    assert np.isnan(found.keypoints[~found.labelled]).all()
+    assert np.isnan(found.keypoints[~found.labeled]).all()
     assert (found.head_size, found.box, found.origin) == (record.head_size, record.box, record.origin)
     back = converted(found, schema)
     assert by_name(back) == by_name(found)
@@ -43,13 +43,13 @@ def test_a_conversion_to_the_same_schema_is_the_record_itself():
     assert converted(record, replace(TOY)) is record
 
 
-def test_unlabelled_joints_have_no_coordinates_whatever_the_file_said():
+def test_unlabeled_joints_have_no_coordinates_whatever_the_file_said():
     """(0, 0), negative and NaN are what data sets write there."""
     record = person(points=[[0, 0], [-1, -1], [np.nan, np.nan]], visibility=[0, 0, 0])
     assert np.isnan(record.keypoints).all()
-    assert not record.labelled.any()
-    # While a labelled joint at (0, 0) or outside the picture is one.
-    assert person(points=[[0, 0], [-5, 2], [3, 4]]).labelled.all()
+    assert not record.labeled.any()
+    # While a labeled joint at (0, 0) or outside the picture is one.
+    assert person(points=[[0, 0], [-5, 2], [3, 4]]).labeled.all()
 
 
 def test_a_record_is_a_copy_that_cannot_be_changed():
@@ -71,21 +71,21 @@ def test_a_record_is_a_copy_that_cannot_be_changed():
                                   "joints; pass --schema or mend the file"),
     (np.zeros((3, 2)), [2, 2], "has keypoints of shape (3, 2) and visibility of shape (2,), schema 'toy' has 3 "
                                "joints; pass --schema or mend the file"),
-    (np.zeros((3, 2)), [2, 3, -1], "visibility is [2, 3, -1], expected 0 (unlabelled), 1 (occluded) or 2 (visible) "
+    (np.zeros((3, 2)), [2, 3, -1], "visibility is [2, 3, -1], expected 0 (unlabeled), 1 (occluded) or 2 (visible) "
                                    "each; mend the file"),
-    ([[0, 0], [np.nan, 1], [0, 0]], [2, 1, 0], "a labelled joint has no finite coordinates; mend the file"),
-    ([[0, 0], [np.inf, 1], [0, 0]], [2, 2, 0], "a labelled joint has no finite coordinates; mend the file")], ids=str)
+    ([[0, 0], [np.nan, 1], [0, 0]], [2, 1, 0], "a labeled joint has no finite coordinates; mend the file"),
+    ([[0, 0], [np.inf, 1], [0, 0]], [2, 2, 0], "a labeled joint has no finite coordinates; mend the file")], ids=str)
 def test_a_wrong_record_is_refused_by_its_origin(points, visibility, problem):
     with pytest.raises(InputError) as caught:
         person(points=points, visibility=visibility)
     assert str(caught.value) == f"annot.json, person 17: {problem}"
 
 
-def test_lengths_are_between_labelled_ends_alone():
+def test_lengths_are_between_labeled_ends_alone():
     record = person(points=[[0, 0], [1, 1], [3, 4]])
     assert record.length("head") == 5
     assert record.length("torso") is None  # the schema has none
-    for hidden, length in ((Visibility.OCCLUDED, 5), (Visibility.UNLABELLED, None)):
+    for hidden, length in ((Visibility.OCCLUDED, 5), (Visibility.UNLABELED, None)):
         assert person(points=[[0, 0], [1, 1], [3, 4]], visibility=[hidden, 2, 2]).length("head") == length
 
 
@@ -96,7 +96,7 @@ def test_people_without_a_joint_in_the_schema_are_left_out():
     assert kept.schema == LSP14
     with pytest.raises(InputError) as caught:
         checked_conversion(people[1:], LSP14)
-    assert str(caught.value) == ("no person has a labelled joint of schema 'lsp14' (data: 1 people, schema 'mpii16'); "
+    assert str(caught.value) == ("no person has a labeled joint of schema 'lsp14' (data: 1 people, schema 'mpii16'); "
                                  "choose another --data or schema")
     with pytest.raises(InputError, match=r"\(data: 0 people, schema 'none'\)"):
         checked_conversion([], LSP14)

@@ -13,7 +13,7 @@ from posecascade.records import Visibility
 from posecascade.schema import LSP14, MPII16, Schema
 
 PAIR = Schema("pair", ("left_knee", "nose"))
-V, O, U = Visibility.VISIBLE, Visibility.OCCLUDED, Visibility.UNLABELLED  # noqa: E741
+V, O, U = Visibility.VISIBLE, Visibility.OCCLUDED, Visibility.UNLABELED  # noqa: E741
 
 
 def report(*stages, codes, schema=PAIR, measure="pck", visibility=None, images=None, draws=50, **more):
@@ -25,7 +25,7 @@ def report(*stages, codes, schema=PAIR, measure="pck", visibility=None, images=N
 
 @pytest.fixture
 def small():
-    """Three people: parts right in 2 of 5 joints, heatmaps in 3 of 5; one joint unlabelled."""
+    """Three people: parts right in 2 of 5 joints, heatmaps in 3 of 5; one joint unlabeled."""
     return report([[0.1, 0.3], [0.3, np.inf], [np.nan, 0.2]], [[0.1, 0.1], [0.3, np.inf], [np.nan, 0.2]],
                   codes=[[V, O], [V, O], [U, V]], visibility=np.array([[0.9, 0.1], [0.8, 0.9], [0.0, 0.4]]))
 
@@ -48,7 +48,7 @@ def test_each_stage_has_its_own_figures_and_the_last_is_the_result(small):
     assert small.rows["parts"]["total"]["value"] == pytest.approx(40)
 
 
-def test_visibility_is_judged_by_its_order_on_labelled_joints(small):
+def test_visibility_is_judged_by_its_order_on_labeled_joints(small):
     """Visible joints have 0.9, 0.8, 0.4, occluded ones 0.1 and 0.9: 3.5 of 6 pairs in order, a tie counting half."""
     assert small.visibility_auc == pytest.approx(3.5 / 6)
     assert math.isnan(report([[0.1, 0.1]], codes=[[V, O]]).visibility_auc)
@@ -114,7 +114,7 @@ def test_the_table_tells_who_was_left_out():
     found = report([[0.1, 0.1], [np.nan, np.nan]], codes=[[V, V], [U, U]], without_reference=1, missing=2,
                    skipped=("a.jpg",), oks={"mean": 0.5, "AP": None})
     assert found.table().splitlines()[0] == (
-        "PCK@0.2 of the torso, 1 of 2 people; 1 without a labelled torso left out; 2 not predicted (missed); "
+        "PCK@0.2 of the torso, 1 of 2 people; 1 without a labeled torso left out; 2 not predicted (missed); "
         "1 unreadable pictures skipped")
     assert found.table().splitlines()[-1] == "OKS  mean 50.0"
 

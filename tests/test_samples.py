@@ -1,4 +1,4 @@
-"""The sheet of samples: its targets lie where the joints are, in the colour of their side."""
+"""The sheet of samples: its targets lie where the joints are, in the color of their side."""
 
 import numpy as np
 import pytest

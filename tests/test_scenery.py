@@ -7,7 +7,7 @@ from posecascade.rendering import painting, scenery
 from posecascade.rendering.scenery import backdrop, paste_occluder, random_thing
 
 KINDS = tuple(scenery._KINDS)
-# The farthest that a shape reaches from its centre in parts of `size`: a pole's half length and cap, 0.9 + 0.13.
+# The farthest that a shape reaches from its center in parts of `size`: a pole's half length and cap, 0.9 + 0.13.
 REACH = 1.05
 
 
@@ -21,7 +21,7 @@ def pasted(seed, shade, side=96, center=None, size=None):
 
 
 def touched(paint, shape):
-    """(H, W) bool: pixels where `paint(canvas)` changes black or white; any blend with a colour changes one of them."""
+    """(H, W) bool: pixels where `paint(canvas)` changes black or white; any blend with a color changes one of them."""
     changed = np.zeros(shape, bool)
     for shade in (0, 255):
         canvas = np.full((*shape, 3), shade, np.uint8)
@@ -83,8 +83,8 @@ def test_all_kinds_occur():
 
 
 def test_things_painted_together_keep_their_materials_and_lie_over_one_another_in_their_order(monkeypatch, rng):
-    colours = {"board": (200.0, 0.0, 0.0), "ball": (0.0, 0.0, 200.0)}
-    monkeypatch.setattr(scenery, "_material_of", lambda kind, rng: painting.Material(colours[kind]))
+    colors = {"board": (200.0, 0.0, 0.0), "ball": (0.0, 0.0, 200.0)}
+    monkeypatch.setattr(scenery, "_material_of", lambda kind, rng: painting.Material(colors[kind]))
     light = painting.random_light(rng)
     far, near = random_thing(rng, np.full(2, 40.0), 70, "board"), random_thing(rng, np.full(2, 40.0), 30, "ball")
     canvas = np.zeros((80, 80, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Stages laid over steps leave no gap, and the learning rate of every step is its law's."""
+"""Phases laid over steps leave no gap, and the learning rate of every step is its law's."""
 
 import math
 from itertools import pairwise
@@ -7,10 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from posecascade.training.schedule import SCHEDULES, TRAINS, Span, Stage, learning_rate, spans
+from posecascade.training.schedule import SCHEDULES, TRAINS, Phase, Span, learning_rate, spans
 
-STAGES = st.lists(st.builds(Stage, train=st.sampled_from(TRAINS), share=st.floats(0, 10), freeze=st.integers(0, 2),
-                            input_size=st.sampled_from([0, 64, 96])), min_size=1, max_size=6)
+PHASES = st.lists(st.builds(Phase, train=st.sampled_from(TRAINS), share=st.floats(0, 10),
+                            frozen_blocks=st.integers(0, 2), input_size=st.sampled_from([0, 64, 96])),
+                  min_size=1, max_size=6)
 STEPS = st.integers(1, 500)
 WHOLE = Span(0, 100, 0, 64, "joint", 0, 1.0)
 
@@ -19,34 +20,34 @@ def rate(step, steps=100, span=WHOLE, **options):
     return learning_rate(step, steps, span, **{"rate": 0.4, "schedule": "constant", "warmup_steps": 0} | options)
 
 
-@given(STAGES, STEPS)
-def test_spans_cover_the_run_without_gaps_each_as_long_as_its_share_to_a_step(stages, steps):
-    total = sum(stage.share for stage in stages)
+@given(PHASES, STEPS)
+def test_spans_cover_the_run_without_gaps_each_as_long_as_its_share_to_a_step(phases, steps):
+    total = sum(phase.share for phase in phases)
     assume(total > 1e-6)
-    found = spans(stages, steps, 128)
+    found = spans(phases, steps, 128)
     assert found[0].start == 0 and found[-1].end == steps
     assert all(one.end == other.start for one, other in pairwise(found))
     assert all(span.start < span.end for span in found)
-    # Each end is rounded to the nearest step, so a length is wrong by one step at most; so is a stage left out.
-    for train, freeze, size in {(s.train, s.freeze, s.input_size or 128) for s in stages}:
-        like = [s for s in stages if (s.train, s.freeze, s.input_size or 128) == (train, freeze, size)]
-        length = sum(s.end - s.start for s in found if (s.train, s.freeze, s.size) == (train, freeze, size))
+    # Each end is rounded to the nearest step, so a length is wrong by one step at most; so is a phase left out.
+    for train, freeze, size in {(s.train, s.frozen_blocks, s.input_size or 128) for s in phases}:
+        like = [s for s in phases if (s.train, s.frozen_blocks, s.input_size or 128) == (train, freeze, size)]
+        length = sum(s.end - s.start for s in found if (s.train, s.frozen_blocks, s.size) == (train, freeze, size))
         assert abs(length - steps * sum(s.share for s in like) / total) <= len(like) + 1e-6
 
 
-@given(STAGES, STEPS)
-def test_an_optimiser_is_fresh_just_where_other_weights_begin_to_train(stages, steps):
-    assume(sum(stage.share for stage in stages) > 1e-6)
-    found = spans(stages, steps, 128)
+@given(PHASES, STEPS)
+def test_an_optimizer_is_fresh_just_where_other_weights_begin_to_train(phases, steps):
+    assume(sum(phase.share for phase in phases) > 1e-6)
+    found = spans(phases, steps, 128)
     assert found[0].fresh == 0
     for one, other in pairwise(found):
-        same = (one.train, one.freeze) == (other.train, other.freeze)
+        same = (one.train, one.frozen_blocks) == (other.train, other.frozen_blocks)
         assert other.fresh == (one.fresh if same else other.start)
 
 
-def test_a_stage_too_short_for_a_step_is_left_out_and_does_not_part_its_neighbours():
-    stages = [Stage(share=1), Stage("detector", share=0.01), Stage(share=1, input_size=64, rate=0.5)]
-    assert spans(stages, 10, 96) == [Span(0, 5, 0, 96, "joint", 0, 1.0), Span(5, 10, 0, 64, "joint", 0, 0.5)]
+def test_a_stage_too_short_for_a_step_is_left_out_and_does_not_part_its_neighbors():
+    phases = [Phase(share=1), Phase("detector", share=0.01), Phase(share=1, input_size=64, lr_factor=0.5)]
+    assert spans(phases, 10, 96) == [Span(0, 5, 0, 96, "joint", 0, 1.0), Span(5, 10, 0, 64, "joint", 0, 0.5)]
 
 
 def test_constant_stays():
@@ -67,7 +68,7 @@ def test_cosine_falls_from_the_rate_towards_zero_by_half_at_the_middle(half, hig
 def test_step_multiplies_by_drop_at_each_milestone(milestones, drop, steps):
     for step in range(steps):
         passed = len([m for m in milestones if step / steps >= m])
-        assert rate(step, steps, schedule="step", milestones=milestones, drop=drop) == \
+        assert rate(step, steps, schedule="step", milestones=milestones, step_factor=drop) == \
             pytest.approx(0.4 * math.prod([drop] * passed))
 
 

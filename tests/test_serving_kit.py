@@ -38,9 +38,9 @@ def flags_of(words):
 
 
 def test_the_server_s_release_is_the_api_s_and_that_of_the_tensorflow_which_exports():
-    api = next(line for line in metadata.requires("posecascade") if line.startswith("tensorflow-serving-api"))
+    api = next(line for line in metadata.requires("posecascade-keras") if line.startswith("tensorflow-serving-api"))
     least = re.search(r">=(\d+\.\d+)", api)[1]
-    tensorflow = next(line for line in metadata.requires("posecascade") if re.match(r"tensorflow[<>=]", line))
+    tensorflow = next(line for line in metadata.requires("posecascade-keras") if re.match(r"tensorflow[<>=]", line))
     named = {COMPOSE["image"].rpartition(":-")[2].rstrip("}"), CONTAINER["image"].rpartition(":")[2],
              KSERVE["spec"]["predictor"]["model"]["runtimeVersion"],
              *re.findall(r"tensorflow/serving:([\d.]+)", README)}

@@ -142,11 +142,11 @@ def test_pictures_have_the_promised_size_and_shrink_by_blocks(index):
 def test_box_area_and_head_size_fit_the_person(index, scenes):
     scene, record = scenes[index], synthetic.record_of(SEED, index)
     x, y, w, h = record.box.as_list()
-    points = record.keypoints[record.labelled]
+    points = record.keypoints[record.labeled]
     assert ((points >= (x - 1e-9, y - 1e-9)) & (points <= (x + w + 1e-9, y + h + 1e-9))).all()
     assert min(x, y) >= -4.5  # 8 pixels are the least box, half of them beyond the edge
     assert x + w <= scene.width + 3.5 and y + h <= scene.height + 3.5
-    assert record.area == w * h and record.labelled.sum() >= 8
+    assert record.area == w * h and record.labeled.sum() >= 8
     # In statures the skull is at least 0.101 and 0.095 wide and nowhere longer than 0.1315, however it is turned.
     assert np.hypot(.101, .095) <= record.head_size / .6 / scene.person.head_scale <= np.hypot(.1315, .1315)
 
@@ -245,7 +245,7 @@ def test_a_forearm_before_the_chest_hides_it_and_is_hidden_behind_it_from_the_ba
     assert flags(back)["left_wrist"] == Visibility.OCCLUDED
 
 
-def test_joints_outside_the_picture_are_unlabelled_and_behind_somebody_occluded():
+def test_joints_outside_the_picture_are_unlabeled_and_behind_somebody_occluded():
     figure = seen(0)
     moved = replace(figure, keypoints=figure.keypoints + np.array([0, 60.0]))
     wanted = moved.keypoints[:, 1] < 255.5
@@ -281,7 +281,7 @@ def test_visible_joints_look_the_same_without_what_stands_in_front_and_covered_o
         hidden = (found == Visibility.OCCLUDED) & (synthetic.visibility_of(replace(scene, front=())) == 2)
         changes, covered = changes + int(changed[hidden].sum()), covered + int(hidden.sum())
         assert scene.front or (full == bare).all()
-    assert changes >= .9 * covered > 0  # a thing may by chance have the colour of what it hides
+    assert changes >= .9 * covered > 0  # a thing may by chance have the color of what it hides
 
 
 def test_visible_joints_lie_on_the_painted_body(scenes):
@@ -295,5 +295,5 @@ def test_visible_joints_lie_on_the_painted_body(scenes):
 def test_people_are_mostly_visible_and_sometimes_not(scenes):
     codes = np.stack([synthetic.visibility_of(scene) for scene in scenes])
     assert .6 < (codes == Visibility.VISIBLE).mean() < .9
-    assert (codes == Visibility.OCCLUDED).mean() > .1 and (codes == Visibility.UNLABELLED).any()
+    assert (codes == Visibility.OCCLUDED).mean() > .1 and (codes == Visibility.UNLABELED).any()
     assert ((codes > 0).sum(axis=1) >= 8).all()

@@ -23,7 +23,7 @@ from posecascade.training.schedule import learning_rate
 from posecascade.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("stub_networks")
-STAGES = [{"train": "detector", "share": 5, "input_size": 32}, {"train": "regressor", "share": 7, "rate": 0.5}]
+PHASES = [{"train": "detector", "share": 5, "input_size": 32}, {"train": "regressor", "share": 7, "lr_factor": 0.5}]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def log_of(folder):
 def staged(tmp_path_factory):
     """A real run, detector for 5 steps and regressor for 7, and the state after every save: (folder, recipe, told)."""
     folder, told, flushed = tmp_path_factory.mktemp("staged"), [], []
-    recipe = small(training={"epochs": 3, "stages": STAGES, "save_every": 1}, optimizer={"ema": 0.6})
+    recipe = small(training={"epochs": 3, "phases": PHASES, "checkpoint_every_steps": 1}, optimizer={"ema_decay": 0.6})
     real = checkpoints.save_state
 
     def kept(place, network, optimizer, progress, identity):
@@ -131,7 +131,7 @@ def test_at_its_end_a_stage_leaves_its_averages_which_the_next_one_and_the_model
                and "moving" not in v.path]
     names = [v.path for v in network.variables]
     for index in trained:
-        # The average is among the optimiser's arrays: that whose first value is the weights after the first step.
+        # The average is among the optimizer's arrays: that whose first value is the weights after the first step.
         where = [i for i, slot in enumerate(slots[0]) if np.array_equal(slot, states[0][index])]
         assert len(where) == 1, names[index]
         np.testing.assert_array_equal(states[4][index], slots[4][where[0]])
@@ -202,8 +202,8 @@ def test_another_recipe_s_folder_is_refused_and_left_alone(staged, tmp_path, ste
 
 
 def test_every_step_has_its_stage_s_size_and_its_rate(tmp_path, steps, brief):
-    stages = [{"share": 1, "input_size": 32}, {"share": 1, "freeze": 1, "rate": 0.1}]
-    recipe = small(training={"stages": stages}, optimizer={"schedule": "step", "milestones": [0.75], "warmup_steps": 2})
+    phases = [{"share": 1, "input_size": 32}, {"share": 1, "frozen_blocks": 1, "lr_factor": 0.1}]
+    recipe = small(training={"phases": phases}, optimizer={"schedule": "step", "milestones": [0.75], "warmup_steps": 2})
     train(recipe, tmp_path, tell=quiet)
     sides, rates, learners = zip(*steps, strict=True)
     assert sides == (32,) * 4 + (64,) * 4
@@ -224,7 +224,7 @@ def test_the_best_model_is_that_of_the_best_epoch(values, flags, tmp_path, steps
 
 
 def test_epochs_without_a_measurement_are_logged_and_the_last_is_always_measured(tmp_path, steps, brief):
-    train(small(training={"epochs": 3, "evaluate_every": 2}), tmp_path, tell=quiet)
+    train(small(training={"epochs": 3, "evaluate_every_epochs": 2}), tmp_path, tell=quiet)
     rows = log_of(tmp_path)
     assert [row["result"] != "" for row in rows] == [False, True, True] and rows[0]["best"] == "0"
     assert [float(row["loss"]) for row in rows] == [3.0] * 3
@@ -234,8 +234,8 @@ def test_a_start_from_another_schema_goes_through_the_trainer(tmp_path, steps, b
     keras.utils.set_random_seed(3)
     source, told = stub_cascade(MPII16.size), []
     keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, 4))
-    recipe = small(model={"start_from": str(tmp_path / "mpii.keras")}, training={"epochs": 1},
-                   optimizer={"ema": 0})  # the steps learn nothing
+    recipe = small(model={"init_from": str(tmp_path / "mpii.keras")}, training={"epochs": 1},
+                   optimizer={"ema_decay": 0})  # the steps learn nothing
     train(recipe, tmp_path / "run", tell=told.append)
     assert told[0] == f"started from {tmp_path / 'mpii.keras'}: 7 layers copied, 0 in part, 1 new"
     model, _ = keras_file.load(tmp_path / "run" / "last.keras")
@@ -255,6 +255,6 @@ def test_drafts_that_a_killed_process_left_are_removed(tmp_path, steps, brief):
 
 def test_pictures_may_grow_while_the_same_weights_train_on(tmp_path, brief):
     """A layer that up-samples must know its sides: TensorFlow would trace a second size without them."""
-    stages = [{"share": 1, "input_size": 32}, {"share": 1}]
-    train(small(training={"stages": stages, "validation_people": 2}), tmp_path, tell=quiet)
+    phases = [{"share": 1, "input_size": 32}, {"share": 1}]
+    train(small(training={"phases": phases, "validation_people": 2}), tmp_path, tell=quiet)
     assert [row["size"] for row in log_of(tmp_path)] == ["32", "64"]

@@ -109,18 +109,18 @@ def test_people_kept_for_measuring_are_looked_at_before_the_run_too(tmp_path, te
     assert not (tmp_path / "run").exists()
 
 
-def test_joints_that_nobody_has_labelled_are_told(tmp_path, telling, monkeypatch):
+def test_joints_that_nobody_has_labeled_are_told(tmp_path, telling, monkeypatch):
     telling(LOSSES)
     monkeypatch.setattr(trainer, "_finish", lambda *_: {})
     path, told = write_people(tmp_path / "data", 20), []
     train(small(training={"epochs": 1}), tmp_path / "run", [f"coco:{path}"], tell=told.append)
-    assert "warning: nobody has neck, head_top labelled; these maps will stay empty" in told
+    assert "warning: nobody has neck, head_top labeled; these maps will stay empty" in told
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(precision, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_finish", lambda *_: {})
-    recipe = small(training={"precision": precision, "epochs": 1, "save_every": 2})
+    recipe = small(training={"precision": precision, "epochs": 1, "checkpoint_every_steps": 2})
     real, count = Learner.step, iter(range(100))
 
     def step(learner, images, targets):

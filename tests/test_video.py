@@ -37,7 +37,7 @@ def test_a_video_comes_back_as_it_was_written(tmp_path):
         assert (found.name, found.rate) == ("a.mp4", 12.5)
         back = list(found.frames)
     assert len(back) == 6
-    # MPEG-4 loses up to 5 grey levels. Below 10, half of what neighbours differ by, no other frame would do, nor, with
+    # MPEG-4 loses up to 5 gray levels. Below 10, half of what neighbors differ by, no other frame would do, nor, with
     # red and blue exchanged, any but the last, whose both are alike.
     for image, original in zip(back, frames(6), strict=True):
         np.testing.assert_allclose(image.mean((0, 1)), original[0, 0], atol=9)

@@ -23,7 +23,7 @@ class Picture:
 
 
 def person(schema=LSP14, image=None, seed=0, visibility=None, box=None):
-    """Somebody in the middle of a picture of noise, labelled everywhere."""
+    """Somebody in the middle of a picture of noise, labeled everywhere."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (200, 240, 3), np.uint8) if image is None else image
     points = rng.uniform(70, 150, (schema.size, 2))

@@ -45,7 +45,7 @@ class Spots:
 
 
 def spots(channel):
-    """Centroids of what is brighter than the border's grey."""
+    """Centroids of what is brighter than the border's gray."""
     bright = np.maximum(channel.astype(float) - 140, 0)
     number, labels = cv2.connectedComponents((bright > 0).astype(np.uint8))
     return [np.array(scipy.ndimage.center_of_mass(bright, labels, i))[::-1] for i in range(1, number)]

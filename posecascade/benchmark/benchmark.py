@@ -86,7 +86,7 @@ class Report:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The TFLite files of an artefact: itself; those of a bundle, or of its newest version; those in a folder.
+    """The TFLite files of an artifact: itself; those of a bundle, or of its newest version; those in a folder.
 
     The decoder of an export is not among them, since it takes no crop. Every one has been checked byte for byte.
     Raises InputError for what is none, or damaged.

@@ -1,6 +1,6 @@
-"""posecascade-benchmark ARTEFACT...: how long exported TFLite files take on this machine.
+"""posecascade-benchmark ARTIFACT...: how long exported TFLite files take on this machine.
 
-ARTEFACT is a .tflite file, a folder of such files, or an export (its newest version); each by itself or several, which
+ARTIFACT is a .tflite file, a folder of such files, or an export (its newest version); each by itself or several, which
 are compared. A table tells, for each file, delegate and number of threads, the milliseconds of one call: from a crop
 in memory to the signature's outputs in memory, without reading, cropping or drawing. Delegates:
 
@@ -32,28 +32,28 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_list("threads", None, "numbers of CPU threads (default: 1, 2 and 4, as far as there are cores)",
                   flag_values=FLAGS)
 flags.DEFINE_list("delegates", None, "what to run them on, several with commas (default: cpu)", flag_values=FLAGS)
-flags.DEFINE_integer("rounds", 6, "how often everything is timed in turn", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("calls", 30, "calls of each in a round, after five that do not count", lower_bound=1,
+flags.DEFINE_integer("num_rounds", 6, "how often everything is timed in turn", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("num_runs", 30, "calls of each in a round, after five that do not count", lower_bound=1,
                      flag_values=FLAGS)
-flags.DEFINE_float("rest", 0.0, "seconds between rounds, for the machine to cool down", lower_bound=0,
+flags.DEFINE_float("cooldown_s", 0.0, "seconds between rounds, for the machine to cool down", lower_bound=0,
                    flag_values=FLAGS)
 flags.DEFINE_string("json", None, "file to write all figures to", flag_values=FLAGS)
 
 USUAL_THREADS = (1, 2, 4)
-HEAD = ("artefact", "delegate", "threads", "median ms", "95 %", "fastest", "load", "agrees")
+HEAD = ("artifact", "delegate", "threads", "median ms", "95 %", "fastest", "load", "agrees")
 
 
 def main(arguments: list[str]) -> None:
-    """Time the artefacts and print the table."""
+    """Time the artifacts and print the table."""
     if not arguments:
-        raise InputError("no ARTEFACT is given; name .tflite files, folders of them or exports")
+        raise InputError("no ARTIFACT is given; name .tflite files, folders of them or exports")
     threads, chosen = _threads(), _delegates()
     from posecascade.benchmark import benchmark, thermals  # here, because a wrong word need not wait for them
 
     found = list(dict.fromkeys(file for word in arguments for file in benchmark.files_of(Path(word))))
     names = {file: file.name if [f.name for f in found].count(file.name) == 1 else str(file) for file in found}
-    report = benchmark.measure(benchmark.cells(found, threads, chosen), rounds=FLAGS.rounds, calls=FLAGS.calls,
-                               rest=FLAGS.rest, tell=_progress)
+    report = benchmark.measure(benchmark.cells(found, threads, chosen), rounds=FLAGS.num_rounds, calls=FLAGS.num_runs,
+                               rest=FLAGS.cooldown_s, tell=_progress)
     _progress("")
     machine = thermals.device()
     if FLAGS.json:
@@ -116,7 +116,7 @@ def _remarks(report, names) -> list[str]:
         remarks.append(f"clock, first and last round: {first.megahertz:.0f} and {last.megahertz:.0f} MHz")
     if report.drift >= DRIFT:
         remarks.append(f"the last round was slower than the first by {100 * report.drift:.0f} %: the device throttles, "
-                       "or something else runs on it; cool it, or let it rest with --rest=SECONDS")
+                       "or something else runs on it; cool it, or let it cool down with --cooldown_s=SECONDS")
     remarks += [f"{names[row.cell.file]}: outputs on {Path(row.cell.delegate).name} agree with the CPU's to "
                 f"{row.agrees:.2f} only; do not use it" for row in report.rows if row.agrees < AGREES]
     return remarks
@@ -127,7 +127,7 @@ def _as_dict(report, machine) -> dict:
 
     return {
         "device": machine | {"ai_edge_litert": metadata.version("ai-edge-litert")},
-        "settings": {"rounds": FLAGS.rounds, "calls": FLAGS.calls, "rest_seconds": FLAGS.rest},
+        "settings": {"num_rounds": FLAGS.num_rounds, "num_runs": FLAGS.num_runs, "cooldown_s": FLAGS.cooldown_s},
         "rows": [{"file": str(row.cell.file), "bytes": row.cell.file.stat().st_size,
                   "sha256": files.sha256(row.cell.file), "delegate": row.cell.delegate, "threads": row.cell.threads,
                   "median_ms": row.median, "interval_ms": row.interval, "fastest_ms": row.fastest, "load_ms": row.load,

@@ -12,7 +12,7 @@ FILE, which then appears when all is done. What cannot be read or decoded is tol
 The exit code is 2 where that was an INPUT or a line of JSON, where nothing was left, or where the server fails;
 unreadable pictures in a folder are only told and counted.
 
-With --check and no INPUT it tells which versions the server has, and fails where none of them answers.
+With --status and no INPUT it tells which versions the server has, and fails where none of them answers.
 """
 
 import contextlib
@@ -35,12 +35,13 @@ from posecascade.poses_io import Request, answer, as_line
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output", "-", "file of JSON lines to write, or - for standard output", flag_values=FLAGS)
-flags.DEFINE_bool("check", False, "tell the versions and their states instead of sending pictures", flag_values=FLAGS)
+flags.DEFINE_bool("status", False, "tell the versions and their states instead of sending pictures", flag_values=FLAGS)
 flags.DEFINE_float("timeout", 30.0, "seconds in which a request is answered, all its tries together", flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 8, "pictures in a request, at most; no more than the server's max_batch_size",
                      flag_values=FLAGS)
 flags.DEFINE_integer("parallel", 2, "requests on their way at once", flag_values=FLAGS)
-flags.DEFINE_string("ca", None, "file (PEM) of the authorities that vouch for the server (default: the usual ones)",
+flags.DEFINE_string("ca", None, "PEM file of the authorities that sign the server's certificate (default: the usual "
+                    "ones); over https, Python 3.13 and later refuse an authority without the extension keyUsage",
                     flag_values=FLAGS)
 flags.DEFINE_string("certificate", None, "the client's own certificate (PEM), where the server asks for one",
                     flag_values=FLAGS)
@@ -56,11 +57,11 @@ def main(arguments: list[str]) -> None:
     url, *words = arguments
     with connect(url, timeout=FLAGS.timeout, batch_size=FLAGS.batch_size, parallel=FLAGS.parallel, ca=FLAGS.ca,
                  certificate=FLAGS.certificate, key=FLAGS.key, headers=dict(map(_header, FLAGS.header))) as client:
-        if words and FLAGS.check:
-            raise InputError(f"--check takes no INPUT, found {words[0]!r}; leave out one of both")
-        if not words and not FLAGS.check:
-            raise InputError("no INPUT is given; name pictures, folders, .jsonl files or -, or pass --check")
-        if FLAGS.check:
+        if words and FLAGS.status:
+            raise InputError(f"--status takes no INPUT, found {words[0]!r}; leave out one of both")
+        if not words and not FLAGS.status:
+            raise InputError("no INPUT is given; name pictures, folders, .jsonl files or -, or pass --status")
+        if FLAGS.status:
             _check(client)
         else:
             _ask_all(client, words)

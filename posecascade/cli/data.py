@@ -73,7 +73,8 @@ def show() -> None:
     model, loss, size = Model(), Loss(), _SIZE.value // 4 * 4  # whole cells of the targets' maps
     image, origins = samples_sheet(
         list(sets.values()), _COUNT.value, np.random.default_rng(_SEED.value), size=size, stride=model.stride,
-        disc_radius=loss.disc_radius * size / model.input_size, sigma=loss.sigma * size / model.input_size)
+        disc_radius=loss.disc_radius_px * size / model.input_size,
+        sigma=loss.gaussian_sigma_px * size / model.input_size)
     write_image(path, image)
     for row, origin in enumerate(origins, 1):
         print(f"row {row}: {origin}")
@@ -90,7 +91,7 @@ def _read(spec: str) -> list[Record]:
 
 def _output(name: str, suffixes: tuple[str, ...]) -> Path:
     """The file to write: --output itself if it ends as it should, else `name` in that folder."""
-    path = Path(_OUTPUT.value)
+    path = Path(str(_OUTPUT.value))
     if path.suffix.lower() in suffixes and not path.is_dir():
         return path
     if path.suffix and not path.is_dir():

@@ -36,7 +36,7 @@ flags.DEFINE_string("schema", None, "joints of your own COCO-style file: a name 
 flags.DEFINE_enum("metric", None, evaluate.METRICS, "pckh (MPII), pck (of the torso) or oks (pck and COCO's AP); "
                   "default: by the data set", flag_values=FLAGS)
 flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
-                  "resolution, always flip-averaged; MPII cropped by its centre and scale, LSP round the picture's "
+                  "resolution, always flip-averaged; MPII cropped by its center and scale, LSP round the picture's "
                   "middle)", flag_values=FLAGS)
 flags.DEFINE_bool("flip_test", False, "average with the mirrored picture", flag_values=FLAGS)
 flags.DEFINE_string("compare", None, "a second model or predictions file, for the paired difference",

@@ -26,7 +26,7 @@ flags.DEFINE_string("output", None, "folder for the versions; TF Serving's base 
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT to calibrate and measure on instead of what the model was trained on, "
                           "repeatable; TYPE is one of " + ", ".join(datasets.READERS), flag_values=FLAGS)
 flags.DEFINE_multi_string("set", [], "KEY=VALUE of the recipe's export section, repeatable, as in "
-                          "export.quantised_loss=2", flag_values=FLAGS)
+                          "export.max_pck_drop=2", flag_values=FLAGS)
 flags.DEFINE_string("license", None, "terms of the weights, which travel with them (default: those of the data they "
                     "were trained on)", flag_values=FLAGS)
 
@@ -34,7 +34,7 @@ SECTION = "export."
 
 
 def main(arguments: list[str]) -> None:
-    """Export; InputError for whatever a user can mend, and where an artefact is past a limit."""
+    """Export; InputError for whatever a user can mend, and where an artifact is past a limit."""
     _check(arguments)
     os.environ["KERAS_BACKEND"] = "tensorflow"  # whichever trained the model: its file is the same for all
     with app.quietly():
@@ -72,7 +72,7 @@ def _found(model: str):
     from posecascade.inference.predictor import model_file
 
     path = Path(model)
-    if not zoo.is_shipped(model) and path.exists() and runtime.is_artefact(path):
+    if not zoo.is_shipped(model) and path.exists() and runtime.is_artifact(path):
         raise InputError(f"--model={path}: is an export itself; give the .keras file or the run's folder that it was "
                          "made from")
     file = model_file(model)

@@ -7,7 +7,7 @@ upright as their EXIF tag says; boxes and poses are in the upright picture's pix
 
 DIR gets predictions.jsonl, a line {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}} per person or
 frame; predictions.csv, the same as a table; and overlays/NAME.jpg, or NAME.mp4 of a video, whose frames are "VIDEO#0"
-and on. Joints with a score below --least_score are not drawn, those that the detector does not see are drawn hollow.
+and on. Joints with a score below --min_score are not drawn, those that the detector does not see are drawn hollow.
 
 What cannot be read is told in a line each, the rest is written. The exit code is 2 where that was an INPUT or a line
 of JSON, or where nothing was left; unreadable pictures in a folder are only told and counted. Interrupted with Ctrl-C,
@@ -36,14 +36,14 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string("model", "base", "base or lite, which come with the package, or a trained model: a .keras file, a "
                     "run's folder, or an export: its folder or one of its .tflite files", flag_values=FLAGS)
 flags.DEFINE_string("output", "poses", "folder to write to", flag_values=FLAGS)
-flags.DEFINE_bool("overlays", True, "draw the poses on the pictures and videos", flag_values=FLAGS)
+flags.DEFINE_bool("draw", True, "draw the poses on the pictures and videos", flag_values=FLAGS)
 flags.DEFINE_bool("smooth", True, "smooth the joints of videos (One-Euro filter)", flag_values=FLAGS)
 flags.DEFINE_bool("flip_test", False, "average with the mirrored picture: twice the time", flag_values=FLAGS)
 flags.DEFINE_string("decoder", None, "argmax, quarter, dark or soft (default: the one the model was measured with)",
                     flag_values=FLAGS)
 flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
                   "resolution, always flip-averaged)", flag_values=FLAGS)
-flags.DEFINE_float("least_score", 0.25, "joints with a lower score are left out of overlays (not of the files)",
+flags.DEFINE_float("min_score", 0.25, "joints with a lower score are left out of overlays (not of the files)",
                    lower_bound=0, upper_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 32, "pictures predicted at once", lower_bound=1, flag_values=FLAGS)
 
@@ -154,7 +154,7 @@ def _predict_batch(waiting, predict, outputs: _Outputs) -> None:
     poses = predict.predict_batch([picture for _, picture in waiting], [request.box for request, _ in waiting])
     for (request, picture), pose in zip(waiting, poses, strict=True):
         outputs.write(request.image, pose, request.box)
-        if FLAGS.overlays:
+        if FLAGS.draw:
             write_image(outputs.unique(request.image, ".jpg"), overlay(picture, pose))
 
 
@@ -164,7 +164,7 @@ def _predict_video(source: Path | int, word: str, predict, outputs: _Outputs) ->
         with contextlib.ExitStack() as stack:
             frames = stack.enter_context(video.opened(source, word))
             writer = None
-            if FLAGS.overlays:
+            if FLAGS.draw:
                 name = word if isinstance(source, Path) else f"camera_{word}"
                 draft = stack.enter_context(files.atomic_write(outputs.unique(name, ".mp4")))
                 writer = stack.enter_context(video.Writer(draft, frames.rate))
@@ -187,7 +187,7 @@ def overlay(picture, pose):
     """The picture with its pose, shrunk where its longer side is beyond OVERLAY_LIMIT."""
     factor = -(-max(picture.shape[:2]) // OVERLAY_LIMIT)
     return draw_pose(images.shrunk(picture, factor), shrink_transform(factor)(pose.keypoints), pose.schema,
-                     visibility=pose.visibility, scores=pose.scores, least_score=FLAGS.least_score)
+                     visibility=pose.visibility, scores=pose.scores, min_score=FLAGS.min_score)
 
 
 def console() -> None:

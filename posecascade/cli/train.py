@@ -1,7 +1,7 @@
 """posecascade-train --recipe=NAME_OR_FILE --model_dir=DIR [--data=TYPE:ROOT ...] [--set=KEY=VALUE ...]: train.
 
   posecascade-train --recipe=quickstart --model_dir=runs/quickstart
-  posecascade-train --recipe=lspet_mobile --data=lspet:DIR --set=model.weights=FILE.npz --model_dir=runs/lspet
+  posecascade-train --recipe=lspet_mobile --data=lspet:DIR --set=model.backbone_weights=FILE.npz --model_dir=runs/lspet
 
 DIR gets best.keras and last.keras; log.csv and tensorboard/ while it runs; metrics.json, curve.png and predictions.jpg
 at the end; recipe.yaml and manifest.json, by which it can be repeated. Killed at any moment and started again with the

@@ -70,7 +70,7 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -90,11 +90,12 @@ class Client:
         """
         if boxes is not None and len(boxes) != len(images):
             raise InputError(f"predict: got {len(images)} images and {len(boxes)} boxes, expected one each")
-        found = list(self.each(zip(images, boxes or [None] * len(images), strict=True)))
-        for answer in found:
+        poses: list[Pose] = []
+        for answer in list(self.each(zip(images, boxes or [None] * len(images), strict=True))):
             if isinstance(answer, InputError):
                 raise answer
-        return found
+            poses.append(answer)
+        return poses
 
     def each(self, people: Iterable[tuple[Image, Given]]) -> Iterator[Pose | InputError]:
         """Of each (picture, box or None) its pose, or what is wrong with it, in the order asked.
@@ -119,15 +120,19 @@ class Client:
         return with_retries(self._transport.status, self.timeout, self._rng)
 
     def card(self) -> dict[str, Any]:
-        """What posecascade-export told of the model: schema, sizes, recipe, results and licence."""
-        return self._card()[0]
+        """What posecascade-export told of the model: schema, sizes, recipe, results and license."""
+        card: dict[str, Any] = self._card()[0]
+        return card
 
     @property
     def schema(self) -> Schema:
         """The model's joints."""
-        return self._joints(None)
+        schema = self._joints(None)
+        if schema is None:
+            raise ServerError(f"{self.url}: no version answers", "INTERNAL")
+        return schema
 
-    def _card(self):
+    def _card(self) -> tuple[Any, int | None]:
         reply = self._reply("model_card", {"query": np.array([b""], object)})
         try:
             return json.loads(reply.outputs["card"][0]), reply.version
@@ -147,14 +152,14 @@ class Client:
             self._schemas.setdefault(None, schema)
         return self._schemas.get(version)
 
-    def _reply(self, signature, inputs) -> Reply:
+    def _reply(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Reply:
         return with_retries(lambda left: self._transport.predict(signature, inputs, left), self.timeout, self._rng)
 
     def _ask(self, sent: Sequence[_Sent]) -> dict[int, Pose | InputError]:
         """The answers to one request, by place; halved where it is too large for the server."""
         inputs = {"image_bytes": np.array([*(picture.data for picture in sent), None], object)[:-1]}
         if sent[0].box:
-            inputs["boxes"] = np.array([picture.box.as_list() for picture in sent], np.float32)
+            inputs["boxes"] = np.array([picture.box.as_list() for picture in sent if picture.box], np.float32)
         try:
             reply = self._reply("with_boxes" if sent[0].box else "serving_default", inputs)
         except ServerError as error:
@@ -172,7 +177,7 @@ class Client:
         return {picture.place: _pose(picture, {name: values[row] for name, values in reply.outputs.items()}, schema)
                 for row, picture in enumerate(sent)}
 
-    def _check(self, outputs, rows, schema):
+    def _check(self, outputs: Mapping[str, np.ndarray], rows: int, schema: Schema) -> None:
         expected = {name: (rows, schema.size, *rest) for name, rest in _SHAPES.items()} | {"box": (rows, 4)}
         for name, shape in expected.items():
             found = outputs[name].shape if name in outputs else "nothing"
@@ -193,8 +198,10 @@ def connect(url: str, *, timeout: float = 30.0, batch_size: int = 8, parallel: i
             there, or has too much to do) is tried again within them.
         batch_size: pictures in a request; no more than the server's max_batch_size, or they are sent twice.
         parallel: requests on their way at once.
-        ca: authorities that vouch for the server, in PEM; None: the usual ones.
-        certificate, key: the client's own, in PEM, where the server asks for them.
+        ca: authorities that sign the server's certificate, in PEM; None: the usual ones. Over https, Python 3.13 and
+            later refuse an authority whose certificate lacks the extension keyUsage (with keyCertSign).
+        certificate: the client's own certificate, in PEM, if the server asks for one.
+        key: the key of `certificate`, in PEM.
         headers: sent with every request, for a proxy before the server ("Authorization", "Host").
     Raises:
         InputError: the URL is none of these, a number is not positive, a file cannot be read, or a package is missing.
@@ -210,7 +217,7 @@ def connect(url: str, *, timeout: float = 30.0, batch_size: int = 8, parallel: i
     return Client(url, transport(address, tls, headers or {}), timeout, batch_size, parallel)
 
 
-def _file(image, place) -> tuple[str, bytes]:
+def _file(image: Image, place: int) -> tuple[str, bytes]:
     """A name for messages, and the bytes of a file that the server decodes."""
     if isinstance(image, (str, Path)):
         name = str(image)

@@ -79,7 +79,7 @@ class Tls:
     certificate: Path | None = None
     key: Path | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise InputError("a client's certificate and its key go together; give both or none")
         for name in ("ca", "certificate", "key"):
@@ -87,7 +87,7 @@ class Tls:
 
     def read(self, name: str) -> bytes | None:
         """The bytes of one of the files; InputError where it cannot be read."""
-        path = getattr(self, name)
+        path: Path | None = getattr(self, name)
         try:
             return None if path is None else path.read_bytes()
         except OSError as error:

@@ -7,21 +7,21 @@ pool of their own, so that they do not conflict with TensorFlow's in the same pr
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import Message
 
 DESCRIPTORS = Path(__file__).resolve().with_name("tensorflow_serving.binpb")  # a FileDescriptorSet
 
 
 @functools.cache
-def message(name: str) -> type[Message]:
+def message(name: str) -> Any:
     """Return the class of a message in package tensorflow.serving, such as PredictRequest."""
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"tensorflow.serving.{name}"))
 
 
 @functools.cache
-def _pool():
+def _pool() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
         pool.Add(file)

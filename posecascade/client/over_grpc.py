@@ -1,7 +1,7 @@
 """Asks a served model over gRPC, by the messages of TensorFlow Serving's API."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,15 +30,14 @@ class GrpcTransport:
         try:
             import grpc  # here, because REST does without
         except ImportError:
-            raise InputError("grpcio is needed for grpc:// URLs; pip install 'posecascade[serving]', or give an "
-                             "http:// URL") from None
+            raise InputError("grpcio is needed for grpc:// URLs; pip install grpcio, or give an http:// URL") from None
         self._grpc, self._address = grpc, address
         headers = {name.lower(): value for name, value in headers.items()}
         authority = headers.pop("host", None)
         self._metadata = tuple(headers.items())
         # gRPC's own retries give up on messages over 256 kB, so `retrying` does all of them. Left alone, gRPC waits up
         # to two minutes before it looks again whether a server is there, and takes answers of up to 4 MB.
-        options = [("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100),
+        options: list[tuple[str, int | str]] = [("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100),
                    ("grpc.min_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000),
                    ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         if authority:
@@ -72,14 +71,14 @@ class GrpcTransport:
         """Close the channel."""
         self._channel.close()
 
-    def _specify(self, spec):
+    def _specify(self, spec: Any) -> None:
         spec.name = self._address.model
         if self._address.version is not None:
             spec.version.value = self._address.version
         if self._address.label is not None:
             spec.version_label = self._address.label
 
-    def _call(self, method, request, answer, timeout):
+    def _call(self, method: str, request: Any, answer: Any, timeout: float) -> Any:
         call = self._channel.unary_unary(method, type(request).SerializeToString, answer.FromString)
         try:
             return call(request, timeout=timeout, metadata=self._metadata)

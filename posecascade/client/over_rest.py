@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -25,10 +26,11 @@ class RestTransport:
         try:
             import urllib3  # here, because gRPC does without
         except ImportError:
-            raise InputError("urllib3 is needed for http:// URLs; pip install 'posecascade[serving]'") from None
+            raise InputError("urllib3 is needed for http:// URLs; pip install urllib3") from None
         self._urllib3, self._address = urllib3, address
-        options = {"ca_certs": tls.ca and str(tls.ca), "cert_file": tls.certificate and str(tls.certificate),
-                   "key_file": tls.key and str(tls.key), "cert_reqs": "CERT_REQUIRED"} if address.secure else {}
+        options: dict[str, Any] = {
+            "ca_certs": tls.ca and str(tls.ca), "cert_file": tls.certificate and str(tls.certificate),
+            "key_file": tls.key and str(tls.key), "cert_reqs": "CERT_REQUIRED"} if address.secure else {}
         self._pool = urllib3.PoolManager(maxsize=16, retries=False, headers=dict(headers),
                                          **{name: value for name, value in options.items() if value is not None})
         which = f"/versions/{address.version}" if address.version is not None else \
@@ -62,12 +64,12 @@ class RestTransport:
         """Close the connections."""
         self._pool.clear()
 
-    def _call(self, method, ending, body, timeout):
+    def _call(self, method: str, ending: str, body: bytes | None, timeout: float) -> dict[str, Any]:
         server = self._address.server
         try:
             answer = self._pool.request(method, self._url + ending, body=body, redirect=False,
                                         timeout=self._urllib3.Timeout(total=timeout),
-                                        headers=self._pool.headers | {"Content-Type": "application/json"})
+                                        headers={**self._pool.headers, "Content-Type": "application/json"})
         except self._urllib3.exceptions.NewConnectionError as error:  # which urllib3 counts among the timeouts
             raise ServerError(f"{server}: UNAVAILABLE: {first_line(error)}", "UNAVAILABLE") from None
         except self._urllib3.exceptions.TimeoutError as error:
@@ -90,22 +92,22 @@ class RestTransport:
         return found
 
 
-def _listed(values):
+def _listed(values: np.ndarray) -> Any:
     return [{"b64": base64.b64encode(data).decode()} for data in values] if values.dtype == object else values.tolist()
 
 
-def _array(values):
+def _array(values: Any) -> np.ndarray:
     found = np.array(values, object if isinstance(_first(values), str) else np.float32)
     return np.vectorize(str.encode, otypes=[object])(found) if found.dtype == object else found
 
 
-def _first(values):
+def _first(values: Any) -> Any:
     while isinstance(values, list) and values:
         values = values[0]
     return values
 
 
-def _object(data):
+def _object(data: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(data)
     except ValueError:

@@ -12,8 +12,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds, before the jitter
 TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")  # what may be otherwise a moment later
 TOO_LARGE = "TOO_LARGE"  # not one of gRPC's codes: less at once may be taken
 # A server that batches merges requests of several clients; one whose tensors have another shape or type than its
-# neighbours' fails all of their batch (tensorflow_serving/batching/batching_session.cc). Asked again, only that one.
-NEIGHBOURS = ("from different tasks", "Tensor concat operation failed")
+# neighbors' fails all of their batch (tensorflow_serving/batching/batching_session.cc). Asked again, only that one.
+NEIGHBORS = ("from different tasks", "Tensor concat operation failed")
 # gRPC and the batching queue tell by words alone that something is too large.
 _TOO_LARGE = ("larger than max", "is larger than maximum input batch size")
 
@@ -34,7 +34,7 @@ class ServerError(InputError):
     @property
     def transient(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.code in TRANSIENT or any(words in str(self) for words in NEIGHBOURS)
+        return self.code in TRANSIENT or any(words in str(self) for words in NEIGHBORS)
 
 
 def with_retries(ask: Callable[[float], T], timeout: float, rng: np.random.Generator, *,

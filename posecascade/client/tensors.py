@@ -1,5 +1,7 @@
 """Arrays to the server's TensorProto and back."""
 
+from typing import Any
+
 import numpy as np
 
 from posecascade.client.retrying import ServerError
@@ -8,7 +10,7 @@ from posecascade.client.retrying import ServerError
 FLOAT, STRING = 1, 7
 
 
-def fill(tensor, values: np.ndarray) -> None:
+def fill(tensor: Any, values: np.ndarray) -> None:
     """Put float32 numbers, or bytes in an array of dtype object, into an empty TensorProto."""
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)
@@ -20,7 +22,7 @@ def fill(tensor, values: np.ndarray) -> None:
         tensor.tensor_content = values.astype("<f4").tobytes()
 
 
-def values_of(tensor, name: str) -> np.ndarray:
+def values_of(tensor: Any, name: str) -> np.ndarray:
     """The array in a TensorProto of float32 or strings (bytes in an array of dtype object).
 
     Numbers may lie as bytes, or one by one, where the last stands for all that are missing.

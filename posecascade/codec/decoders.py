@@ -13,7 +13,7 @@ MIN_LOGARITHM = 1e-10    # of the map: below, its logarithm in `dark` stops
 MIN_DETERMINANT = 1e-9   # per cell^4: flatter maps have no peak for `dark`
 DARK_STEP = 1.0     # cells: the longest step of `dark` per axis
 SOFT_REACH = int(3 * SOFT_WINDOW)  # cells: where the window of `soft_argmax` ends
-SOFT_ROUNDS = 12    # how often it is re-centred
+SOFT_ROUNDS = 12    # how often it is re-centered
 SOFT_STEP = 1.5     # cells: the furthest it goes from the highest cell per axis
 MIN_TOTAL = 1e-12        # of squared map values: below, there is nothing to take the mean of
 
@@ -29,7 +29,7 @@ def pixels_to_cells(pixels, stride: int):
 
 
 def argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each joint at the centre of its map's highest cell, as the paper decodes.
+    """Each joint at the center of its map's highest cell, as the paper decodes.
 
     Args:
         maps: (B, H, W, K) float array; a constant map gives its first cell.
@@ -44,9 +44,9 @@ def argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quarter_offset(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """`argmax`, moved a quarter of a cell towards the higher neighbour on each axis (Newell et al. 2016).
+    """`argmax`, moved a quarter of a cell towards the higher neighbor on each axis (Newell et al. 2016).
 
-    Not across the map's edge, where a neighbour is missing.
+    Not across the map's edge, where a neighbor is missing.
     """
     cells, scores = _peaks(maps)
     patch = _patches(maps, cells, 1)
@@ -74,9 +74,9 @@ def dark(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def soft_argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Local soft-argmax: mean place under the squared map times a Gaussian window, re-centred until it rests.
+    """Local soft-argmax: mean place under the squared map times a Gaussian window, re-centered until it rests.
 
-    Re-centring removes the pull of the window towards the cell it first stood on. Near an edge only those cells
+    Re-centering removes the pull of the window towards the cell it first stood on. Near an edge only those cells
     count whose mirror image about the peak is on the map too, else the missing half would pull inwards.
     """
     cells, scores = _peaks(maps)
@@ -132,7 +132,7 @@ def _peaks(maps):
 
 
 def _between(maps, cells):
-    """(B, K, 2) bool: whether the cells (x, y) have neighbours on both sides along x, and along y."""
+    """(B, K, 2) bool: whether the cells (x, y) have neighbors on both sides along x, and along y."""
     return (cells > 0) & (cells < np.array([maps.shape[2] - 1, maps.shape[1] - 1]))
 
 

@@ -11,7 +11,7 @@ MIN_SIGMA = 1.3   # cells: with a smaller one, the three samples around a peak d
 
 
 def _offsets(keypoints_BK2, height, width, stride):
-    """Distances in input pixels from each joint to each cell centre, along x (B, 1, W, K) and y (B, H, 1, K)."""
+    """Distances in input pixels from each joint to each cell center, along x (B, 1, W, K) and y (B, H, 1, K)."""
     x = ops.cast(ops.arange(width), "float32") * stride + (stride - 1) / 2
     y = ops.cast(ops.arange(height), "float32") * stride + (stride - 1) / 2
     return (ops.expand_dims(x[None, :, None] - keypoints_BK2[:, None, :, 0], 1),

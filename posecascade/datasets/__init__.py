@@ -54,5 +54,5 @@ def read(spec: str, split: str, schema: Schema | None = None) -> list[Record]:
     kind, root = parse(spec)
     records = READERS[kind](root, split, schema)
     if not records:
-        raise InputError(f"--data={spec}: split {split!r} holds nobody with a labelled joint; choose another split")
+        raise InputError(f"--data={spec}: split {split!r} holds nobody with a labeled joint; choose another split")
     return records

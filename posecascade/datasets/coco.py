@@ -5,6 +5,7 @@ Coordinates are kept as they are: COCO counts pixels from 0.
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ LAYOUT = "a COCO folder (annotations/*.json and the images) or the .json file it
 
 
 def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """Everybody with a labelled joint who is no crowd, in the order of the annotations.
+    """Everybody with a labeled joint who is no crowd, in the order of the annotations.
 
     ROOT is the .json file, or a folder with person_keypoints_train*.json and person_keypoints_val*.json, or with a
     single .json file, in annotations/ or directly. The images lie in a folder called as the file ends (train2017/),
@@ -37,7 +38,7 @@ def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Recor
     if not parts:
         return hold_out(_people(_single_file(path), schema), split)
     if len(parts) == 1:
-        return hold_out(_people(*parts.values(), schema), split)
+        return hold_out(_people(next(iter(parts.values())), schema), split)
     chosen = {"train": ("train",), "val": ("val",), "test": ("val",), "all": ("train", "val")}[checked_split(split)]
     return [record for part in chosen for record in _people(parts[part], schema)]
 
@@ -81,7 +82,7 @@ def _schema_of(path: Path, categories: list, schema: Schema) -> Schema:
     InputError where the file names others, but for capitals and blanks (AI Challenger's "Head top").
     """
     for category in categories:
-        names = category.get("keypoints") if isinstance(category, dict) else None
+        names: Any = category.get("keypoints") if isinstance(category, dict) else None
         found = tuple(str(n).strip().lower().replace(" ", "_") for n in names) if names else schema.keypoints
         if found == COCO17.keypoints:
             return COCO17
@@ -118,7 +119,7 @@ def _record(path: Path, number: int, annotation: object, images: dict, schema: S
     if not isinstance(image_id, (int, str)) or image_id not in images:
         raise InputError(f"{origin}: 'image_id' {image_id!r} is not among the images; mend the file")
     box = _box(annotation.get("bbox")) or Box.around(points[codes > 0])
-    area = annotation.get("area")
+    area: Any = annotation.get("area")
     return Record(images[image_id], origin, schema, box, points, codes,
                   area=float(area) if _positive(area) else box.w * box.h,
                   image_id=_number(image_id), person_id=_number(annotation.get("id")),
@@ -138,14 +139,14 @@ def _keypoints(origin: str, values: object, schema: Schema) -> tuple[np.ndarray,
         raise InputError(f"{origin}: 'keypoints' holds something that is no number; mend the file") from None
     points, codes = table[:, :2], table[:, 2]
     if not np.isin(codes, (0, 1, 2)).all():
-        raise InputError(f"{origin}: a visibility is not among 0 (unlabelled), "
+        raise InputError(f"{origin}: a visibility is not among 0 (unlabeled), "
                          "1 (occluded) or 2 (visible); mend the file")
     if not np.isfinite(points[codes > 0]).all():
-        raise InputError(f"{origin}: a labelled joint has no finite coordinates; mend the file")
+        raise InputError(f"{origin}: a labeled joint has no finite coordinates; mend the file")
     return points, codes.astype(np.int8)
 
 
-def _box(bbox: object) -> Box | None:
+def _box(bbox: Any) -> Box | None:
     numeric = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(v, (int, float)) for v in bbox)
     return Box(*map(float, bbox)) if numeric and all(map(math.isfinite, bbox)) and min(bbox[2:]) > 0 else None
 

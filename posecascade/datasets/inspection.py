@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from posecascade.records import ImageSource, Record, Visibility
 from posecascade.schema import SCHEMAS
 
 SAME_PLACE = 0.03   # of the box's longer side: two people of one image whose joints lie this close are one
-MIN_COMMON = 3    # joints labelled in both before two people are compared
+MIN_COMMON = 3    # joints labeled in both before two people are compared
 CLEAR_TURN = 0.1    # of the torso's length: shoulders or hips that are nearer side on say nothing about their order
 UNLIKE_A_BODY = 0.15  # deviation of limb lengths: 0.03-0.06 in five data sets, 0.18-0.8 where read in a wrong order
 EXCHANGED = 0.4     # share of upright people whose right shoulder is on the image's left: 0.67-0.80 in five data sets
@@ -53,8 +54,8 @@ class Report:
         people, images: how many; `images` counts pictures, 0 in an annotations-only set.
         missing, corrupt: pictures that are not there, or cannot be decoded to their end.
         turned: pictures with an EXIF rotation; their labels are taken as counted in stored pixels.
-        outside: people with labelled joints outside their picture; `joints_outside` of them in all.
-        joints: for each joint how often it is visible, occluded and unlabelled.
+        outside: people with labeled joints outside their picture; `joints_outside` of them in all.
+        joints: for each joint how often it is visible, occluded and unlabeled.
         duplicates: groups of people that are one: the same image and nearly the same joints, or identical joints.
         crossed: people whose shoulders and hips face opposite ways, of `torsos` where both could be seen. A few are
             twisted acrobats; many mean that left and right are confused.
@@ -98,9 +99,9 @@ class Report:
         lines = [f"{name:<26}{value}" + "".join(f"\n    {example}" for example in list(examples)[:EXAMPLES])
                  + (f"\n    ... and {len(examples) - EXAMPLES} more" if len(examples) > EXAMPLES else "")
                  for name, value, examples in found]
-        head = f"\n{'joint':<26}{'visible':>10}{'occluded':>10}{'unlabelled':>12}"
+        head = f"\n{'joint':<26}{'visible':>10}{'occluded':>10}{'unlabeled':>12}"
         rows = [f"{name:<26}{n['visible']:>10}{n['occluded'] if self.occlusion_known else '-':>10}"
-                f"{n['unlabelled']:>12}" for name, n in self.joints.items()]
+                f"{n['unlabeled']:>12}" for name, n in self.joints.items()]
         return "\n".join([*lines, head, *rows])
 
     def _sides(self):
@@ -133,7 +134,7 @@ def inspect(records: Sequence[Record]) -> Report:
         people=len(records), images=len(sources), schema=schema.name,
         occlusion_known=any(r.occlusion_known for r in records),
         missing=tuple(name for name, picture in broken.items() if picture.missing),
-        corrupt=tuple(picture.error for picture in broken.values() if not picture.missing),
+        corrupt=tuple(picture.error for picture in broken.values() if picture.error and not picture.missing),
         turned=tuple(name for name, picture in pictures.items() if picture.orientation != 1),
         outside=tuple(origin for origin, _ in outside), joints_outside=sum(count for _, count in outside),
         joints=_counts(records, schema), duplicates=duplicates(records), crossed=crossed, torsos=torsos,
@@ -145,7 +146,7 @@ def duplicates(records: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
     by_image, by_joints = defaultdict(list), defaultdict(list)
     for record in records:
         by_image[record.image_name].append(record)
-        if record.labelled.sum() >= MIN_COMMON:
+        if record.labeled.sum() >= MIN_COMMON:
             by_joints[np.nan_to_num(record.keypoints, nan=-1e9).tobytes()].append(record)
     near = [(a.origin, b.origin) for people in by_image.values() for a, b in combinations(people, 2) if _same(a, b)]
     equal = [tuple(r.origin for r in people) for people in by_joints.values()
@@ -197,7 +198,7 @@ def _torsos(records):
         return
     at = [schema.index(name) for name in corners]
     for record in records:
-        if record.labelled[at].all():
+        if record.labeled[at].all():
             places = record.keypoints[at]
             yield record, (places[0] - places[1], places[2] - places[3], places[2:].mean(0) - places[:2].mean(0))
 
@@ -207,8 +208,8 @@ def _deviation(points, order):
     ends = [[(f"{side}_{a}", f"{side}_{b}") for side in ("left", "right")] for a, b in _PROPORTIONS]
     if not all(name in order for limb in ends for couple in limb for name in couple):
         return np.nan
-    labelled = np.isfinite(points[..., 0])
-    low, high = (pick(np.where(labelled[..., None], points, fill), axis=1)
+    labeled = np.isfinite(points[..., 0])
+    low, high = (pick(np.where(labeled[..., None], points, fill), axis=1)
                  for pick, fill in ((np.min, np.inf), (np.max, -np.inf)))
     side = np.maximum((high - low).max(-1), 1.0)
     medians = []
@@ -222,7 +223,7 @@ def _deviation(points, order):
 
 
 def _same(a, b):
-    common = a.labelled & b.labelled
+    common = a.labeled & b.labeled
     if common.sum() < MIN_COMMON:
         return False
     reach = SAME_PLACE * max(min(max(r.box.w, r.box.h) for r in (a, b)), 1.0)
@@ -236,10 +237,10 @@ def _counts(records, schema):
 
 
 def _outside(record, picture):
-    """How many labelled joints lie outside the picture; 0 where there is none to compare with."""
+    """How many labeled joints lie outside the picture; 0 where there is none to compare with."""
     if picture is None or picture.error:
         return 0
-    return int((~inside(record.keypoints[record.labelled], picture.width, picture.height)).sum())
+    return int((~inside(record.keypoints[record.labeled], picture.width, picture.height)).sum())
 
 
 def _look(source: ImageSource) -> Picture:
@@ -276,7 +277,8 @@ def jpeg_facts(data: bytes) -> tuple[tuple[int, int] | None, int]:
 
 def _orientation(tiff: bytes) -> int:
     """Tag 0x0112 of the first directory of an EXIF block; 1 where it has none or makes no sense."""
-    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
+    orders: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
+    order = orders.get(tiff[:2])
     if order is None:
         return 1
     start = int.from_bytes(tiff[4:8], order)

@@ -49,7 +49,7 @@ def read_lspet(root: str, split: str, schema: Schema | None = None) -> list[Reco
     if flags.mean() < 0.5:
         raise InputError(f"{path}: only {flags.mean():.0%} of the flags are 1, but LSPET's flag means 'annotated' "
                          "(88 %); this looks like LSP, whose flag means 'occluded': use --data=lsp:ROOT")
-    visibility = np.where(flags == 1, Visibility.VISIBLE, Visibility.UNLABELLED)
+    visibility = np.where(flags == 1, Visibility.VISIBLE, Visibility.UNLABELED)
     return hold_out(_records(path, points, visibility, digits=5, occlusion_known=False), split)
 
 
@@ -81,12 +81,12 @@ def _records(path, points, visibility, *, digits, occlusion_known):
 
     def record(number, joints, codes):
         origin = f"{path}, person {number}"
-        labelled = joints[codes > 0]
-        if not len(labelled) or not np.isfinite(labelled).all():
-            raise InputError(f"{origin}: has {'no labelled joint' if not len(labelled) else 'a joint that is NaN'}; "
+        labeled = joints[codes > 0]
+        if not len(labeled) or not np.isfinite(labeled).all():
+            raise InputError(f"{origin}: has {'no labeled joint' if not len(labeled) else 'a joint that is NaN'}; "
                              "mend the file")
         image = ImageFile(folder / f"im{number:0{digits}d}.jpg") if has_images else None
-        box = Box.around(labelled)
+        box = Box.around(labeled)
         return Record(image, origin, LSP14, box, joints, codes, area=box.w * box.h, image_id=number,
                       person_id=number, occlusion_known=occlusion_known)
 

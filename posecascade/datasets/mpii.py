@@ -1,12 +1,13 @@
 """MPII Human Pose: the official .mat, the JSON lists of HRNet and MMPose, and the validation split without images.
 
 All of them hold MATLAB coordinates, which count pixels from 1 (FIRST_PIXEL; HRNet's own loader subtracts it too).
-Boxes are tight round the joints; MPII's rough centre and scale are kept as `Record.square`, for the paper's protocol.
+Boxes are tight round the joints; MPII's rough center and scale are kept as `Record.square`, for the paper's protocol.
 """
 
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,7 +21,7 @@ from posecascade.records import Record, Visibility
 from posecascade.schema import MPII16, Schema
 
 FIRST_PIXEL = 1
-# All MPII code shifts the rough centre down and widens the square, so that feet stay in (Newell et al. 2016, HRNet).
+# All MPII code shifts the rough center down and widens the square, so that feet stay in (Newell et al. 2016, HRNet).
 CENTER_SHIFT = 15   # pixels x scale
 SCALE_FACTOR = 1.25
 HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size over the diagonal of the head box
@@ -52,7 +53,7 @@ def read_mpii_json(root: str, split: str, schema: Schema | None = None) -> list[
     """The lists that HRNet and MMPose users have: annot/train.json and annot/valid.json with images/.
 
     ROOT may also hold the .json files directly, or one single list (`hold_out`), or be the list. `joints_vis` says
-    only whether a joint is labelled. Head sizes come from gt_valid.mat beside valid.json, where there is one.
+    only whether a joint is labeled. Head sizes come from gt_valid.mat beside valid.json, where there is one.
     `schema` is not used (MPII16).
     """
     path = existing(root, "mpii_json", "the folder with annot/train.json, annot/valid.json and images/")
@@ -64,7 +65,7 @@ def read_mpii_json(root: str, split: str, schema: Schema | None = None) -> list[
     if None in chosen:
         raise InputError(f"mpii_json: {path} has no {'train' if train is None else 'valid'}.json, which split "
                          f"{split!r} needs; add it or choose another split")
-    return [record for part in chosen for record in _list_people(part)]
+    return [record for part in chosen if part for record in _list_people(part)]
 
 
 def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[Record]:
@@ -85,7 +86,7 @@ def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[R
     squares = _squares(folder / "valid.h5", len(points))
     names = _names(folder / "valid_images.txt", len(points))
     hidden = np.zeros_like(missing) if visible is None else ~visible
-    codes = np.select([missing, hidden], [Visibility.UNLABELLED, Visibility.OCCLUDED], Visibility.VISIBLE)
+    codes = np.select([missing, hidden], [Visibility.UNLABELED, Visibility.OCCLUDED], Visibility.VISIBLE)
     has_images = names and (folder / "images").is_dir()
     if checked_split(split) == "train":
         return []
@@ -95,18 +96,18 @@ def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[R
 
 
 def _record(origin, image, points, codes, head_size, image_id, person_id, occlusion_known, square):
-    labelled = points[codes > 0]
-    if not len(labelled) or not np.isfinite(labelled).all():
-        raise InputError(f"{origin}: has {'no labelled joint' if not len(labelled) else 'a joint that is NaN'}; "
+    labeled = points[codes > 0]
+    if not len(labeled) or not np.isfinite(labeled).all():
+        raise InputError(f"{origin}: has {'no labeled joint' if not len(labeled) else 'a joint that is NaN'}; "
                          "mend the file")
-    box = Box.around(labelled)
+    box = Box.around(labeled)
     return Record(image, origin, MPII16, box, points, codes, head_size=None if head_size is None else float(head_size),
                   area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known,
                   square=square)
 
 
-def _square(values: object, adjusted: bool = False) -> Box | None:
-    """The box whose crop is MPII's square: 200 px x scale round the centre; None unless x, y, scale are such.
+def _square(values: Any, adjusted: bool = False) -> Box | None:
+    """The box whose crop is MPII's square: 200 px x scale round the center; None unless x, y, scale are such.
 
     `adjusted`: CENTER_SHIFT and SCALE_FACTOR are in the values already, as in valid.h5.
     """
@@ -165,7 +166,7 @@ def _list_people(path: Path) -> list[Record]:
     base = path.parent.parent if path.parent.name == "annot" else path.parent
     folder = base / "images" if (base / "images").is_dir() else base
     entries = list(_entries(path))
-    heads = [None] * len(entries)
+    heads: Any = [None] * len(entries)
     truth = path.parent / "gt_valid.mat"
     if path.name == "valid.json" and truth.is_file():
         heads = _head_sizes(truth, load_mat(truth, "headboxes_src"), len(entries))
@@ -184,19 +185,19 @@ def _entries(path: Path) -> Iterator[dict]:
 
 
 def _listed(path: Path, number: int, entry: dict, folder: Path, head_size: float | None) -> Record | None:
-    """One entry of a list; None for somebody without a labelled joint."""
+    """One entry of a list; None for somebody without a labeled joint."""
     try:
         points = np.array(entry["joints"], np.float64)
-        labelled = np.array(entry["joints_vis"], np.float64) > 0
+        labeled = np.array(entry["joints_vis"], np.float64) > 0
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: entry {number} has no numbers in 'joints' or 'joints_vis' ({error}); "
                          "MPII's test list has no labels: give train.json or valid.json") from None
-    if points.shape != (MPII16.size, 2) or labelled.shape != (MPII16.size,):
+    if points.shape != (MPII16.size, 2) or labeled.shape != (MPII16.size,):
         raise InputError(f"{path}: entry {number} has 'joints' of shape {points.shape} and 'joints_vis' of shape "
-                         f"{labelled.shape}, expected (16, 2) and (16,); give HRNet's list, or COCO's layout as coco")
-    if not labelled.any():
+                         f"{labeled.shape}, expected (16, 2) and (16,); give HRNet's list, or COCO's layout as coco")
+    if not labeled.any():
         return None
-    codes = np.where(labelled, Visibility.VISIBLE, Visibility.UNLABELLED)
+    codes = np.where(labeled, Visibility.VISIBLE, Visibility.UNLABELED)
     return _record(f"{path}, entry {number}", ImageFile(folder / entry["image"]), points - FIRST_PIXEL, codes,
                    head_size, -1, number, False, _square(_place(entry)))
 

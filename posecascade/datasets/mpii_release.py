@@ -9,6 +9,7 @@ derives: they count as visible).
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.io.matlab import mat_struct
@@ -76,10 +77,10 @@ def _people(path: Path, image_number: int, image: mat_struct, wanted: set[int] |
             raise InputError(f"{where}: its picture has no name; give the official release")
         joints, codes = _joints(where, points)
         if codes.any():
-            corners = [_number(_field(rect, key)) for key in ("x1", "y1", "x2", "y2")]
+            corners: list[Any] = [_number(_field(rect, key)) for key in ("x1", "y1", "x2", "y2")]
             head = None if None in corners else (abs(corners[2] - corners[0]), abs(corners[3] - corners[1]))
             middle = (_structs(_field(rect, "objpos")) or [None])[0]
-            place = (_number(_field(middle, "x")), _number(_field(middle, "y")), _number(_field(rect, "scale")))
+            place: Any = (_number(_field(middle, "x")), _number(_field(middle, "y")), _number(_field(rect, "scale")))
             yield Person(name, image_number, number, joints, codes, head, None if None in place else place)
 
 

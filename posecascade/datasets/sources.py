@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -89,7 +90,7 @@ def mat_numbers(path: Path, variables: dict, field: str, shape: tuple[int | None
     return value.astype(np.float64)
 
 
-def load_json(path: Path) -> object:
+def load_json(path: Path) -> Any:
     """The value in a JSON file; InputError where it is missing, cut short or no JSON."""
     try:
         return json.loads(read_bytes(path))

@@ -1,9 +1,9 @@
 """People that the package renders itself: articulated, clothed, lit, before and behind things and other people.
 
-Everything follows from (seed, index): the geometry from one generator, background and colours from others, so that
+Everything follows from (seed, index): the geometry from one generator, background and colors from others, so that
 annotations are made without painting. A joint is
 
-- UNLABELLED where it falls outside the picture;
+- UNLABELED where it falls outside the picture;
 - OCCLUDED where an object or another person in front covers its pixel, even partly, or another part of the own body
   does (an arm across the chest; the trunk before a shoulder or hip on the far side). What a part wears is part of it:
   a knee in trousers is visible;
@@ -86,7 +86,7 @@ def record_of(seed: int, index: int, size: int = SIZE) -> Record:
     scene = scene_of(seed, index, size)
     visibility = visibility_of(scene)
     points = scene.person.keypoints
-    box = Box.around(points[visibility > Visibility.UNLABELLED], min_size=8.0)
+    box = Box.around(points[visibility > Visibility.UNLABELED], min_size=8.0)
     source = Rendered(seed, index, size)
     return Record(source, source.name, MPII16, box, points, visibility, head_size=_head_size(scene.person),
                   area=box.w * box.h, image_id=index, person_id=index)
@@ -141,7 +141,7 @@ def painted(scene: Scene, rng: np.random.Generator, seed: int, index: int, front
 
 
 def developed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture as a camera takes it: exposure, colour cast and contrast, sometimes blur or few pixels, and noise."""
+    """The picture as a camera takes it: exposure, color cast and contrast, sometimes blur or few pixels, and noise."""
     if rng.random() < .25:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(.5, 1.3)))
     elif rng.random() < .12:

@@ -37,7 +37,7 @@ def annotated_box(record: Record, image: np.ndarray) -> Box:
 
 
 def paper_box(record: Record, image: np.ndarray) -> Box:
-    """The box whose crop is the paper's on MPII, 200 px x scale round the centre; the usual one without these."""
+    """The box whose crop is the paper's on MPII, 200 px x scale round the center; the usual one without these."""
     return record.square or record.box
 
 
@@ -130,14 +130,14 @@ def average_precision(predictions: Predictions, records: Sequence[Record]) -> di
     """COCO's keypoint AP and AR in 0..1 by pycocotools, and the mean OKS; None where a size class is empty.
 
     Every record is one ground truth and one detection, whose score is the mean of its joints' scores (1 without
-    scores). Joints that the model lacks count as unlabelled. Raises InputError without pycocotools, or where the
+    scores). Joints that the model lacks count as unlabeled. Raises InputError without pycocotools, or where the
     schema has no sigmas.
     """
     schema = records[0].schema
     if schema.sigmas is None:
         raise InputError(f"schema {schema.name!r} has no 'sigmas', which OKS needs; add them or choose --metric=pck")
     points = list(predictions.stages.values())[-1]
-    counted = np.stack([r.labelled for r in records]) & predictions.known & predictions.readable[:, None]
+    counted = np.stack([r.labeled for r in records]) & predictions.known & predictions.readable[:, None]
     true = np.where(counted[..., None], np.stack([r.keypoints for r in records]), np.nan)
     areas = np.array([r.area or r.box.w * r.box.h for r in records])
     likeness = metrics.oks(points, true, areas, np.array(schema.sigmas))
@@ -184,7 +184,7 @@ def _coco_figures(images, truths, found, schema: Schema) -> dict[str, float | No
         from pycocotools.cocoeval import COCOeval
     except ImportError:
         raise InputError("--metric=oks needs pycocotools, which is not installed; "
-                         "pip install 'posecascade[coco]' or choose --metric=pck") from None
+                         "pip install pycocotools, or choose --metric=pck") from None
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress by printing
         truth = COCO()
         truth.dataset = {"info": {}, "images": [{"id": i} for i in images], "annotations": truths,

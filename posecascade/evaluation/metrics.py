@@ -1,6 +1,6 @@
 """Distances, hits, areas, intervals, ROC and OKS: arrays in, counts out, every threshold a value.
 
-Axes: N people, K joints. All arrays are float64. A distance is NaN where a joint does not count (unlabelled, or no
+Axes: N people, K joints. All arrays are float64. A distance is NaN where a joint does not count (unlabeled, or no
 reference length) and infinite where it counts but was not predicted, which no threshold forgives.
 """
 

@@ -56,10 +56,10 @@ class Report:
         measure: the protocol.
         schema: names the K joints.
         stages: name -> (N, K) distances as `metrics.distances` gives them; the last stage is the result.
-        codes: (N, K) int8 of `Visibility`; UNLABELLED too where a data set does not tell occluded from visible.
+        codes: (N, K) int8 of `Visibility`; UNLABELED too where a data set does not tell occluded from visible.
         visibility: (N, K) predicted visibility in 0..1, or None.
         images: (N,) int, the same number for people of one picture.
-        without_reference: people who cannot be counted, their torso or head being unlabelled.
+        without_reference: people who cannot be counted, their torso or head being unlabeled.
         missing: people for whom the predictions have nothing.
         skipped: names of unreadable pictures.
         oks: COCO's figures (`evaluation.average_precision`), or None where they were not asked for.
@@ -147,7 +147,7 @@ class Report:
 
     def _heading(self) -> str:
         counted = int((~np.isnan(self.result)).any(axis=1).sum())
-        notes = [f"{self.without_reference} without a labelled {self.measure.reference} left out"] * \
+        notes = [f"{self.without_reference} without a labeled {self.measure.reference} left out"] * \
             bool(self.without_reference) + [f"{self.missing} not predicted (missed)"] * bool(self.missing) \
             + [f"{len(self.skipped)} unreadable pictures skipped"] * bool(self.skipped)
         return (f"{self.measure.name}@{self.measure.at:g} of the {self.measure.reference}, {counted} of "
@@ -203,7 +203,7 @@ def compare(first: Report, second: Report) -> dict[str, dict]:
     either = np.isnan(first.result) | np.isnan(second.result)
     pairs = [report._by_image(report._columns(np.where(either, np.nan, report.result)))
              for report in (first, second)]
-    low, high = metrics.paired_interval(*pairs, np.random.default_rng(first.seed), first.draws)
+    low, high = metrics.paired_interval(pairs[0], pairs[1], np.random.default_rng(first.seed), first.draws)
     one, other = (metrics.rate(*pair) for pair in pairs)
     return {name: {"first": _or_none(one[m]), "second": _or_none(other[m]),
                    "difference": _or_none(one[m] - other[m]), "low": _or_none(low[m]), "high": _or_none(high[m])}

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from posecascade import files
 from posecascade.export import latency, saved_model
-from posecascade.export.certificate import Artefact
+from posecascade.export.certificate import Artifact
 from posecascade.formats import runtime, tflite_graphs
 from posecascade.formats.tflite_metadata import DECODER_FILE
 from posecascade.geometry import Box
@@ -42,7 +42,7 @@ class _Asked:
         return poses
 
 
-def of_saved_model(folder: Path, reference: Predictor, picture: np.ndarray) -> Iterator[Artefact]:
+def of_saved_model(folder: Path, reference: Predictor, picture: np.ndarray) -> Iterator[Artifact]:
     """Each signature of the SavedModel in `folder`; `picture` (S, S, 3) is what its latency is measured on."""
     run = runtime.saved_model(folder)
     milliseconds = latency.of_saved_model(folder, picture)
@@ -56,17 +56,17 @@ def of_saved_model(folder: Path, reference: Predictor, picture: np.ndarray) -> I
     def looked_for(images, _):
         return reference.predict_batch(images)
 
-    def artefact(name, predict, **more):
-        return Artefact(f"saved_model/{name}", "float32", predict,
+    def artifact(name, predict, **more):
+        return Artifact(f"saved_model/{name}", "float32", predict,
                         facts={**facts, "latency_ms": milliseconds[name]}, **more)
 
-    yield artefact("heatmaps", by_maps, maps=by_maps.maps)
-    yield artefact("images", asked("images", _one_by_one))
-    yield artefact("with_boxes", asked("with_boxes", _encoded))
-    yield artefact("serving_default", asked("serving_default", _without_boxes), reference=looked_for)
+    yield artifact("heatmaps", by_maps, maps=by_maps.maps)
+    yield artifact("images", asked("images", _one_by_one))
+    yield artifact("with_boxes", asked("with_boxes", _encoded))
+    yield artifact("serving_default", asked("serving_default", _without_boxes), reference=looked_for)
 
 
-def of_tflite(folder: Path, models: Mapping[str, tuple[str, bytes]], reference: Predictor) -> Iterator[Artefact]:
+def of_tflite(folder: Path, models: Mapping[str, tuple[str, bytes]], reference: Predictor) -> Iterator[Artifact]:
     """Each TFLite file in `folder`; `models` gives its precision and the model in it by its name."""
     for name, (precision, model) in models.items():
         predict = replace(reference, run=_decoded(models, model) if name == DECODER_FILE else runtime.tflite(model))
@@ -74,7 +74,7 @@ def of_tflite(folder: Path, models: Mapping[str, tuple[str, bytes]], reference: 
         facts = {"bytes": (folder / name).stat().st_size, "sha256": files.sha256(folder / name), "operators": operators,
                  "gpu_blocking": [operator for operator in operators if operator not in tflite_graphs.GPU_OPERATORS],
                  "latency_ms": latency.of_tflite(model)}
-        yield Artefact(f"{folder.name}/{name}", precision, predict,
+        yield Artifact(f"{folder.name}/{name}", precision, predict,
                        predict.maps if name.startswith(runtime.MAPS) else None, facts)
 
 

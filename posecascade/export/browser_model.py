@@ -24,7 +24,7 @@ def maps_file(path_or_name: str, precision: str) -> bytes:
         from posecascade.formats import zoo  # here, because Keras takes a while and .tflite files do without
         from posecascade.inference.predictor import model_file
 
-        if zoo.is_shipped(path_or_name) or not runtime.is_artefact(path):
+        if zoo.is_shipped(path_or_name) or not runtime.is_artifact(path):
             return _converted(model_file(path_or_name), precision)
         path = bundle.folder_of(path) / bundle.TFLITE / f"{runtime.MAPS}_{precision}{runtime.SUFFIX}"
     kind = unseal(path).sidecar.get("kind")

@@ -1,4 +1,4 @@
-"""Every exported artefact beside the model it was made from, on the same people: the proof that goes with an export."""
+"""Every exported artifact beside the model it was made from, on the same people: the proof that goes with an export."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Predict = Callable[[list[np.ndarray], list[Box]], list[Pose]]
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """One thing to measure.
 
     Attributes:
@@ -41,14 +41,14 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured on an artefact.
+    """What was measured on an artifact.
 
     Attributes:
         distance: "p50", "p99" and "max" of how far a joint lies from the model's, in pixels of the crop.
         worst_joint: the joint with the largest 99th percentile, and that.
-        score, model_score: PCK (or PCKh) in per cent, of the artefact and of the model.
+        score, model_score: PCK (or PCKh) in per cent, of the artifact and of the model.
         map_difference: the largest difference of a map's cell; None where there are no maps.
-        facts: the artefact's.
+        facts: the artifact's.
     """
 
     name: str
@@ -62,15 +62,15 @@ class Row:
 
     @property
     def loss(self) -> float:
-        """Points of PCK that the artefact has less than the model."""
+        """Points of PCK that the artifact has less than the model."""
         return self.model_score - self.score
 
 
-def measure(model: Predictor, artefacts: Sequence[Artefact], records: Sequence[Record], metric: str) -> list[Row]:
-    """A row for every artefact: both predict the same people, each by the road of its own.
+def measure(model: Predictor, artifacts: Sequence[Artifact], records: Sequence[Record], metric: str) -> list[Row]:
+    """A row for every artifact: both predict the same people, each by the road of its own.
 
     Args:
-        model: what the artefacts were made from.
+        model: what the artifacts were made from.
         records: people with pictures, all of one schema.
         metric: one of `evaluation.METRICS`; "oks" is measured by PCK.
     """
@@ -80,37 +80,37 @@ def measure(model: Predictor, artefacts: Sequence[Artefact], records: Sequence[R
         images = [record.image.read() for record in records[start:start + BATCH]]
         boxes = [record.box for record in records[start:start + BATCH]]
         poses.setdefault("", []).extend(model(images, boxes))
-        for artefact in artefacts:
-            poses.setdefault(artefact.name, []).extend(artefact.predict(images, boxes))
-            if artefact.reference:
-                poses.setdefault(artefact.name + "?", []).extend(artefact.reference(images, boxes))
+        for artifact in artifacts:
+            poses.setdefault(artifact.name, []).extend(artifact.predict(images, boxes))
+            if artifact.reference:
+                poses.setdefault(artifact.name + "?", []).extend(artifact.reference(images, boxes))
         if start == 0:
             crops = model.crops(images[:MAP_PEOPLE], boxes[:MAP_PEOPLE])[0]
-            differences = _map_differences(model, artefacts, crops)
-    return [_row(artefact, poses[artefact.name], poses.get(artefact.name + "?", poses[""]), records, metric,
-                 model.input_size, differences.get(artefact.name)) for artefact in artefacts]
+            differences = _map_differences(model, artifacts, crops)
+    return [_row(artifact, poses[artifact.name], poses.get(artifact.name + "?", poses[""]), records, metric,
+                 model.input_size, differences.get(artifact.name)) for artifact in artifacts]
 
 
-def _map_differences(model, artefacts, crops):
+def _map_differences(model, artifacts, crops):
     expected, found = model.maps(crops), {}
-    for artefact in artefacts:
-        if artefact.maps:
-            maps = artefact.maps(crops)
-            found[artefact.name] = max(float(np.abs(maps[name] - expected[name]).max()) for name in expected)
+    for artifact in artifacts:
+        if artifact.maps:
+            maps = artifact.maps(crops)
+            found[artifact.name] = max(float(np.abs(maps[name] - expected[name]).max()) for name in expected)
     return found
 
 
-def _row(artefact, poses, expected, records, metric, size, difference) -> Row:
+def _row(artifact, poses, expected, records, metric, size, difference) -> Row:
     away = np.linalg.norm(np.stack([pose.keypoints for pose in poses]) -
                           np.stack([pose.keypoints for pose in expected]), axis=-1)
     # In crops of the size the model sees, so that a person's size in the photograph does not matter.
     away *= np.array([crop_transform(pose.box, size).zoom for pose in expected])[:, None]
     worst = np.percentile(away, 99, axis=0)
     at = int(worst.argmax())
-    return Row(artefact.name, artefact.precision,
+    return Row(artifact.name, artifact.precision,
                {"p50": float(np.percentile(away, 50)), "p99": float(np.percentile(away, 99)), "max": float(away.max())},
                {"name": poses[0].names[at], "p99": float(worst[at])},
-               _score(poses, records, metric), _score(expected, records, metric), difference, artefact.facts)
+               _score(poses, records, metric), _score(expected, records, metric), difference, artifact.facts)
 
 
 def _score(poses, records, metric) -> float:
@@ -119,21 +119,21 @@ def _score(poses, records, metric) -> float:
     return report.total
 
 
-def refusals(rows: Sequence[Row], *, float_distance: float, quantised_loss: float) -> list[str]:
-    """What is wrong with the artefacts that are past a limit: those of float weights lie too far, others lose too much.
+def refusals(rows: Sequence[Row], *, max_float_error_px: float, max_pck_drop: float) -> list[str]:
+    """What is wrong with the artifacts that are past a limit: those of float weights lie too far, others lose too much.
 
     Args:
-        float_distance: pixels of the crop, for the 99th percentile of "float32" and "float16".
-        quantised_loss: points of PCK, for "dynamic" and "int8".
+        max_float_error_px: pixels of the crop, for the 99th percentile of "float32" and "float16".
+        max_pck_drop: points of PCK, for "dynamic" and "int8".
     """
     found = []
     for row in rows:
-        if row.precision in FLOATS and not row.distance["p99"] < float_distance:
+        if row.precision in FLOATS and not row.distance["p99"] < max_float_error_px:
             found.append(f"{row.name}: joints lie {row.distance['p99']:.3f} px of the crop from the model's (99th "
-                         f"percentile, worst {row.worst_joint['name']}), the limit is {float_distance:g}")
-        if row.precision not in FLOATS and not row.loss < quantised_loss:
+                         f"percentile, worst {row.worst_joint['name']}), the limit is {max_float_error_px:g}")
+        if row.precision not in FLOATS and not row.loss < max_pck_drop:
             found.append(f"{row.name}: loses {row.loss:.2f} points of PCK ({row.model_score:.2f} to {row.score:.2f}), "
-                         f"the limit is {quantised_loss:g}")
+                         f"the limit is {max_pck_drop:g}")
     return found
 
 
@@ -160,8 +160,8 @@ def table(rows: Sequence[Row], metric: str) -> str:
 
     The last column says how many kinds of operators a GPU delegate does not take.
     """
-    heads = ("artefact", "p50 px", "p99 px", "max px", metric, "lost", "maps", "MB", "1 thread", "2 threads", "GPU")
-    lines = [heads]
+    heads = ("artifact", "p50 px", "p99 px", "max px", metric, "lost", "maps", "MB", "1 thread", "2 threads", "GPU")
+    lines: list[tuple[str, ...]] = [heads]
     for row in rows:
         latency = row.facts.get("latency_ms") or {}
         blocking = row.facts.get("gpu_blocking")

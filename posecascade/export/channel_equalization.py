@@ -19,7 +19,7 @@ _THROUGH = (layers.Add, layers.UpSampling2D)  # all that comes in and goes out h
 _KERNELS = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
-def equalised(model: keras.Model, crops: np.ndarray) -> keras.Model:
+def equalized(model: keras.Model, crops: np.ndarray) -> keras.Model:
     """A model that computes the same, up to rounding, with channels of like range; the model itself is left alone.
 
     Args:

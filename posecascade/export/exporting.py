@@ -13,7 +13,7 @@ from posecascade.evaluation import evaluate
 from posecascade.evaluation.report import MEASURES, Measure
 from posecascade.export import artifacts, certificate, saved_model, tflite
 from posecascade.export.certificate import Row
-from posecascade.export.channel_equalization import equalised
+from posecascade.export.channel_equalization import equalized
 from posecascade.export.graph.network import Network
 from posecascade.export.tflite_files import card_of, sealed_file
 from posecascade.formats import bundle, runtime, tflite_file
@@ -43,18 +43,18 @@ def export(model_file: Path, output: Path, people: Splits, recipe: Recipe, *, li
         manifest: of the training run, where it is known.
         tell: gets a line for each thing done, and the certificate's table.
     Raises:
-        InputError: the model cannot be read, or an artefact is past a limit; then nothing is left.
+        InputError: the model cannot be read, or an artifact is past a limit; then nothing is left.
 
-    The model's scores get a curve first where they are poor (`curve_of`), so that all artefacts give the same ones.
+    The model's scores get a curve first where they are poor (`curve_of`), so that all artifacts give the same ones.
     """
     model, metadata = load(model_file)
     records, metric = chosen(people, recipe.export.people), people.validation[0].metric
     plain = Predictor(run_of(model.predict_on_batch), metadata.schema, metadata.input_size, metadata.stride,
                       metadata.decoder)
-    curve, told = curve_of(plain, metadata.calibration, records, metric, recipe.export.score_error)
+    curve, told = curve_of(plain, metadata.calibration, records, metric, recipe.export.max_calibration_error)
     metadata, reference = replace(metadata, calibration=curve), replace(plain, calibration=curve)
     crops = calibration(people, recipe, metadata.input_size)
-    network, rounded = Network(model, metadata), Network(equalised(model, crops), metadata)
+    network, rounded = Network(model, metadata), Network(equalized(model, crops), metadata)
     card = card_of(model_file, metadata, license, manifest)
     with bundle.new_version(output) as draft:
         saved_model.write(draft, network, card, crops[:WARM_PICTURES], recipe.export.batch_sizes)
@@ -67,11 +67,11 @@ def export(model_file: Path, output: Path, people: Splits, recipe: Recipe, *, li
         measure = MEASURES[_distances(metric)]
         table = f"{certificate.table(rows, f'{measure.name}@{measure.at:g}')}\n{certificate.scores_line(told)}"
         tell(table)
-        limits = {"float_distance": recipe.export.float_distance, "quantised_loss": recipe.export.quantised_loss}
+        limits = {"max_float_error_px": recipe.export.max_float_error_px, "max_pck_drop": recipe.export.max_pck_drop}
         refused = certificate.refusals(rows, **limits)
         if refused:
-            raise InputError(f"{len(refused)} artefacts are past a limit, so nothing is exported: {'; '.join(refused)} "
-                             "(other limits: --set=export.float_distance or --set=export.quantised_loss)")
+            raise InputError(f"{len(refused)} artifacts are past a limit, so nothing is exported: {'; '.join(refused)} "
+                             "(other limits: --set=export.max_float_error_px or --set=export.max_pck_drop)")
         _write_certificate(draft, rows, table, people, records, measure, limits, card["source"], told)
         bundle.write_sidecar(draft, card)
     return bundle.newest(output)
@@ -97,12 +97,12 @@ def calibration(people: Splits, recipe: Recipe, size: int) -> np.ndarray:
     Unreadable pictures are left out. Raises InputError where none can be read.
     """
     everybody = people.everybody
-    count = min(recipe.export.calibration, len(everybody))
+    count = min(recipe.export.calibration_crops, len(everybody))
     batch = make_batch(everybody, _evenly(len(everybody), count), size, recipe.augmentation,
                        (recipe.training.seed, recipe.training.epochs, 0))
     if len(batch.unreadable) == count:
         raise InputError(f"none of {count} pictures to calibrate on can be read ({batch.unreadable[0]}); check --data")
-    seen = (batch.images != batch.images[:, :1, :1]).any((1, 2, 3))  # what could not be read is of one colour
+    seen = (batch.images != batch.images[:, :1, :1]).any((1, 2, 3))  # what could not be read is of one color
     return batch.images[seen] if batch.unreadable else batch.images
 
 
@@ -135,7 +135,8 @@ def curve_of(plain: Predictor, present: Calibration, records: Sequence[Record], 
     found = evaluate.predicted(plain, records)
     report = evaluate.score(found, records, metric=_distances(metric), draws=1)
     known = ~np.isnan(report.result)
-    raw, right, person = found.scores[known], report.result[known] <= report.measure.at, np.nonzero(known)[0]
+    raw, right = np.asarray(found.scores)[known], report.result[known] <= report.measure.at
+    person = np.nonzero(known)[0]
     curve, error, after = present, None, None
     if len(raw) >= 2 * MIN_JOINTS:  # two halves are looked at
         error = reliability(present(raw), right).error
@@ -172,7 +173,7 @@ def _write_certificate(draft: Path, rows: Sequence[Row], table: str, people: Spl
     content = {"model": dict(source), "people": len(records), "data": list(people.sources),
                "data_fingerprint": people.fingerprint(), "metric": told,
                "distances": "pixels of the crop that the network sees", "limits": dict(limits), "versions": versions(),
-               "scores": dict(scores), "artefacts": certificate.as_dict(rows)}
+               "scores": dict(scores), "artifacts": certificate.as_dict(rows)}
     files.write_json(draft / CERTIFICATE, content)
     (draft / TABLE).write_text(f"{told} of {len(records)} people of {', '.join(people.sources)}; distances from the "
                                f"model's joints in pixels of the crop\n\n{table}\n", encoding="utf-8")

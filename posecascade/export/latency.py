@@ -1,4 +1,4 @@
-"""How long an artefact takes for one person: the median of many calls, on one thread and on two."""
+"""How long an artifact takes for one person: the median of many calls, on one thread and on two."""
 
 import json
 import os

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def main() -> None:
     found = {}
     for name, inputs in requests(np.load(picture)[None], (1,)):
         tensors = {key: tf.constant(value) for key, value in inputs.items()}
-        found[name] = median_ms(lambda call=loaded.signatures[name], tensors=tensors: call(**tensors))
+        found[name] = median_ms(partial(loaded.signatures[name], **tensors))
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -25,7 +25,7 @@ def models(network: Network, decoder: bytes, calibration: np.ndarray,
     "float16" and "dynamic" have weights of 16 and 8 bits, "int8" also activations of 8, from ranges seen on
     `calibration` (N, S, S, 3) uint8. Joints are decoded in float32 in all of them: the keypoints graph is the heatmaps
     graph followed by `decoder`, which the function of that name makes. `rounded` computes the same with weights that 8
-    bits suit better (`equalisation.equalised`); both files of 8 bits are made of it.
+    bits suit better (`equalization.equalized`); both files of 8 bits are made of it.
     """
     side = network.metadata.input_size
     size = (1, side, side, 3)

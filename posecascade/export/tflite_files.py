@@ -12,7 +12,7 @@ from posecascade.training.provenance import versions
 # Of the weights, unless the user says others.
 TERMS = "the terms of the data it was trained on, see data.sources in the recipe"
 DESCRIPTIONS = {
-    "heatmaps": "A crop of one person to the detector's part maps and the regressor's confidence maps; the centre of "
+    "heatmaps": "A crop of one person to the detector's part maps and the regressor's confidence maps; the center of "
                 "cell u lies at stride * u + (stride - 1) / 2 pixels of the crop.",
     "keypoints": "A crop of one person to joints in pixels of the crop, with scores and visibility.",
     "decoder": "The maps of a heatmaps file to joints in pixels of the crop, with scores and visibility.",

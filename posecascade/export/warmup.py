@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from posecascade import files
+from posecascade.formats.bundle import MAX_WARMUP_REQUESTS
 
 PLACE = "assets.extra/tf_serving_warmup_requests"  # where the server looks for it, within the SavedModel's folder
-LIMIT = 1000  # WarmupConsts::kMaxNumRecords, saved_model_warmup_util.h: the server refuses a model with more
 
 # Field numbers, from tensorflow_serving/apis/.
 _PREDICT_LOG = 6  # prediction_log.proto: PredictionLog.predict_log
@@ -30,14 +30,16 @@ def write_warmup(path: Path | str, requests: Iterable[tuple[str, Mapping[str, np
 
     Encoded images are arrays of dtype object that hold bytes: NumPy's own bytes type drops zeros at their end. The
     server runs each request by its signature, under whatever name it serves the model (`model_name` only labels its
-    latency statistics), and does not serve a model of which one fails. Raises ValueError for more than LIMIT.
+    latency statistics), and does not serve a model of which one fails. Raises ValueError for more than
+    MAX_WARMUP_REQUESTS.
     """
     count = 0
     with files.atomic_write(path) as draft, tf.io.TFRecordWriter(str(draft)) as writer:
         for signature, inputs in requests:
             count += 1
-            if count > LIMIT:
-                raise ValueError(f"{path}: more than {LIMIT} warm-up requests, which TensorFlow Serving refuses")
+            if count > MAX_WARMUP_REQUESTS:
+                raise ValueError(f"{path}: more than {MAX_WARMUP_REQUESTS} warm-up requests, which TensorFlow Serving "
+                                 "refuses")
             writer.write(_prediction_log(model_name, signature, inputs))
     return count
 
@@ -49,7 +51,7 @@ def requests(pictures: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple
     for size in batch_sizes:
         chosen = [number % len(pictures) for number in range(size)]
         images, files = pictures[chosen], np.array([encoded[number] for number in chosen], object)
-        boxes = np.tile(np.float32([-0.5, -0.5, side, side]), (size, 1))
+        boxes = np.tile(np.array([-0.5, -0.5, side, side], np.float32), (size, 1))
         yield "serving_default", {"image_bytes": files}
         yield "with_boxes", {"image_bytes": files, "boxes": boxes}
         yield "images", {"images": images, "boxes": boxes}

@@ -13,6 +13,10 @@ from posecascade import files
 from posecascade.errors import InputError
 
 TFLITE = "tflite"  # its folder of TFLite files
+# What its SavedModel is asked by. TF Serving refuses more warm-up requests (WarmupConsts::kMaxNumRecords,
+# saved_model_warmup_util.h), of which the export writes one for each signature and batch size.
+SIGNATURES = ("serving_default", "with_boxes", "images", "heatmaps", "model_card")
+MAX_WARMUP_REQUESTS = 1000
 SIDECAR = "posecascade.json"  # what the folder holds, and of which model; also what `is_bundle` looks for
 _MEND = "copy the folder again, or export the model again"
 

@@ -137,7 +137,7 @@ def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> W
             left.append(name)
             continue
         layer.set_weights(merged)
-        new = any(joint_axes(layer)) and (order < 0).any()
+        new = bool(any(joint_axes(layer)) and (order < 0).any())
         partly, copied = partly + new, copied + (not new)
     new_joints = tuple(joint for joint, at in zip(schema.keypoints, order, strict=True) if at < 0)
     return WarmStart(copied, int(partly), tuple(left), new_joints)

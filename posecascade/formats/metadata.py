@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -12,6 +13,41 @@ from posecascade.errors import InputError
 from posecascade.schema import Schema, schema_from
 
 FORMAT = 1
+# Recipe keys renamed in 0.2: the old name -> the new one. A recipe with an old name is refused (`training.recipe`);
+# in the metadata of a model trained earlier it is replaced when the file is read.
+RENAMED_KEYS = {
+    "data.sampling_weights": "data.sampling_weights",
+    "model.stages": "model.stages",
+    "model.backbone_weights": "model.backbone_weights",
+    "model.init_from": "model.init_from",
+    "model.regressor_sees_image": "model.regressor_sees_image",
+    "loss.foreground_weight": "loss.foreground_weight",
+    "loss.disc_radius_px": "loss.disc_radius_px",
+    "loss.gaussian_sigma_px": "loss.gaussian_sigma_px",
+    "loss.distillation_weight": "loss.distillation_weight",
+    "augmentation.flip_prob": "augmentation.flip_prob",
+    "augmentation.scale_log_std": "augmentation.scale_log_std",
+    "augmentation.scale_range": "augmentation.scale_range",
+    "augmentation.rotation_std_deg": "augmentation.rotation_std_deg",
+    "augmentation.rotation_max_deg": "augmentation.rotation_max_deg",
+    "augmentation.rotation_prob": "augmentation.rotation_prob",
+    "augmentation.shift_max": "augmentation.shift_max",
+    "augmentation.color": "augmentation.color_jitter",
+    "augmentation.half_body_prob": "augmentation.half_body_prob",
+    "augmentation.occluder_prob": "augmentation.occluder_prob",
+    "optimizer.backbone_lr_factor": "optimizer.backbone_lr_factor",
+    "optimizer.ema_decay": "optimizer.ema_decay",
+    "optimizer.step_factor": "optimizer.step_factor",
+    "training.phases": "training.phases",
+    "training.phases[].rate": "training.phases[].lr_factor",
+    "training.phases[].freeze": "training.phases[].frozen_blocks",
+    "training.checkpoint_every_steps": "training.checkpoint_every_steps",
+    "training.evaluate_every_epochs": "training.evaluate_every_epochs",
+    "export.max_float_error_px": "export.max_float_error_px",
+    "export.max_pck_drop": "export.max_pck_drop",
+    "export.max_calibration_error": "export.max_calibration_error",
+    "export.calibration_crops": "export.calibration_crops",
+}
 
 
 @dataclass(frozen=True)
@@ -31,27 +67,30 @@ class Metadata:
     schema: Schema
     input_size: int
     stride: int
-    recipe: dict = field(default_factory=dict)
-    result: dict = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
     decoder: str = "soft"
     calibration: Calibration = IDENTITY
 
 
-def metadata_dict(metadata: Metadata) -> dict:
+def metadata_dict(metadata: Metadata) -> dict[str, Any]:
     """The metadata as JSON has them; `metadata_from` reads them back."""
-    return _plain({"format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
-                   "stride": metadata.stride, "decoder": metadata.decoder,
-                   "calibration": [metadata.calibration.slope, metadata.calibration.offset], "recipe": metadata.recipe,
-                   "result": metadata.result})
+    plain: dict[str, Any] = _plain({
+        "format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
+        "stride": metadata.stride, "decoder": metadata.decoder,
+        "calibration": [metadata.calibration.slope, metadata.calibration.offset], "recipe": metadata.recipe,
+        "result": metadata.result})
+    return plain
 
 
 def metadata_from(value: object, origin: str) -> Metadata:
     """What `metadata_dict` gave; other keys are passed over. Raises InputError, which `origin` begins."""
-    def wrong(key, expected):
-        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
-
     if not isinstance(value, Mapping):
         raise InputError(f"{origin}: holds {type(value).__name__}, expected an object; get the file again")
+
+    def wrong(key: str, expected: str) -> NoReturn:
+        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
+
     if value.get("format") != FORMAT:
         wrong("format", f"{FORMAT} (of this version of posecascade)")
     for key in ("input_size", "stride"):
@@ -67,10 +106,24 @@ def metadata_from(value: object, origin: str) -> Metadata:
             and np.isfinite(curve).all() and curve[0] > 0):
         wrong("calibration", "a slope above 0 and an offset")
     return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), value["input_size"], value["stride"],
-                    dict(value["recipe"]), dict(value["result"]), value["decoder"], Calibration(*map(float, curve)))
+                    with_current_keys(value["recipe"]), dict(value["result"]), value["decoder"],
+                    Calibration(*map(float, curve)))
 
 
-def _plain(value):
+def with_current_keys(recipe: Mapping, prefix: str = "") -> dict:
+    """Return the recipe, nested mappings as in YAML, with every renamed key under its present name."""
+    renamed = {}
+    for key, value in recipe.items():
+        path = RENAMED_KEYS.get(f"{prefix}{key}", f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            value = with_current_keys(value, f"{path}.")
+        elif isinstance(value, (list, tuple)):
+            value = [with_current_keys(item, f"{path}[].") if isinstance(item, Mapping) else item for item in value]
+        renamed[path.removeprefix(prefix)] = value
+    return renamed
+
+
+def _plain(value: Any) -> Any:
     """`value` as JSON has it: NumPy numbers and arrays as Python's, NaN and infinities as null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""An exported artefact as the predictor calls a network: crops in, maps or joints out."""
+"""An exported artifact as the predictor calls a network: crops in, maps or joints out."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +18,16 @@ THREADS = 2           # of the TFLite interpreter: more gain little on maps this
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def is_artefact(path: Path) -> bool:
+def is_artifact(path: Path) -> bool:
     """Whether `path` is named as a TFLite file, or is a folder that an export wrote (or a version in it)."""
     return path.suffix == SUFFIX or bundle.is_bundle(path)
 
 
 def load(path: Path, *, maps: bool = False) -> tuple[Run, Metadata]:
-    """The artefact's run, as `Predictor.run` wants it, and its metadata, when every byte is as it was written.
+    """The artifact's run, as `Predictor.run` wants it, and its metadata, when every byte is as it was written.
 
-    A folder of versions gives the newest, as TF Serving would. `maps` refuses artefacts that give joints alone.
-    Raises InputError for a missing, foreign or damaged artefact.
+    A folder of versions gives the newest, as TF Serving would. `maps` refuses artifacts that give joints alone.
+    Raises InputError for a missing, foreign or damaged artifact.
     """
     if path.suffix == SUFFIX:
         return _tflite(path, maps)
@@ -85,5 +85,5 @@ def saved_model(folder: Path) -> Run:
     def run(crops):
         return {name: value.numpy() for name, value in call(crops=tf.constant(crops)).items()}
 
-    run.loaded = loaded  # its variables live as long as it does
+    run.loaded = loaded  # type: ignore[attr-defined]  # its variables live as long as it does
     return run

@@ -51,7 +51,7 @@ _MAPS = ("batch", "y", "x", "joint")
 OUTPUTS = {
     "parts": _Output("(1, h, w, K): the part detector's confidence in each joint, 0 to 1", _MAPS, (0, 1)),
     "heatmaps": _Output("(1, h, w, K): one confidence map per joint; the joint is where its map is highest", _MAPS),
-    "keypoints": _Output("(1, K, 2): x, y of each joint in pixels of the input, whose centres are at integers",
+    "keypoints": _Output("(1, K, 2): x, y of each joint in pixels of the input, whose centers are at integers",
                          ("batch", "joint", "x_y")),
     "scores": _Output("(1, K): confidence in each joint, 0 to 1", ("batch", "joint"), (0, 1)),
     "visibility": _Output("(1, K): probability that the joint is in sight, 0 to 1", ("batch", "joint"), (0, 1)),

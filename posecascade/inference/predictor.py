@@ -35,7 +35,7 @@ class Predictor:
 
     Attributes:
         run: (B, S, S, 3) uint8 RGB -> "parts" and "heatmaps", confidences, each (B, S / stride, S / stride, K), as far
-            as the model has them; or, of an artefact that decodes by itself, "keypoints" (B, K, 2) in pixels of the
+            as the model has them; or, of an artifact that decodes by itself, "keypoints" (B, K, 2) in pixels of the
             crop, "scores" and "visibility" (B, K). `run_of` makes one of a network.
         schema: names the K channels.
         input_size: S.
@@ -45,7 +45,7 @@ class Predictor:
         protocol: one of PROTOCOLS. "paper": always flip-averaged, negatives clamped to 0, maps brought to full
             resolution bilinearly, argmax (docs/paper.md, "Test time").
         batch_size: people that go through the model at once, at most.
-        calibration: from the maps' peaks to scores; an artefact that decodes by itself has done it.
+        calibration: from the maps' peaks to scores; an artifact that decodes by itself has done it.
     """
 
     run: Run
@@ -70,7 +70,8 @@ class Predictor:
         for start in range(0, len(images), self.batch_size):
             some = slice(start, start + self.batch_size)
             crops, transforms = self.crops(images[some], boxes[some])
-            poses += self._poses(*self._joints(crops), transforms, boxes[some])
+            stages, scores, visibility = self._joints(crops)
+            poses += self._poses(stages, scores, visibility, transforms, boxes[some])
         return poses
 
     def crops(self, images: Sequence[np.ndarray], boxes: Sequence[Box]) -> tuple[np.ndarray, list[Affine]]:
@@ -83,7 +84,7 @@ class Predictor:
         """The model's outputs for crops (B, S, S, 3), flip-averaged where asked: "parts" in 0..1, "heatmaps" finite."""
         found = self._run(crops)
         if self.flip_test or self.protocol == "paper":
-            # Cell u has its centre at s u + (s - 1) / 2, which x -> S - 1 - x sends to the centre of cell W - 1 - u:
+            # Cell u has its center at s u + (s - 1) / 2, which x -> S - 1 - x sends to the center of cell W - 1 - u:
             # mirrored maps lie on the same cells, without a shift.
             order = self.schema.flip_order
             mirrored = {name: maps[:, :, ::-1][..., order] for name, maps in self._run(crops[:, :, ::-1]).items()}
@@ -182,10 +183,10 @@ def load(path_or_name: str | Path, *, flip_test: bool = False, decoder: str | No
     That is a `.keras` file, a run's folder (its best checkpoint, else its last), or an export: a bundle's folder, its
     newest version in the folder above, or one of its `.tflite` files. A folder with the name of a model is given as
     "./lite". `decoder` None takes the one the model was measured with. Raises InputError for anything else, as
-    `pretrained.load`, and where an artefact that decodes by itself is asked for another decoder, flips or protocol.
+    `pretrained.load`, and where an artifact that decodes by itself is asked for another decoder, flips or protocol.
     """
     path = Path(path_or_name)
-    if not zoo.is_shipped(path_or_name) and runtime.is_artefact(path):
+    if not zoo.is_shipped(path_or_name) and runtime.is_artifact(path):
         run, metadata = runtime.load(path, maps=flip_test or protocol != "default" or decoder is not None)
     else:
         from posecascade.formats import keras_file  # here, because it imports Keras, which TFLite files do not need

@@ -101,7 +101,8 @@ class Writer:
 
     def __init__(self, path: Path, rate: float):
         """The file is begun with the first frame, whose size all have."""
-        self._path, self._rate, self._out = path, rate, None
+        self._path, self._rate = path, rate
+        self._out: cv2.VideoWriter | None = None
 
     def __enter__(self):
         return self
@@ -116,10 +117,10 @@ class Writer:
         frame = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
         if self._out is None:
             with _quiet():
-                self._out = cv2.VideoWriter(str(self._path), cv2.VideoWriter_fourcc(*"mp4v"), self._rate,
+                self._out = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate,
                                             frame.shape[1::-1])
             if not self._out.isOpened():
-                raise InputError(f"{self._path}: this OpenCV cannot write .mp4 videos; pass --nooverlays")
+                raise InputError(f"{self._path}: this OpenCV cannot write .mp4 videos; pass --nodraw")
         self._out.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 

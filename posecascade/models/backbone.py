@@ -39,7 +39,7 @@ class Backbone:
 
 
 def batch_norm(x, name, epsilon=1e-3):
-    """Batch normalisation with the momentum that all our networks share."""
+    """Batch normalization with the momentum that all our networks share."""
     return layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=epsilon, name=name)(x)
 
 
@@ -109,7 +109,7 @@ def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
         with np.load(path) as file:
             return {name: file[name].astype(np.float32) for name in file.files}
     except FileNotFoundError:
-        raise InputError(f"model.weights: no file {path}; give 'none' or the path of an .npz {what}") from None
+        raise InputError(f"model.backbone_weights: no file {path}; give 'none' or the path of an .npz {what}") from None
     except _NO_NPZ:
         raise InputError(f"{path}: is no .npz of arrays, or damaged; expected one {what}") from None
 
@@ -120,7 +120,7 @@ def application_weights(build: Callable[..., keras.Model], weights: str, what: s
     Raises InputError where the download fails (naming the offline way) or the file is another network's.
     """
     if weights != "imagenet" and not Path(weights).is_file():
-        raise InputError(f"model.weights: no file {weights}; give 'imagenet', 'none' or the path of {what}")
+        raise InputError(f"model.backbone_weights: no file {weights}; give 'imagenet', 'none' or the path of {what}")
     options.setdefault("include_top", False)
     try:
         with warnings.catch_warnings():  # a wrong file warns a hundred times before Keras refuses it
@@ -139,5 +139,5 @@ def application_weights(build: Callable[..., keras.Model], weights: str, what: s
 
 
 def _offline(what, error):
-    return InputError(f"model.weights: 'imagenet' could not be downloaded ({first_line(error)}); "
-                      f"download {what} elsewhere and give model.weights: FILE")
+    return InputError(f"model.backbone_weights: 'imagenet' could not be downloaded ({first_line(error)}); "
+                      f"download {what} elsewhere and give model.backbone_weights: FILE")

@@ -12,8 +12,8 @@ from posecascade.models.backbones import find_backbone
 from posecascade.models.detector import part_detector, topdown_features
 from posecascade.models.regressor import regressor as build_regressor
 
-PIECES = ("cascade", "detector", "regressor")
-OPTIONS = ("pieces", "backbone", "detector", "regressor", "stride", "width", "reads_image")  # of `cascade`
+STAGES = ("cascade", "detector", "regressor")
+OPTIONS = ("stages", "backbone", "detector", "regressor", "stride", "width", "regressor_sees_image")  # of `cascade`
 
 
 @contextmanager
@@ -27,40 +27,41 @@ def precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def cascade(keypoints: int, *, pieces: str = "cascade", backbone: str = "efficientnet_lite0", detector: str = "topdown",
-            regressor: str = "light", stride: int = 4, width: int = 96, reads_image: bool = True) -> keras.Model:
+def cascade(keypoints: int, *, stages: str = "cascade", backbone: str = "efficientnet_lite0",
+            detector: str = "topdown", regressor: str = "light", stride: int = 4, width: int = 96,
+            regressor_sees_image: bool = True) -> keras.Model:
     """One model from the image to the maps of both stages, gradients flowing through both (docs/paper.md "Idea").
 
     Plain Keras layers throughout: what it saves loads where this package is not installed.
 
     Args:
         keypoints: K, the number of joints.
-        pieces: "cascade"; "detector", the part maps alone; or "regressor", the regressor without part maps: `light`
+        stages: "cascade"; "detector", the part maps alone; or "regressor", the regressor without part maps: `light`
             reads backbone features, the paper's kinds read the image alone.
         backbone: one of `models.BACKBONES`.
         detector: one of `models.DETECTORS`.
         regressor: one of `models.REGRESSORS`.
         stride: input pixels per cell of both outputs, 1 (the paper's) or 4.
         width: channels of the top-down path and of the light regressor.
-        reads_image: whether the regressor sees the image (or features of it) beside the part maps.
+        regressor_sees_image: whether the regressor sees the image (or features of it) beside the part maps.
     Returns:
         model from the tensor "image" (B, H, W, 3) float32 RGB in 0..255, H and W multiples of 32 (hourglass: 64), to
         a dict of "parts" (logits) and "heatmaps" (linear), each (B, H/stride, W/stride, K) float32, as far as the
-        pieces give them. `get_layer("detector")` and `get_layer("regressor")` are its nested models.
+        stages give them. `get_layer("detector")` and `get_layer("regressor")` are its nested models.
     Raises:
         InputError: a name or number that is not supported.
     """
-    if pieces not in PIECES:
-        raise InputError(f"model.pieces: unknown pieces {pieces!r}; {did_you_mean(pieces, PIECES)}")
+    if stages not in STAGES:
+        raise InputError(f"model.stages: unknown stages {stages!r}; {did_you_mean(stages, STAGES)}")
     image = keras.Input((None, None, 3), name="image")
-    if pieces == "regressor":
+    if stages == "regressor":
         maps = _regressor_alone(image, keypoints, backbone, regressor, stride, width)
         return keras.Model(image, maps, name="cascade")
     found = part_detector(keypoints, backbone=backbone, head=detector, stride=stride, width=width)(image)
-    if pieces == "detector":
+    if stages == "detector":
         return keras.Model(image, {"parts": found["parts"]}, name="cascade")
-    features = found.get("features") if reads_image and regressor == "light" else None
-    stage = build_regressor(keypoints, kind=regressor, stride=stride, width=width, image=reads_image,
+    features = found.get("features") if regressor_sees_image and regressor == "light" else None
+    stage = build_regressor(keypoints, kind=regressor, stride=stride, width=width, image=regressor_sees_image,
                             features=None if features is None else features.shape[-1])
     read = {"image": image, "features": features,
             "parts": layers.Activation("sigmoid", name="part_maps", dtype="float32")(found["parts"])}

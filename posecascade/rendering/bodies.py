@@ -1,6 +1,6 @@
 """Random articulated bodies in three dimensions: joint limits, habits of posing, proportions, skeleton and camera.
 
-Frames: x to the person's left, y up, z forward, metres, the pelvis at the origin. A camera looks along -z of its own
+Frames: x to the person's left, y up, z forward, meters, the pelvis at the origin. A camera looks along -z of its own
 frame, so an unturned person faces it, with the right side on the left of the picture.
 """
 
@@ -84,7 +84,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Build:
-    """How somebody is made: stature in metres; girth, shoulder and hip width relative to the average.
+    """How somebody is made: stature in meters; girth, shoulder and hip width relative to the average.
 
     `looseness` is the width of the clothes over that of the body.
     """
@@ -98,7 +98,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A posed body: (P, 3) points in metres in the order of POINTS, and (4, 3, 3) frames in the order of FRAMES."""
+    """A posed body: (P, 3) points in meters in the order of POINTS, and (4, 3, 3) frames in the order of FRAMES."""
 
     points: np.ndarray
     frames: np.ndarray
@@ -107,7 +107,7 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole: (3, 3) rotation from the person's frame, distance in metres, focal length and centre in pixels."""
+    """A pinhole: (3, 3) rotation from the person's frame, distance in meters, focal length and center in pixels."""
 
     rotation: np.ndarray
     distance: float
@@ -115,7 +115,7 @@ class Camera:
     center: tuple[float, float]
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pixels (..., 2), depths (...) in metres and pixels per metre (...) of points (..., 3)."""
+        """Pixels (..., 2), depths (...) in meters and pixels per meter (...) of points (..., 3)."""
         seen = points @ self.rotation.T
         depth = np.maximum(self.distance - seen[..., 2], 0.3)  # nothing may come behind the lens
         scale = self.focal / depth
@@ -260,7 +260,7 @@ def _leg(side, sign, angles, pelvis, build):
 
 
 def random_view(rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """(3, 3) rotation and distance in metres of a camera: from the front, the side, behind or anywhere."""
+    """(3, 3) rotation and distance in meters of a camera: from the front, the side, behind or anywhere."""
     where = rng.random()
     yaw = (rng.normal(0, 25) if where < .4 else (90 if rng.random() < .5 else -90) + rng.normal(0, 18) if where < .6
            else 180 + rng.normal(0, 28) if where < .8 else rng.uniform(-180, 180))

@@ -130,7 +130,7 @@ def hidden_by_self(figure: Figure, pixels: np.ndarray, within: np.ndarray, shape
 
 
 def _balls(skeleton, places, numbers):
-    """(N, 3) centres and (N,) radii in metres."""
+    """(N, 3) centers and (N,) radii in meters."""
     build = skeleton.build
     logs = np.log([getattr(build, power) for power in POWERS])
     factors = np.exp(numbers[:, 5:].reshape(-1, 3, 4) @ logs)  # of x, z and the radius

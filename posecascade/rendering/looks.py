@@ -1,4 +1,4 @@
-"""Colours of people, their faces, and painting a figure into a picture, part by part from the farthest."""
+"""Colors of people, their faces, and painting a figure into a picture, part by part from the farthest."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _TROUSERS = np.array([(42, 56, 92), (70, 92, 130), (28, 28, 32), (90, 84, 76), (
 
 @dataclass(frozen=True)
 class Look:
-    """Materials in the order of `wardrobe.MATERIALS`, and what the face has: (3,) colours, beard, glasses."""
+    """Materials in the order of `wardrobe.MATERIALS`, and what the face has: (3,) colors, beard, glasses."""
 
     materials: list[Material]
     skin: np.ndarray
@@ -29,7 +29,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator, figure: Figure) -> Look:
-    """Skin and hair as people have them; clothes of any colour, trousers mostly of sober ones."""
+    """Skin and hair as people have them; clothes of any color, trousers mostly of sober ones."""
     skin, hair = _tinted(_SKINS, rng, 8), _tinted(_HAIRS, rng, 8)
     sober = rng.random() < .7 and not figure.outfit.skirt
     bottom = Material(tuple(_tinted(_TROUSERS, rng, 14)), grain=.006) if sober else painting.random_material(rng)
@@ -48,21 +48,21 @@ def paint_figure(canvas: np.ndarray, figure: Figure, look: Look, light: Light, r
 
     def special(rows, x, y):
         where = np.flatnonzero(rows == face)
-        return where, _head_colours(figure, look, light, x[where], y[where])
+        return where, _head_colors(figure, look, light, x[where], y[where])
 
     painting.paint(canvas, surfaces_of(figure, light), look.materials, light.ambient, rng, special)
 
 
-def _tinted(colours, rng, spread):
-    """A mixture of two neighbours of the list, a little off."""
-    at = rng.uniform(0, len(colours) - 1)
+def _tinted(colors, rng, spread):
+    """A mixture of two neighbors of the list, a little off."""
+    at = rng.uniform(0, len(colors) - 1)
     low = int(at)
-    mixed = colours[low] + (at - low) * (colours[min(low + 1, len(colours) - 1)] - colours[low])
+    mixed = colors[low] + (at - low) * (colors[min(low + 1, len(colors) - 1)] - colors[low])
     return np.clip(mixed + rng.normal(0, spread, 3), 5, 250)
 
 
-def _head_colours(figure, look, light, x, y):
-    """(n, 3) colours of the head's pixels: an ellipsoid hit by parallel rays, coloured by where on it a ray arrives."""
+def _head_colors(figure, look, light, x, y):
+    """(n, 3) colors of the head's pixels: an ellipsoid hit by parallel rays, colored by where on it a ray arrives."""
     center, scale = figure.head_center, figure.head_scale
     offsets = np.stack([(x - center[0]) / scale, (center[1] - y) / scale], axis=1)
     to_head = figure.head.T  # the camera's frame to the head's
@@ -77,25 +77,25 @@ def _head_colours(figure, look, light, x, y):
 
 
 def _face(hit, look, bald):
-    """(n, 3) colours of places (3, n) on the unit ball: to the left, up, forwards."""
+    """(n, 3) colors of places (3, n) on the unit ball: to the left, up, forwards."""
     aside, up, forward = np.abs(hit[0]), hit[1], hit[2]
-    colour = np.repeat(look.skin[None], len(up), axis=0)
+    color = np.repeat(look.skin[None], len(up), axis=0)
     front = forward > 0
     if look.beard:
-        colour[front & (up < -.25) & (up < .45 - .7 * forward)] = .35 * look.skin + .65 * look.hair
-    colour[front & (up > -.60) & (up < -.46) & (aside < .30)] = look.skin * (.66, .42, .42)
-    colour[front & (up > .20) & (up < .32) & (aside > .16) & (aside < .58)] = .25 * look.skin + .75 * look.hair * .8
+        color[front & (up < -.25) & (up < .45 - .7 * forward)] = .35 * look.skin + .65 * look.hair
+    color[front & (up > -.60) & (up < -.46) & (aside < .30)] = look.skin * (.66, .42, .42)
+    color[front & (up > .20) & (up < .32) & (aside > .16) & (aside < .58)] = .25 * look.skin + .75 * look.hair * .8
     away = (aside - .37) ** 2 + ((up - .05) * 1.3) ** 2
     if look.glasses:
-        colour[front & (away < .10) & (away > .035)] = (40, 36, 36)
-    colour[front & (away < .035)] = (240, 236, 232)
-    colour[front & (away < .016)] = (36, 26, 24)
+        color[front & (away < .10) & (away > .035)] = (40, 36, 36)
+    color[front & (away < .035)] = (240, 236, 232)
+    color[front & (away < .016)] = (36, 26, 24)
     if bald:
         scalp = (forward < .05) & (up > -.4) & (up < .3)
     else:
         scalp = (up > .58) | ((forward < .1) & (up > -.4)) | ((forward < .32) & (up > -.02))
-    colour[scalp] = look.hair
-    return colour
+    color[scalp] = look.hair
+    return color
 
 
 def cast_shadow(canvas: np.ndarray, figure: Figure, light: Light) -> None:

@@ -1,7 +1,7 @@
-"""Painting textured, lit parts with OpenCV and NumPy: many at once, the colours computed pixel by pixel.
+"""Painting textured, lit parts with OpenCV and NumPy: many at once, the colors computed pixel by pixel.
 
 A part is a union of convex polygons with a texture along an axis. All parts of a figure or a thing are first written
-into a buffer of part numbers from the farthest to the nearest; then every pixel's colour follows from its part's row
+into a buffer of part numbers from the farthest to the nearest; then every pixel's color follows from its part's row
 in a few tables. Painting in one pass is what makes a picture cost milliseconds.
 """
 
@@ -16,7 +16,7 @@ PATTERNS = ("plain", "hoops", "stripes", "checks", "dots", "blotches")
 _SHARES = (.48, .13, .09, .1, .08, .12)
 FRACTION = 4  # binary digits after the point in the polygons
 _FAR = 4000  # pixels; what lies farther out is brought here, where fixed point does not overflow
-_ROW, _COLUMN = 150.0, 150.0  # pixels of grain to a metre
+_ROW, _COLUMN = 150.0, 150.0  # pixels of grain to a meter
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Material:
     """What a surface looks like.
 
     Attributes:
-        colour, second: base and second colour of the pattern, RGB in 0..255.
-        pattern: one of PATTERNS; period: of the pattern in metres.
-        grain: how much `grain` changes the brightness, per grey level.
+        color, second: base and second color of the pattern, RGB in 0..255.
+        pattern: one of PATTERNS; period: of the pattern in meters.
+        grain: how much `grain` changes the brightness, per gray level.
     """
 
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     second: tuple[float, float, float] = (255.0, 255.0, 255.0)
     pattern: str = "plain"
     period: float = 0.06
@@ -51,7 +51,7 @@ class Surfaces:
     Attributes:
         polygons: (row, (N, 2) int32 convex outline in pixels times 2 ** FRACTION), from the farthest to the nearest.
         start, end: (S, 2) pixels, the axis of the texture; half: (S,) pixels, its half width.
-        scale: (S,) pixels per metre, for the size of patterns.
+        scale: (S,) pixels per meter, for the size of patterns.
         material: (S,) int, rows of the materials that `paint` is given.
         across, facing: (S,) how much of the light arrives at the second edge and in the middle.
         roundness: (S,) 1 for a cylinder, 0 for something flat.
@@ -87,8 +87,8 @@ def random_light(rng: np.random.Generator) -> Light:
     return Light(direction / np.linalg.norm(direction), float(rng.uniform(.35, .65)))
 
 
-def random_colour(rng: np.random.Generator, vividness: float = 1.0) -> tuple[float, float, float]:
-    """An RGB colour as things and clothes have it: often grey, dark or light, sometimes vivid."""
+def random_color(rng: np.random.Generator, vividness: float = 1.0) -> tuple[float, float, float]:
+    """An RGB color as things and clothes have it: often gray, dark or light, sometimes vivid."""
     value, vivid, hue, power = rng.random(4).tolist()
     value, vivid, hue = 25 + 220 * value, vividness * vivid ** (1 + power), 6 * hue
     return tuple(value * (1 - vivid * (1 - min(1, max(0, abs((hue + turn) % 6 - 3) - 1)))) for turn in (0, 4, 2))
@@ -96,7 +96,7 @@ def random_colour(rng: np.random.Generator, vividness: float = 1.0) -> tuple[flo
 
 def random_material(rng: np.random.Generator, vividness: float = 1.0) -> Material:
     """Cloth or paint: half of it plain."""
-    return Material(random_colour(rng, vividness), random_colour(rng, vividness), pick(rng, PATTERNS, _SHARES),
+    return Material(random_color(rng, vividness), random_color(rng, vividness), pick(rng, PATTERNS, _SHARES),
                     float(rng.uniform(.03, .13)), float(rng.uniform(.001, .006)))
 
 
@@ -147,8 +147,8 @@ def paint(canvas: np.ndarray, surfaces: Surfaces, materials: list[Material], amb
 
     Args:
         ambient: share of the light that arrives everywhere.
-        special: given the rows, x and y (n,) of the painted pixels, gives the places among them that it colours
-            itself and their colours (m, 3), lit.
+        special: given the rows, x and y (n,) of the painted pixels, gives the places among them that it colors
+            itself and their colors (m, 3), lit.
     """
     area = _extent(surfaces.polygons, canvas.shape)
     if area is None:
@@ -160,13 +160,13 @@ def paint(canvas: np.ndarray, surfaces: Surfaces, materials: list[Material], amb
     y, x = np.divmod(places.astype(np.int32), ids.shape[1])
     rows = ids.ravel()[places].astype(np.intp) - 1
     x, y = (x + area[1].start).astype(np.float32), (y + area[0].start).astype(np.float32)
-    colours = _colours(rows, x, y, surfaces, materials, ambient, rng)
+    colors = _colors(rows, x, y, surfaces, materials, ambient, rng)
     if special is not None:
         where, own = special(rows, x, y)
-        colours[where] = own
+        colors[where] = own
     painted = np.zeros_like(part)
-    painted.reshape(-1, 3)[places] = np.minimum(colours, 255)
-    # Colour and coverage are softened alike, so that edges blend without a dark seam.
+    painted.reshape(-1, 3)[places] = np.minimum(colors, 255)
+    # Color and coverage are softened alike, so that edges blend without a dark seam.
     rest = cv2.bitwise_not(cv2.merge([_soft(ids)] * 3))
     part[:] = cv2.add(_softened(painted), cv2.multiply(part, rest, scale=1 / 255))
 
@@ -188,12 +188,12 @@ def _numbered_in(area, polygons):
                     (rows.stop - rows.start, columns.stop - columns.start))
 
 
-def _colours(rows, x, y, surfaces, materials, ambient, rng):
+def _colors(rows, x, y, surfaces, materials, ambient, rng):
     """(n, 3) float32, not below 0."""
     along = surfaces.end - surfaces.start
     ahead = along / (np.maximum(np.sqrt((along * along).sum(axis=1)), 1e-3) * surfaces.scale)[:, None]
     away = ahead[:, ::-1] * (-1, 1)
-    # Metres across and along the part are affine functions of the pixel.
+    # Meters across and along the part are affine functions of the pixel.
     middle = (surfaces.start * away).sum(axis=1)
     begin = (surfaces.start * ahead).sum(axis=1) - rng.uniform(.5, 1.5, len(along))
     turn = surfaces.roundness * surfaces.scale * .97 / np.maximum(surfaces.half, .5)
@@ -208,14 +208,14 @@ def _colours(rows, x, y, surfaces, materials, ambient, rng):
     lit = ambient + (1.05 - ambient) * np.maximum(bend * across + np.sqrt(1 - bend * bend) * facing, 0)
     u += 1
     fold = grain()[(v * _ROW).astype(np.int32) & 511, (u * _COLUMN).astype(np.int32) & 511].astype(np.float32)
-    chosen = _second_colour(rows, kinds, u, v, frequency, fold)
+    chosen = _second_color(rows, kinds, u, v, frequency, fold)
     lit *= 1 + (fold - 128) * rough
-    palette = np.array([c for m in materials for c in (m.colour, m.second)], np.float32)
+    palette = np.array([c for m in materials for c in (m.color, m.second)], np.float32)
     return np.take(palette, 2 * surfaces.material[rows] + chosen, axis=0) * lit[:, None]
 
 
-def _second_colour(rows, kinds, u, v, frequency, fold):
-    """(n,) bool: where the pattern shows its second colour; only patterns in use are computed."""
+def _second_color(rows, kinds, u, v, frequency, fold):
+    """(n,) bool: where the pattern shows its second color; only patterns in use are computed."""
     chosen = np.zeros(len(rows), bool)
     if not kinds.any():
         return chosen

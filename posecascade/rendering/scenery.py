@@ -11,7 +11,7 @@ from posecascade.rendering.painting import Light, Material, Surfaces
 # How often which object; a "limb" looks like an arm of somebody else.
 _KINDS = {"box": .2, "ball": .12, "blob": .17, "pole": .14, "limb": .13, "plant": .09, "railing": .06, "board": .09}
 _SIDES = np.linspace(0, 2 * np.pi, 8, endpoint=False)
-_METRE = 150.0  # pixels, for the size of the patterns on things
+_METER = 150.0  # pixels, for the size of the patterns on things
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def paint_things(canvas: np.ndarray, things: list[Thing], light: Light, rng: np.
     across = -along[:, 1] * light.direction[0] - along[:, 0] * light.direction[1]  # y points up in the light's frame
     # Faces of a box and leaves are turned somehow: each has its own tone.
     facing = np.where(roundness > 0, light.direction[2], rng.uniform(.15, 1, first[-1]))
-    surfaces = Surfaces(polygons, start, end, half, np.full(first[-1], _METRE),
+    surfaces = Surfaces(polygons, start, end, half, np.full(first[-1], _METER),
                         np.repeat(np.arange(len(things)), counts), across, facing, roundness)
     painting.paint(canvas, surfaces, [_material_of(thing.kind, rng) for thing in things], light.ambient, rng)
 
@@ -186,9 +186,9 @@ def backdrop(rng: np.random.Generator, width: int, height: int, horizon: float, 
 
 
 def _gradient(rng, width, height):
-    """A muted colour, lighter here and darker there."""
+    """A muted color, lighter here and darker there."""
     shades = rng.normal(0, 18, (3, 3, 1)) + rng.normal(0, 7, (3, 3, 3))
-    cells = np.clip(painting.random_colour(rng, .6) + shades, 0, 255).astype(np.uint8)
+    cells = np.clip(painting.random_color(rng, .6) + shades, 0, 255).astype(np.uint8)
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
@@ -198,18 +198,18 @@ def _far_things(rng, canvas, level):
     for _ in range(int(rng.integers(1, 6))):
         left, wide = int(rng.uniform(-.1, .9) * width), int(rng.uniform(.1, .4) * width)
         top = int(rng.uniform(0, .8) * level)
-        colour = painting.random_colour(rng, .6)
+        color = painting.random_color(rng, .6)
         if rng.random() < .35:
-            cv2.ellipse(canvas, (left, top), (wide, max(4, int(wide * rng.uniform(.4, 1)))), 0, 0, 360, colour, -1)
+            cv2.ellipse(canvas, (left, top), (wide, max(4, int(wide * rng.uniform(.4, 1)))), 0, 0, 360, color, -1)
             continue
-        cv2.rectangle(canvas, (left, top), (left + wide, level), colour, -1)
-        glass, step = painting.random_colour(rng, .6), max(6, wide // int(rng.integers(2, 6)))
+        cv2.rectangle(canvas, (left, top), (left + wide, level), color, -1)
+        glass, step = painting.random_color(rng, .6), max(6, wide // int(rng.integers(2, 6)))
         if rng.random() < .5:
             for y in range(top + 3, level - step, step):
                 for x in range(left + 3, left + wide - step + 4, step):
                     cv2.rectangle(canvas, (x, y), (x + step * 6 // 10, y + step * 6 // 10), glass, -1)
     if level < height and rng.random() < .4:
-        tone = painting.random_colour(rng, .6)
+        tone = painting.random_color(rng, .6)
         vanish = rng.uniform(0, width)
         for x in np.linspace(-width, 2 * width, 14):
             cv2.line(canvas, (int(vanish + (x - vanish) * .25), level), (int(x), height), tone, 1, cv2.LINE_AA)

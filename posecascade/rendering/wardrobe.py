@@ -56,7 +56,7 @@ class Ball(NamedTuple):
 class Solid(NamedTuple):
     """A part: `hulls` are lists of balls, `axis` two balls, the ends of its texture.
 
-    part and material are names; bias: metres added to its depth; facing: 1 for a decoration that is seen from the
+    part and material are names; bias: meters added to its depth; facing: 1 for a decoration that is seen from the
     chest's front only, -1 from behind, 0 for all others; roundness: 1 for a cylinder.
     """
 
@@ -145,7 +145,7 @@ def _trunk(front: str, feminine: bool, bag: bool) -> Table:
         Solid("torso", "top", _SPINE, [yoke, *pairs[:3], belly, *chest], roundness=.85),
         Solid("neck", "skin", (_ball("neck"), _ball("thorax")), [
             [_ball("neck", .030, fat=(.5, 0, 0, 0)), _on_chest(0, .014, .002, .033, (.5, 0, 0, 0))]], -.015)]
-    solids += [Solid("torso", material, _SPINE, [[_on_chest(*corner, .002) for corner in corners]], -.004, facing, .85)
+    solids += [Solid("torso", material, _SPINE, [[_on_chest(x, y, z, .002) for x, y, z in corners]], -.004, facing, .85)
                for material, facing, corners in _DECORATIONS[front]]
     if bag:
         corners = [_on_chest(x, y, -.1, .035) for x, y in ((-.045, -.03), (.045, -.03), (-.05, -.19), (.05, -.19))]

@@ -1,4 +1,4 @@
-"""Sample, rng -> Sample: crops with random scale, rotation, shift and flip, colours, half bodies and occluders."""
+"""Sample, rng -> Sample: crops with random scale, rotation, shift and flip, colors, half bodies and occluders."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from posecascade.records import Record, Sample, Visibility
 from posecascade.rendering.scenery import paste_occluder
 from posecascade.schema import Schema
 
-HALF_BODY_LEAST = 3  # labelled joints that a half must have to be cropped to
-SHARES = ("flip", "rotated", "colour", "half_body", "occluder")  # knobs that go up to 1
+HALF_BODY_LEAST = 3  # labeled joints that a half must have to be cropped to
+MAX_1 = ("flip_prob", "rotation_prob", "color_jitter", "half_body_prob", "occluder_prob")  # settings of at most 1
 
 
 @dataclass(frozen=True)
@@ -21,37 +21,39 @@ class Augmentation:
     """How far samples are varied; the defaults are those of the light recipes (BUILD_NOTES, "First trials").
 
     Attributes:
-        flip: share of samples mirrored.
-        zoom: standard deviation of the logarithm of the person's size in the crop.
-        zoom_range: limits of that size, 1 being the crop used for evaluation.
-        rotation: standard deviation in degrees, `rotation_limit` its limit, `rotated` the share of samples turned.
-        shift: largest shift of the crop's centre, in parts of its side.
-        colour: strength of brightness, contrast and colour gain (0: none).
-        half_body: share of samples cropped to the upper or the lower body.
-        occluder: share of samples with an object pasted over them; `occluder_size` its range in parts of the crop.
+        flip_prob: share of samples mirrored.
+        scale_log_std: standard deviation of the logarithm of the person's size in the crop.
+        scale_range: limits of that size; 1 is the crop used for evaluation.
+        rotation_std_deg: standard deviation of the rotation, in degrees, limited to +-`rotation_max_deg`.
+        rotation_prob: share of samples rotated.
+        shift_max: largest shift of the crop's center, as a share of its side.
+        color_jitter: strength of brightness, contrast and color gain (0: none).
+        half_body_prob: share of samples cropped to the upper or the lower body.
+        occluder_prob: share of samples with an object pasted on; `occluder_size` is its range as a share of the crop.
     """
 
-    flip: float = 0.5
-    zoom: float = 0.2
-    zoom_range: tuple[float, float] = (0.7, 1.4)
-    rotation: float = 30.0
-    rotation_limit: float = 70.0
-    rotated: float = 0.6
-    shift: float = 0.08
-    colour: float = 0.25
-    half_body: float = 0.1
-    occluder: float = 0.3
+    flip_prob: float = 0.5
+    scale_log_std: float = 0.2
+    scale_range: tuple[float, float] = (0.7, 1.4)
+    rotation_std_deg: float = 30.0
+    rotation_max_deg: float = 70.0
+    rotation_prob: float = 0.6
+    shift_max: float = 0.08
+    color_jitter: float = 0.25
+    half_body_prob: float = 0.1
+    occluder_prob: float = 0.3
     occluder_size: tuple[float, float] = (0.1, 0.4)
 
     def __post_init__(self):
         for name, value in vars(self).items():
             if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
                 raise InputError(f"{name} is {list(value)}, expected [LOW, HIGH] with 0 < LOW <= HIGH")
-            if not isinstance(value, tuple) and not 0 <= value <= (1 if name in SHARES else np.inf):
-                raise InputError(f"{name} is {value}, expected {'0 to 1' if name in SHARES else 'at least 0'}")
+            if not isinstance(value, tuple) and not 0 <= value <= (1 if name in MAX_1 else np.inf):
+                raise InputError(f"{name} is {value}, expected {'0 to 1' if name in MAX_1 else 'at least 0'}")
 
 
-NONE = Augmentation(flip=0, zoom=0, rotated=0, shift=0, colour=0, half_body=0, occluder=0)
+NONE = Augmentation(flip_prob=0, scale_log_std=0, rotation_prob=0, shift_max=0, color_jitter=0, half_body_prob=0,
+                    occluder_prob=0)
 
 
 def load_sample(record: Record, size: int, rng: np.random.Generator | None = None,
@@ -59,7 +61,7 @@ def load_sample(record: Record, size: int, rng: np.random.Generator | None = Non
     """The person cropped to `size` x `size` pixels, decoded, warped once, and varied by `augmentation`.
 
     Without `rng` the crop is the one that evaluation and prediction use. Joints that leave the crop become
-    unlabelled, those that an occluder hides occluded. Raises InputError where the picture cannot be read.
+    unlabeled, those that an occluder hides occluded. Raises InputError where the picture cannot be read.
     """
     transform = crop_transform(record.box, size) if rng is None else random_transform(record, size, rng, augmentation)
     shrink = shrink_for(1 / transform.zoom, 1)
@@ -67,25 +69,26 @@ def load_sample(record: Record, size: int, rng: np.random.Generator | None = Non
     sample = moved(record, image, transform)
     if rng is None:
         return sample
-    return occluded(coloured(sample, rng, augmentation.colour), rng, augmentation)
+    return occluded(colored(sample, rng, augmentation.color_jitter), rng, augmentation)
 
 
 def random_transform(record: Record, size: int, rng: np.random.Generator, augmentation: Augmentation) -> Affine:
     """A crop of the record's box, or of half its body, varied in size, angle, place and handedness."""
     a = augmentation
-    box = half_body_box(record, rng) if rng.random() < a.half_body else record.box
-    zoom = float(np.clip(np.exp(rng.normal(0, a.zoom)), *a.zoom_range)) if a.zoom else 1.0
-    turned = rng.random() < a.rotated
-    rotation = float(np.clip(rng.normal(0, a.rotation), -a.rotation_limit, a.rotation_limit)) if turned else 0.0
-    shift = tuple(rng.uniform(-a.shift, a.shift, 2))
-    return crop_transform(box, size, rotation=rotation, zoom=zoom, shift=shift, flip=bool(rng.random() < a.flip))
+    box = half_body_box(record, rng) if rng.random() < a.half_body_prob else record.box
+    zoom = float(np.clip(np.exp(rng.normal(0, a.scale_log_std)), *a.scale_range)) if a.scale_log_std else 1.0
+    turned = rng.random() < a.rotation_prob
+    angle = rng.normal(0, a.rotation_std_deg) if turned else 0.0
+    rotation = float(np.clip(angle, -a.rotation_max_deg, a.rotation_max_deg))
+    shift = tuple(rng.uniform(-a.shift_max, a.shift_max, 2))
+    return crop_transform(box, size, rotation=rotation, zoom=zoom, shift=shift, flip=bool(rng.random() < a.flip_prob))
 
 
 def half_body_box(record: Record, rng: np.random.Generator) -> Box:
-    """The tight box of the upper or the lower joints; the whole box where the half has too few labelled ones."""
+    """The tight box of the upper or the lower joints; the whole box where the half has too few labeled ones."""
     lower = np.array([any(part in name for part in ("hip", "knee", "ankle")) for name in record.schema.keypoints])
-    half = record.labelled & (lower if rng.random() < 0.5 else ~lower)
-    if half.sum() < HALF_BODY_LEAST or half.sum() == record.labelled.sum():
+    half = record.labeled & (lower if rng.random() < 0.5 else ~lower)
+    if half.sum() < HALF_BODY_LEAST or half.sum() == record.labeled.sum():
         return record.box
     # Half the whole body's height at least: three joints in a line would make a crop of nothing.
     return Box.around(record.keypoints[half], min_size=0.4 * max(record.box.w, record.box.h))
@@ -99,17 +102,10 @@ def moved(record: Record, image: np.ndarray, transform: Affine) -> Sample:
         keypoints, visibility = keypoints[order], visibility[order]
     kept = inside(keypoints, image.shape[1], image.shape[0])
     return Sample(image, np.where(kept[:, None], keypoints, np.nan),
-                  np.where(kept, visibility, Visibility.UNLABELLED).astype(np.int8), record.schema)
+                  np.where(kept, visibility, Visibility.UNLABELED).astype(np.int8), record.schema)
 
 
-def flipped(sample: Sample) -> Sample:
-    """The mirror image: pixels, coordinates and visibility, with left and right exchanged; its own inverse."""
-    order = sample.schema.flip_order
-    mirror = np.array([sample.image.shape[1] - 1, 0]) - sample.keypoints * [1, -1]
-    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), mirror[order], sample.visibility[order], sample.schema)
-
-
-def coloured(sample: Sample, rng: np.random.Generator, strength: float) -> Sample:
+def colored(sample: Sample, rng: np.random.Generator, strength: float) -> Sample:
     """Brightness, contrast and the gain of each channel changed, by up to `strength` in parts of the range."""
     if not strength:
         return sample
@@ -122,15 +118,15 @@ def coloured(sample: Sample, rng: np.random.Generator, strength: float) -> Sampl
 
 
 def occluded(sample: Sample, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
-    """An object pasted somewhere in a share `augmentation.occluder` of samples; what it hides is occluded."""
-    if rng.random() >= augmentation.occluder:
+    """An object pasted somewhere in a share `augmentation.occluder_prob` of samples; what it hides is occluded."""
+    if rng.random() >= augmentation.occluder_prob:
         return sample
     side = sample.image.shape[0]
-    center = rng.uniform(0, side, 2)
-    image, mask = paste_occluder(sample.image, rng, center, side * rng.uniform(*augmentation.occluder_size))
-    labelled = sample.visibility > Visibility.UNLABELLED
-    cells = np.rint(np.where(labelled[:, None], sample.keypoints, 0)).astype(int).clip(0, side - 1)
-    hidden = labelled & mask[cells[:, 1], cells[:, 0]]
+    x, y = rng.uniform(0, side, 2)
+    image, mask = paste_occluder(sample.image, rng, (x, y), side * rng.uniform(*augmentation.occluder_size))
+    labeled = sample.visibility > Visibility.UNLABELED
+    cells = np.rint(np.where(labeled[:, None], sample.keypoints, 0)).astype(int).clip(0, side - 1)
+    hidden = labeled & mask[cells[:, 1], cells[:, 0]]
     return Sample(image, sample.keypoints,
                   np.where(hidden, Visibility.OCCLUDED, sample.visibility).astype(np.int8), sample.schema)
 
@@ -138,12 +134,12 @@ def occluded(sample: Sample, rng: np.random.Generator, augmentation: Augmentatio
 def target(sample: Sample) -> np.ndarray:
     """(K, 4) float32 rows x, y (crop pixels), weight, visible: what the loss makes its maps from.
 
-    Weight is 1 for joints that are labelled and inside the crop, else 0, with x = y = 0.
+    Weight is 1 for joints that are labeled and inside the crop, else 0, with x = y = 0.
     """
-    labelled = sample.visibility > Visibility.UNLABELLED
+    labeled = sample.visibility > Visibility.UNLABELED
     visible = sample.visibility == Visibility.VISIBLE
-    keypoints = np.where(labelled[:, None], sample.keypoints, 0)
-    return np.column_stack([keypoints, labelled, visible]).astype(np.float32)
+    keypoints = np.where(labeled[:, None], sample.keypoints, 0)
+    return np.column_stack([keypoints, labeled, visible]).astype(np.float32)
 
 
 def empty_target(schema: Schema) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Records -> training batches, each a pure function of (seed, epoch, place), made ahead of the trainer in threads."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Batch:
     Attributes:
         images: (B, S, S, 3) uint8 RGB.
         targets: (B, K, 4) float32 x, y (crop pixels), weight, visible.
-        unreadable: one message per sample whose picture could not be read; such a sample is grey with weights 0.
+        unreadable: one message per sample whose picture could not be read; such a sample is gray with weights 0.
     """
 
     images: np.ndarray
@@ -78,7 +78,7 @@ def steps_per_epoch(people: int, batch_size: int) -> int:
 
 def batches(records: Sequence[Sequence[Record]], *, batch_size: int, sizes: Sequence[tuple[int, int]],
             augmentation: Augmentation, seed: int, start: int = 0, weights: Sequence[float] | None = None,
-            workers: int = 2) -> Iterator[Batch]:
+            workers: int = 2) -> Generator[Batch, None, None]:
     """The batches of a whole run from step `start` on, in order, made by `workers` threads.
 
     Args:

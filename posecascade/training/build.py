@@ -1,4 +1,4 @@
-"""From a recipe's sections to the things they name: networks, loss and optimiser."""
+"""From a recipe's sections to the things they name: networks, loss and optimizer."""
 
 from collections.abc import Callable
 
@@ -21,42 +21,42 @@ _SIDE = 32
 def check(recipe: Recipe) -> None:
     """InputError for settings that are valid alone and do not fit together, before anything is built."""
     model, training, data = recipe.model, recipe.training, recipe.data
-    if not training.stages or sum(stage.share for stage in training.stages) <= 0:
-        raise InputError("training.stages: no stage has a share above 0; give at least one")
-    if data.weights and len(data.weights) != len(data.sources):
-        raise InputError(f"data.weights: holds {len(data.weights)} shares for {len(data.sources)} data.sources; "
-                         "give one each, or none")
-    if data.weights and (min(data.weights) < 0 or sum(data.weights) <= 0):
-        raise InputError(f"data.weights: {list(data.weights)}; give shares of 0 or more, one above 0")
-    side = _SIDES.get(model.regressor, _SIDE) if model.pieces != "detector" else _SIDE
+    if not training.phases or sum(phase.share for phase in training.phases) <= 0:
+        raise InputError("training.phases: no phase has a share above 0; give at least one")
+    if data.sampling_weights and len(data.sampling_weights) != len(data.sources):
+        raise InputError(f"data.sampling_weights: holds {len(data.sampling_weights)} shares for "
+                         f"{len(data.sources)} data.sources; give one each, or none")
+    if data.sampling_weights and (min(data.sampling_weights) < 0 or sum(data.sampling_weights) <= 0):
+        raise InputError(f"data.sampling_weights: {list(data.sampling_weights)}; give shares of 0 or more, one above 0")
+    side = _SIDES.get(model.regressor, _SIDE) if model.stages != "detector" else _SIDE
     for key, size in (("model.input_size", model.input_size),
-                      *((f"training.stages[{i}].input_size", s.input_size) for i, s in enumerate(training.stages))):
+                      *((f"training.phases[{i}].input_size", s.input_size) for i, s in enumerate(training.phases))):
         if size % side:
             raise InputError(f"{key}: {size} px, expected a multiple of {side} for this network; "
                              f"try {max(side, round(size / side) * side)}")
-    if not 0 <= recipe.optimizer.ema < 1 or not 0 <= recipe.optimizer.momentum < 1:
-        raise InputError("optimizer.ema and optimizer.momentum must be below 1")
+    if not 0 <= recipe.optimizer.ema_decay < 1 or not 0 <= recipe.optimizer.momentum < 1:
+        raise InputError("optimizer.ema_decay and optimizer.momentum must be below 1")
     if any(not 0 < m < 1 for m in recipe.optimizer.milestones):
         raise InputError(f"optimizer.milestones: {list(recipe.optimizer.milestones)}; give parts of the run, "
                          "between 0 and 1")
-    for number, stage in enumerate(training.stages):
-        _check_stage(recipe, stage, f"training.stages[{number}]")
+    for number, phase in enumerate(training.phases):
+        _check_phase(recipe, phase, f"training.phases[{number}]")
 
 
-def _check_stage(recipe, stage, key):
-    """What would stop the run, or make it idle, only when the stage begins."""
-    pieces = ("detector", "regressor") if recipe.model.pieces == "cascade" else (recipe.model.pieces,)
-    if stage.train not in ("joint", *pieces):
-        raise InputError(f"{key}.train: {stage.train}, which model.pieces {recipe.model.pieces} leaves out; "
+def _check_phase(recipe, phase, key):
+    """What would stop the run, or make it idle, only when the phase begins."""
+    stages = ("detector", "regressor") if recipe.model.stages == "cascade" else (recipe.model.stages,)
+    if phase.train not in ("joint", *stages):
+        raise InputError(f"{key}.train: {phase.train}, which model.stages {recipe.model.stages} excludes; "
                          "let it train joint or build the cascade")
     weights = {"detector": recipe.loss.detection_weight, "regressor": recipe.loss.regression_weight}
-    trained = pieces if stage.train == "joint" else (stage.train,)
-    if not any(weights[piece] for piece in trained):
+    trained = stages if phase.train == "joint" else (phase.train,)
+    if not any(weights[stage] for stage in trained):
         raise InputError(f"loss: the weight of {' and '.join(trained)} is 0, so {key} learns nothing; raise it")
     blocks = len(BACKBONES[recipe.model.backbone].blocks)
-    if stage.freeze > blocks:
-        raise InputError(f"{key}.freeze: {stage.freeze} blocks, but backbone {recipe.model.backbone!r} has {blocks}; "
-                         f"give 0 to {blocks}")
+    if phase.frozen_blocks > blocks:
+        raise InputError(f"{key}.frozen_blocks: {phase.frozen_blocks} blocks, but backbone "
+                         f"{recipe.model.backbone!r} has {blocks}; give 0 to {blocks}")
 
 
 def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
@@ -69,12 +69,12 @@ def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
     model = recipe.model
     options = {name: getattr(model, name) for name in OPTIONS}
     twin = cascade(schema.size, **options)
-    if begin and (model.pieces != "regressor" or model.regressor == "light"):
-        load_backbone(twin, model.backbone, model.weights)
-    if begin and model.start_from:
-        start = keras_file.warm_start(twin, schema, model.start_from)
+    if begin and (model.stages != "regressor" or model.regressor == "light"):
+        load_backbone(twin, model.backbone, model.backbone_weights)
+    if begin and model.init_from:
+        start = keras_file.warm_start(twin, schema, model.init_from)
         new = f"; new joints: {', '.join(start.new_joints)}" if start.new_joints else ""
-        tell(f"started from {model.start_from}: {start.copied} layers copied, {start.partly} in part, "
+        tell(f"started from {model.init_from}: {start.copied} layers copied, {start.partly} in part, "
              f"{len(start.left)} new{new}")
     with precision(recipe.training.precision):
         network = cascade(schema.size, **options)
@@ -83,12 +83,12 @@ def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
 
 
 def loss_of(recipe: Recipe, train: str) -> CascadeLoss:
-    """The loss of a stage: where one piece alone trains, the other's loss is left out."""
+    """The loss of a phase; if one stage alone trains, the other stage's loss is excluded."""
     loss, size = recipe.loss, recipe.model.input_size
     return CascadeLoss(loss.detection_weight if train != "regressor" else 0.0,
                        loss.regression_weight if train != "detector" else 0.0,
-                       loss.foreground, loss.disc_radius / size, loss.sigma / size, recipe.model.stride,
-                       loss.occluded_parts, loss.taught if loss.teacher else 0.0)
+                       loss.foreground_weight, loss.disc_radius_px / size, loss.gaussian_sigma_px / size,
+                       recipe.model.stride, loss.occluded_parts, loss.distillation_weight if loss.teacher else 0.0)
 
 
 def teacher_of(recipe: Recipe, schema: Schema) -> Teacher | None:
@@ -103,7 +103,7 @@ def teacher_of(recipe: Recipe, schema: Schema) -> Teacher | None:
     model.trainable = False
     order = schema.order_from(metadata.schema)
     lacks = [name for name, at in zip(schema.keypoints, order, strict=True) if at < 0]
-    wanted = {"detector": ("parts",), "regressor": ("heatmaps",)}.get(recipe.model.pieces, ("parts", "heatmaps"))
+    wanted = {"detector": ("parts",), "regressor": ("heatmaps",)}.get(recipe.model.stages, ("parts", "heatmaps"))
     lacks += [f"output {name!r}" for name in wanted if name not in model.output]
     if lacks:
         raise InputError(f"loss.teacher: {file} has no {', '.join(lacks)}; give a cascade of all joints of schema "
@@ -121,17 +121,17 @@ def teacher_of(recipe: Recipe, schema: Schema) -> Teacher | None:
 
 
 def optimizer_of(recipe: Recipe, network: keras.Model) -> keras.optimizers.Optimizer:
-    """A fresh optimiser for the weights that train now."""
+    """A fresh optimizer for the weights that train now."""
     settings = recipe.optimizer
     blocks = BACKBONES[recipe.model.backbone].blocks
     optimizer = make_optimizer(
         settings.name, learning_rate=settings.learning_rate, momentum=settings.momentum,
-        weight_decay=settings.weight_decay, clip_norm=settings.clip_norm, ema=settings.ema,
-        rates=backbone_rates(network, blocks, settings.backbone_rate))
+        weight_decay=settings.weight_decay, clip_norm=settings.clip_norm, ema_decay=settings.ema_decay,
+        rates=backbone_rates(network, blocks, settings.backbone_lr_factor))
     optimizer.build(network.trainable_variables)
     return optimizer
 
 
 def plan_of(recipe: Recipe, steps: int):
-    """The recipe's stages as spans of steps."""
-    return spans(recipe.training.stages, steps, recipe.model.input_size)
+    """The recipe's phases as spans of steps."""
+    return spans(recipe.training.phases, steps, recipe.model.input_size)

@@ -1,4 +1,4 @@
-"""The state of a run on disk: weights, optimiser, progress; whole at any moment and exact on resume."""
+"""The state of a run on disk: weights, optimizer, progress; whole at any moment and exact on resume."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,17 +43,18 @@ class Progress:
 
 def save_state(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress,
                identity: Mapping) -> None:
-    """Write FOLDER/state.npz, whole or not at all: weights, batch-norm statistics, the optimiser's slots and averages.
+    """Write FOLDER/state.npz, whole or not at all: weights, batch-norm statistics, the optimizer's slots and averages.
 
     Args:
         identity: JSON values that a later run must share to go on.
     """
     header = {"format": FORMAT, "progress": dataclasses.asdict(progress), "identity": identity}
-    arrays = {f"{piece}/{i}": keras.ops.convert_to_numpy(variable)
-              for piece, owner in (("network", network), ("optimizer", optimizer))
-              for i, variable in enumerate(owner.variables)}
+    arrays: dict[str, Any] = {_HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    arrays |= {f"{piece}/{i}": keras.ops.convert_to_numpy(variable)
+               for piece, owner in (("network", network), ("optimizer", optimizer))
+               for i, variable in enumerate(owner.variables)}
     with files.atomic_write(folder / STATE) as draft:
-        np.savez(draft, **{_HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}, **arrays)
+        np.savez(draft, **arrays)
 
 
 def read_header(folder: Path) -> tuple[Progress, dict] | None:
@@ -101,7 +103,7 @@ def finite(variables: Sequence[keras.Variable]) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Mapping]:
+def _opened(path: Path) -> Iterator[Any]:
     """The arrays in the file, by name; what goes wrong while they are read becomes an InputError."""
     try:
         with open(path, "rb") as file, np.load(file) as archive:  # np.load leaves a damaged file open that it opened

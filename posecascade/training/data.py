@@ -72,12 +72,12 @@ def people_of(sources: Sequence[str], schema: Schema, *, own: bool = False) -> S
 
     Raises InputError where a source cannot be read, shares no joint with the schema, or has nobody who can be measured.
     """
-    own = schema if own else None
+    files_schema = schema if own else None
     train, validation = [], []
     for source in sources:
         kind = datasets.parse(source)[0]
-        train.append(checked_conversion(datasets.read(source, "train", own), schema))
-        kept = checked_conversion(datasets.read(source, "val", own), schema)
+        train.append(checked_conversion(datasets.read(source, "train", files_schema), schema))
+        kept = checked_conversion(datasets.read(source, "val", files_schema), schema)
         number = sum(other.startswith(f"{kind}:") for other in sources[:len(validation)]) + 1
         metric = default_metric(kind, kept)
         check_measurable(kept, metric, source)

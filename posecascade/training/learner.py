@@ -1,4 +1,4 @@
-"""The network with its losses and optimiser, as Keras trains it on any backend, and the averaged twin that is kept."""
+"""The network with its losses and optimizer, as Keras trains it on any backend, and the averaged twin that is kept."""
 
 from collections.abc import Callable, Sequence
 
@@ -76,7 +76,7 @@ class Learner(keras.Model):
         return {metric.name: metric.result() for metric in self.latest}
 
     def step(self, images: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """One optimiser step on a batch; its losses by name."""
+        """One optimizer step on a batch; its losses by name."""
         logs = self.train_on_batch(images, targets, return_dict=True)
         return {metric.name: float(logs[metric.name]) for metric in self.latest}
 
@@ -102,7 +102,7 @@ def backbone_rates(network: keras.Model, blocks: tuple[str, ...], factor: float)
 
 
 def put_average(twin: keras.Model, network: keras.Model, averages: Sequence) -> None:
-    """Bring the twin, built like the network, to its weights, with the optimiser's averages of those that train.
+    """Bring the twin, built like the network, to its weights, with the optimizer's averages of those that train.
 
     Batch-norm statistics are taken as they are: they are averages already.
     """

@@ -1,13 +1,14 @@
-"""Keras' optimisers with a rate per group of weights and a moving average that ramps up."""
+"""Keras' optimizers with a rate per group of weights and a moving average that ramps up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 from keras import ops
 
 
 class _Tuned:
-    """Adds to a Keras optimiser what the recipes need; the arithmetic of the step stays Keras' own.
+    """Adds to a Keras optimizer what the recipes need; the arithmetic of the step stays Keras' own.
 
     `rates` maps paths of variables to factors on the learning rate (1 where absent; the decoupled weight decay
     keeps the plain rate). With `use_ema`, the average's decay is min(ema_momentum, (1 + step) / (10 + step)): with
@@ -15,6 +16,10 @@ class _Tuned:
     """
 
     rates: Mapping[str, float] = {}
+    # Of Keras' optimizers, which this is mixed into.
+    use_ema: bool
+    _model_variables_moving_average: list[Any]
+    exclude_from_weight_decay: Callable[..., None]
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         groups: dict[float, list] = {}
@@ -59,20 +64,20 @@ OPTIMIZERS = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
 
 
 def make_optimizer(name: str, *, learning_rate: float, momentum: float, weight_decay: float, clip_norm: float,
-                   ema: float, rates: Mapping[str, float]) -> keras.optimizers.Optimizer:
-    """An optimiser of OPTIMIZERS.
+                   ema_decay: float, rates: Mapping[str, float]) -> keras.optimizers.Optimizer:
+    """An optimizer of OPTIMIZERS.
 
     Args:
         momentum: of sgd and rmsprop; the others keep Keras' betas.
         weight_decay: kept off biases and batch-norm scales.
         clip_norm: largest norm of all gradients together; 0 for none.
-        ema: decay of the averaged weights; 0 for no average.
+        ema_decay: decay of the averaged weights; 0 for no average.
         rates: factor on the learning rate by variable path.
     """
     settings = {"momentum": momentum} if name in ("sgd", "rmsprop") else {}
     optimizer = OPTIMIZERS[name](
         learning_rate=learning_rate, weight_decay=weight_decay, global_clipnorm=clip_norm or None,
-        use_ema=ema > 0, ema_momentum=ema or 0.99, **settings)
+        use_ema=ema_decay > 0, ema_momentum=ema_decay or 0.99, **settings)
     optimizer.rates = dict(rates)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

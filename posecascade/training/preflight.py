@@ -24,7 +24,7 @@ class Estimate:
 
     Attributes:
         parameters: by piece ("detector", "regressor") and in all ("total").
-        memory: bytes: weights, their gradients, optimiser and averages, and the maps kept for the gradient; what the
+        memory: bytes: weights, their gradients, optimizer and averages, and the maps kept for the gradient; what the
             libraries themselves take, about 1 GiB, comes beside it.
     """
 
@@ -42,7 +42,7 @@ def estimate(network: keras.Model, batch_size: int, size: int, slots: int) -> Es
     """Parameters and memory of training on batches of `size` x `size` pixels.
 
     Args:
-        slots: arrays that the optimiser keeps per trainable weight, averages included.
+        slots: arrays that the optimizer keeps per trainable weight, averages included.
     """
     counts = {layer.name: layer.count_params() for layer in network.layers if layer.name in ("detector", "regressor")}
     trained = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
@@ -101,14 +101,14 @@ def _fault(record):
 
 
 def check_targets(batch: Batch, records: Sequence[Record]) -> tuple[str, ...]:
-    """Names of joints that nobody has labelled: their maps will stay empty.
+    """Names of joints that nobody has labeled: their maps will stay empty.
 
     Raises InputError where the batch, of people from all over the records and not varied, teaches nothing: every joint
-    unlabelled or outside its crop.
+    unlabeled or outside its crop.
     """
     if not batch.targets[..., 2].any():
         raise InputError(f"{records[0].origin}: all targets are zero, its own and those of {len(batch.targets) - 1} "
-                         "others looked at: no labelled joint lies in its crop; look at posecascade-data show, the "
+                         "others looked at: no labeled joint lies in its crop; look at posecascade-data show, the "
                          "boxes and the axis order of the keypoints")
-    labelled = np.any([record.labelled for record in records], axis=0)
-    return tuple(name for name, known in zip(records[0].schema.keypoints, labelled, strict=True) if not known)
+    labeled = np.any([record.labeled for record in records], axis=0)
+    return tuple(name for name, known in zip(records[0].schema.keypoints, labeled, strict=True) if not known)

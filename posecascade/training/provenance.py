@@ -13,10 +13,11 @@ from posecascade.training.data import Splits
 from posecascade.training.recipe import Recipe, differences, recipe_from
 
 # Settings that change no weight: a run may go on with others.
-FREE = {"training": ("workers", "save_every", "evaluate_every", "validation_people"), "data": ("sources",),
-        "export": ("float_distance", "quantised_loss", "people", "calibration", "score_error", "batch_sizes")}
-PACKAGES = ("posecascade", "keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy",
-            "opencv-python-headless")
+FREE = {"training": ("workers", "checkpoint_every_steps", "evaluate_every_epochs", "validation_people"),
+        "data": ("sources",),
+        "export": ("max_float_error_px", "max_pck_drop", "people", "calibration_crops", "max_calibration_error",
+                   "batch_sizes")}
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy", "opencv-python-headless")
 
 
 def identity_of(recipe: Recipe, people: Splits) -> dict:
@@ -46,14 +47,14 @@ def _without_free(recipe):
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of those of PACKAGES that are installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of posecascade, Python, and those of PACKAGES that are installed."""
+    found = {"posecascade": posecascade.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"posecascade": posecascade.__version__} | found
+    return found
 
 
 def manifest(recipe: Recipe, people: Splits, identity: Mapping) -> dict:

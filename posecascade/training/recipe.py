@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ import yaml
 from posecascade.codec.decoders import DECODERS
 from posecascade.errors import InputError
 from posecascade.files import atomic_write, did_you_mean, read_yaml
+from posecascade.formats.bundle import MAX_WARMUP_REQUESTS, SIGNATURES
+from posecascade.formats.metadata import RENAMED_KEYS
 from posecascade.models import BACKBONES, DETECTORS, REGRESSORS
 from posecascade.training.augment import Augmentation
 from posecascade.training.losses import OCCLUDED_PARTS
-from posecascade.training.schedule import SCHEDULES, Stage
+from posecascade.training.schedule import SCHEDULES, Phase
 
-MAX_BATCH_SIZES = 250  # TF Serving takes 1000 warm-up requests, and there are four signatures
+MAX_BATCH_SIZES = MAX_WARMUP_REQUESTS // len(SIGNATURES)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -35,83 +38,85 @@ def _share(default):
 
 @dataclass(frozen=True)
 class Data:
-    """Which people: `sources` are TYPE:ROOT (or --data); `weights` their shares in an epoch; `schema` of the model."""
+    """Which people: `sources` are TYPE:ROOT (or --data); `sampling_weights` their shares in an epoch."""
 
     sources: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
+    sampling_weights: tuple[float, ...] = ()
     schema: str = "lsp14"
 
 
 @dataclass(frozen=True)
 class Model:
-    """Which network; `input_size` in pixels, `weights` of the backbone: "none", "imagenet" or a file.
+    """Which network; `input_size` in pixels, `backbone_weights`: "none", "imagenet" or a file.
 
-    `start_from` is a `.keras` file trained before, whose weights are taken where they fit, joints by name.
+    `init_from` is a `.keras` file trained earlier, whose weights are copied if they fit, keypoints matched by name.
     """
 
-    pieces: str = _one_of(("cascade", "detector", "regressor"), "cascade")
+    stages: str = _one_of(("cascade", "detector", "regressor"), "cascade")
     backbone: str = _one_of(BACKBONES, "efficientnet_lite0")
     detector: str = _one_of(DETECTORS, "topdown")
     regressor: str = _one_of(REGRESSORS, "light")
     stride: int = _one_of((1, 4), 4)
     width: int = _at_least(8, 96)
     input_size: int = _at_least(32, 192)
-    reads_image: bool = True
-    weights: str = "none"
-    start_from: str = ""
+    regressor_sees_image: bool = True
+    backbone_weights: str = "none"
+    init_from: str = ""
     decoder: str = _one_of(DECODERS, "soft")
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The two losses (`losses`); `disc_radius` and `sigma` in pixels of an input of `model.input_size`.
+    """The two losses (`losses`); `disc_radius_px` and `gaussian_sigma_px` in pixels of an input of
+    `model.input_size`.
 
-    `teacher` is a trained cascade, a file or a model of the package, whose maps are learned beside the labels;
-    `taught` is their part in both losses.
+    `teacher` is a trained cascade, a file or a model of the package, whose maps are learned next to the labels;
+    `distillation_weight` is their share of both losses.
     """
 
     detection_weight: float = _at_least(0, 0.1)
     regression_weight: float = _at_least(0, 0.2)
-    foreground: float = _at_least(0, 4.0)
-    disc_radius: float = _at_least(0, 7.5)
-    sigma: float = _at_least(0, 5.25)
+    foreground_weight: float = _at_least(0, 4.0)
+    disc_radius_px: float = _at_least(0, 7.5)
+    gaussian_sigma_px: float = _at_least(0, 5.25)
     occluded_parts: str = _one_of(OCCLUDED_PARTS, "detect")
     teacher: str = ""
-    taught: float = _share(0.5)
+    distillation_weight: float = _share(0.5)
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How weights move: `backbone_rate` is the backbone's factor on `learning_rate`; `ema` 0 means no average.
+    """How weights move: `backbone_lr_factor` multiplies `learning_rate` for the backbone; `ema_decay` 0 means no
+    average.
 
-    Schedules: cosine to zero; step multiplies by `drop` at each of `milestones`, given in parts of the run.
+    Schedules: cosine to zero; step multiplies by `step_factor` at each of `milestones`, given in parts of the run.
     """
 
     name: str = _one_of(("sgd", "rmsprop", "adam", "adamw"), "adamw")
     learning_rate: float = _at_least(0, 1.5e-3)
-    backbone_rate: float = _at_least(0, 0.5)
+    backbone_lr_factor: float = _at_least(0, 0.5)
     momentum: float = _share(0.9)
     weight_decay: float = _at_least(0, 0.01)
     clip_norm: float = _at_least(0, 5.0)
-    ema: float = _share(0.998)
+    ema_decay: float = _share(0.998)
     schedule: str = _one_of(SCHEDULES, "cosine")
     warmup_steps: int = _at_least(0, 300)
     milestones: tuple[float, ...] = ()
-    drop: float = _at_least(0, 0.1)
+    step_factor: float = _at_least(0, 0.1)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The run itself; `save_every` in steps, `evaluate_every` in epochs; `validation_people` 0 means all of them."""
+    """The run itself, in `phases` that may train other weights; `validation_people` 0 means all of them."""
 
     epochs: int = _at_least(1, 17)
     batch_size: int = _at_least(1, 32)
-    stages: tuple[Stage, ...] = (Stage(),)
+    phases: tuple[Phase, ...] = (Phase(),)
     seed: int = _at_least(0, 0)
     precision: str = _one_of(PRECISIONS, "float32")
     workers: int = _at_least(1, 2)
-    save_every: int = _at_least(1, 250)
-    evaluate_every: int = _at_least(1, 1)
+    checkpoint_every_steps: int = _at_least(1, 250)
+    evaluate_every_epochs: int = _at_least(1, 1)
     validation_people: int = _at_least(0, 0)
 
 
@@ -119,17 +124,18 @@ class Training:
 class Export:
     """What an export must keep, or it is refused; measured on `people` kept for validation.
 
-    `float_distance` is the 99th percentile of how far a joint of a float artefact may lie from the model's, in pixels
-    of the crop; `quantised_loss` how many points of PCK an artefact with int8 weights may lose. int8 activations are
-    calibrated on `calibration` augmented crops. Scores whose expected calibration error is above `score_error` get a
-    curve that brings it down; 1 leaves them as they are. Warm-up requests are written for `batch_sizes`.
+    `max_float_error_px` limits the 99th percentile of the distance between a float artifact's keypoints and the
+    model's, in pixels of the crop; `max_pck_drop` the points of PCK that an artifact with int8 weights may lose. int8
+    activations are calibrated on `calibration_crops` augmented crops. If the expected calibration error of the scores
+    is above `max_calibration_error`, a curve is fitted that lowers it; 1 leaves scores as they are. Warm-up requests
+    are written for `batch_sizes`.
     """
 
-    float_distance: float = _at_least(0, 0.1)
-    quantised_loss: float = _at_least(0, 1.0)
+    max_float_error_px: float = _at_least(0, 0.1)
+    max_pck_drop: float = _at_least(0, 1.0)
     people: int = _at_least(1, 500)
-    calibration: int = _at_least(1, 200)
-    score_error: float = _share(0.1)
+    calibration_crops: int = _at_least(1, 200)
+    max_calibration_error: float = _share(0.1)
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
 
     def __post_init__(self):
@@ -207,7 +213,7 @@ def _overridden(recipe, override):
         known[section][name] = value
         return recipe_from(known, f"--set={override}")
     keys = [f"{part}.{knob}" for part, knobs in known.items() for knob in knobs]
-    raise InputError(f"--set={override}: unknown key {key!r}; {did_you_mean(key, keys)}")
+    raise InputError(f"--set={override}: {_unknown(key, key, keys)}")
 
 
 def _build(cls, value, origin, prefix):
@@ -218,13 +224,19 @@ def _build(cls, value, origin, prefix):
     hints = typing.get_type_hints(cls)
     for key in value:
         if key not in known:
-            raise InputError(f"{origin}: unknown key {prefix + str(key)!r}; {did_you_mean(str(key), known)}")
+            raise InputError(f"{origin}: {_unknown(f'{prefix}{key}', str(key), known)}")
     checked = {key: _checked(hints[key], known[key].metadata, item, origin, prefix + key)
                for key, item in value.items()}
     try:
         return cls(**checked)
     except InputError as error:
         raise InputError(f"{origin}: {prefix}{error}") from None
+
+
+def _unknown(path, key, known):
+    """What is wrong with a key that no recipe has; a key that was renamed is named as it is now."""
+    new = RENAMED_KEYS.get(re.sub(r"\[\d+\]", "[]", path))
+    return f"unknown key {path!r}; " + (f"it is now {new.rpartition('.')[2]!r}" if new else did_you_mean(key, known))
 
 
 def _checked(hint, limits, value, origin, key):

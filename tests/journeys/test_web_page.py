@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from exported import SCRIPTS, people
-from picture_files import jpeg, segment, tiff
+from image_files import jpeg, segment, tiff
 
 import posecascade
 from posecascade.inference.search import GRID
@@ -140,7 +140,7 @@ def test_maps_of_both_stages_and_hidden_joints_are_drawn_as_what_they_are(demo, 
         assert name == list(line["keypoints"])[k].replace("_", " ")
         np.testing.assert_allclose([float(text) for text in shown], [x, y, score, visibility], atol=0.051)
         assert state == ("visible" if visibility >= 0.5 else "occluded")
-    # A hollow joint is dark in its middle, a filled one is of its colour; the last drawn lies over the others.
+    # A hollow joint is dark in its middle, a filled one is of its color; the last drawn lies over the others.
     drawn = canvas(page, "skeleton")
     assert drawn.shape == cv2.imread(str(pictures.files[1])).shape
     x, y, _, visibility = table[-1]
@@ -218,7 +218,7 @@ def test_a_camera_is_followed_until_it_is_stopped(demo, opened, pictures):
     places = np.array(list(lines[0]["keypoints"].values()))[:, :2]
     wanted = posecascade.load(demo.file).predict(frame)
     sure = wanted.scores > 0.4
-    assert sure.any() and np.median(np.linalg.norm(places - wanted.keypoints, axis=1)[sure]) < 6  # colours were halved
+    assert sure.any() and np.median(np.linalg.norm(places - wanted.keypoints, axis=1)[sure]) < 6  # colors were halved
 
 
 def test_what_goes_wrong_is_one_line_and_the_page_goes_on(demo, exported, opened, pictures, tmp_path):

@@ -24,11 +24,11 @@ def _square(first: int, last: int) -> np.ndarray:
 
 
 _FORWARD_AND_BACK = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.int32)
-_NEIGHBOURS = _square(-1, 1)
+_NEIGHBORS = _square(-1, 1)
 
 
 def argmax(maps: tf.Tensor, stride: int) -> Decoded:
-    """`codec.argmax`: each joint at the centre of its map's highest cell.
+    """`codec.argmax`: each joint at the center of its map's highest cell.
 
     Args:
         maps: (B, H, W, K) float32, finite.
@@ -41,7 +41,7 @@ def argmax(maps: tf.Tensor, stride: int) -> Decoded:
 
 
 def quarter_offset(maps: tf.Tensor, stride: int) -> Decoded:
-    """`codec.quarter_offset`: `argmax`, a quarter of a cell towards the higher neighbour; arguments as `argmax`."""
+    """`codec.quarter_offset`: `argmax`, a quarter of a cell towards the higher neighbor; arguments as `argmax`."""
     cells, scores = _peaks(maps)
     forward, back = tf.split(_window(maps, cells, _FORWARD_AND_BACK), 2, axis=-1)
     return _moved(maps, cells, decoders.QUARTER * tf.sign(forward - back), stride), scores
@@ -50,7 +50,7 @@ def quarter_offset(maps: tf.Tensor, stride: int) -> Decoded:
 def dark(maps: tf.Tensor, stride: int) -> Decoded:
     """`codec.dark`: `argmax`, then a Newton step on the smoothed map's logarithm; arguments as `argmax`."""
     cells, scores = _peaks(maps)
-    smooth = tf.maximum(_smoothed_neighbours(maps, cells), decoders.MIN_LOGARITHM)
+    smooth = tf.maximum(_smoothed_neighbors(maps, cells), decoders.MIN_LOGARITHM)
     # Logarithms relative to the middle: equal cells then differ by exactly 0. A difference of two rounded logarithms
     # would not, and on a ridge float32's rounding is enough for a determinant above the least.
     logs = tf.math.log(smooth / smooth[:, :, 4:5])
@@ -141,19 +141,19 @@ def _window(maps, cells, offsets):
     return tf.gather(tf.reshape(maps, (-1, height * width * joints)), index, batch_dims=1)
 
 
-def _smoothed_neighbours(maps, cells):
+def _smoothed_neighbors(maps, cells):
     """(B, K, 9): the maps smoothed as `dark` does, at the cells and round them, row by row.
 
     Each of the nine is a sum of its own nine cells in the same order, so equal cells give equal sums to the last bit.
     """
-    joints, count = maps.shape[3], len(_NEIGHBOURS)
-    offsets = (_NEIGHBOURS[:, None] + _NEIGHBOURS).reshape(-1, 2)
-    taps = np.exp(-0.5 * (_NEIGHBOURS ** 2).sum(-1) / decoders.DARK_SIGMA ** 2)
+    joints, count = maps.shape[3], len(_NEIGHBORS)
+    offsets = (_NEIGHBORS[:, None] + _NEIGHBORS).reshape(-1, 2)
+    taps = np.exp(-0.5 * (_NEIGHBORS ** 2).sum(-1) / decoders.DARK_SIGMA ** 2)
     window = tf.reshape(_window(maps, cells, offsets), (-1, joints, count, count))
     return tf.reduce_sum(window * (taps / taps.sum()).astype(np.float32), -1)
 
 
 def _moved(maps, cells, step, stride):
-    """Cells plus a step (B, K, 2), but for axes along which a neighbour is missing, in input pixels."""
+    """Cells plus a step (B, K, 2), but for axes along which a neighbor is missing, in input pixels."""
     between = tf.cast((cells > 0) & (cells < _last(maps)), tf.float32)
     return decoders.cells_to_pixels(tf.cast(cells, tf.float32) + step * between, stride)

@@ -13,7 +13,7 @@ JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # Steps of a walk: more segments than cameras write, and the 8 KB chunks of a 128 MB PNG; a bound on time (< 1 s).
 MAX_STEPS = 2 ** 14
 
-_WITH_ALPHA, _WITH_TRANSPARENT_COLOUR = (4, 6), (2, 3)  # PNG colour types; of grey OpenCV drops the transparent level
+_WITH_ALPHA, _WITH_TRANSPARENT_COLOR = (4, 6), (2, 3)  # PNG color types; of gray OpenCV drops the transparent level
 _ORIENTATION_TAG, _ENTRY = 0x0112, 12  # EXIF; an entry is tag, type, count, value in 12 bytes
 
 
@@ -94,7 +94,7 @@ def _has_end_mark(data, at):
 def _png(data):
     length = _length(data)
     width, height = tf.unstack(_numbers(data, 16, tf.uint32, 2))
-    depth, colour = tf.unstack(_numbers(data, 24, tf.uint8, 2))
+    depth, color = tf.unstack(_numbers(data, 24, tf.uint8, 2))
 
     def step(at, orientation, marked, pixels):
         span = _numbers(data, at, tf.uint32, 1)[0]
@@ -107,7 +107,7 @@ def _png(data):
     _, orientation, marked, pixels = tf.while_loop(
         lambda at, *_: at + 12 <= length, step, (*_int64(8, 0), tf.constant(False), tf.constant(False)),
         maximum_iterations=MAX_STEPS, parallel_iterations=1)
-    alpha = _is_one_of(colour, _WITH_ALPHA) | (_is_one_of(colour, _WITH_TRANSPARENT_COLOUR) & marked)
+    alpha = _is_one_of(color, _WITH_ALPHA) | (_is_one_of(color, _WITH_TRANSPARENT_COLOR) & marked)
     good = pixels & (_substr(data, 12, 4) == b"IHDR") & (width > 0) & (height > 0)
     problem = tf.where(good, "", "the PNG data are damaged or end too early")
     # OpenCV turns no picture with transparency.

@@ -2,14 +2,14 @@
 
 import tensorflow as tf
 
-GREY = 127  # where there is no picture, as in `images.warp`
+GRAY = 127  # where there is no picture, as in `images.warp`
 # What is averaged at a time, in pixels: a copy in 32 bits (12 bytes a pixel) takes 12 MB.
 BAND_PIXELS = 2 ** 20
 
 
 def side_lengths(pixels):
     """(2,) int32, width and height of (h, w, c)."""
-    return tf.reverse(tf.shape(pixels)[:2], [0])  # a slice backwards would make TensorFlow's optimiser complain
+    return tf.reverse(tf.shape(pixels)[:2], [0])  # a slice backwards would make TensorFlow's optimizer complain
 
 
 def to_8_bits(pixels):
@@ -20,8 +20,8 @@ def to_8_bits(pixels):
 def on_white(pixels):
     """(h, w, 3) uint8 of (h, w, 4): what is transparent shows white."""
     pixels = tf.cast(pixels, tf.int32)
-    colour, alpha = pixels[..., :3], pixels[..., 3:]
-    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+    color, alpha = pixels[..., :3], pixels[..., 3:]
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def means(pixels, low, high, factor, rgb=tf.identity):
@@ -53,8 +53,8 @@ def means(pixels, low, high, factor, rgb=tf.identity):
 
 
 def bilinear(part, places):
-    """(S, S, 3) uint8: `part` (h, w, 3) at every pair of `places` (S, 2) x, y; blended with grey beyond its edges."""
-    framed = tf.pad(part, [[1, 1], [1, 1], [0, 0]], constant_values=GREY)
+    """(S, S, 3) uint8: `part` (h, w, 3) at every pair of `places` (S, 2) x, y; blended with gray beyond its edges."""
+    framed = tf.pad(part, [[1, 1], [1, 1], [0, 0]], constant_values=GRAY)
     last = tf.cast(side_lengths(part), tf.float64)
     places = tf.clip_by_value(places, -1, last) + 1  # in the framed part, whose rim they do not leave
     before = tf.minimum(tf.floor(places), last)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from posecascade.export.graph.image_headers import SIGNATURE, header
-from posecascade.export.graph.image_pixels import GREY, bilinear, means, on_white, side_lengths, to_8_bits
+from posecascade.export.graph.image_pixels import GRAY, bilinear, means, on_white, side_lengths, to_8_bits
 from posecascade.geometry import CROP_PADDING
 from posecascade.images import SHRINK_LIMIT
 
@@ -49,7 +49,7 @@ class Pictures(NamedTuple):
     Attributes:
         pixels: a TensorArray; `pixels.read(row)` gives (h, w, 3) uint8 RGB without a copy.
         shrinks, sizes, origins: (B,), (B, 2), (B, 2) int32; see `Picture`.
-        readable: (B,) bool; where False the picture is one grey pixel.
+        readable: (B,) bool; where False the picture is one gray pixel.
     """
 
     pixels: tf.TensorArray
@@ -86,7 +86,7 @@ def decode(data: tf.Tensor) -> Picture:
 
 
 def decode_all(image_bytes: tf.Tensor) -> Pictures:
-    """The pictures in `image_bytes`, (B,) strings; a row that `decode` would refuse is one grey pixel instead.
+    """The pictures in `image_bytes`, (B,) strings; a row that `decode` would refuse is one gray pixel instead.
 
     A graph cannot catch an error, but a tf.data pipeline can drop the rows that failed. Setting up its function costs
     milliseconds that grow with the function, so headers are read and pixels finished outside, each pipeline holds one
@@ -97,7 +97,7 @@ def decode_all(image_bytes: tf.Tensor) -> Pictures:
                         parallel_iterations=1)
     kinds = tf.where(headers.problem == "", _kind_of(headers), -1)
     ones, zeros = tf.ones((count, 2), tf.int32), tf.zeros((count, 2), tf.int32)
-    pictures = Pictures(_all_grey(count), ones[:, 0], ones, zeros, tf.zeros((count,), tf.bool))
+    pictures = Pictures(_all_gray(count), ones[:, 0], ones, zeros, tf.zeros((count,), tf.bool))
     for number, kind in enumerate(_kinds()):
         rows = tf.where(kinds == number)[:, 0]
         pictures = tf.cond(tf.size(rows) > 0,
@@ -120,17 +120,17 @@ def crops(pictures: Pictures, boxes: tf.Tensor, size: int, rows: tf.Tensor | Non
     Args:
         pictures: B of them; or more, of which `rows` (B,) int32 are meant.
         boxes: (B, 4) float32 x, y, w, h in pixels of the full upright pictures. One that is no box (w or h not above
-            0, something not finite) gives grey, like one wholly outside.
+            0, something not finite) gives gray, like one wholly outside.
         size: side of a crop in pixels.
     """
     boxes = tf.cast(boxes, tf.float64)
     real = tf.reduce_all(tf.math.is_finite(boxes), 1) & tf.reduce_all(boxes[:, 2:] > 0, 1)
-    grey = tf.fill((size, size, 3), tf.constant(GREY, tf.uint8))
+    gray = tf.fill((size, size, 3), tf.constant(GRAY, tf.uint8))
 
     def cut(number):
         row = number if rows is None else rows[number]
         picture = Picture(pictures.pixels.read(row), pictures.shrinks[row], pictures.sizes[row], pictures.origins[row])
-        return tf.cond(real[number], lambda: _crop(picture, boxes[number], size), lambda: grey)
+        return tf.cond(real[number], lambda: _crop(picture, boxes[number], size), lambda: gray)
 
     return tf.map_fn(cut, tf.range(tf.shape(boxes)[0]), fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
                      parallel_iterations=1)
@@ -159,7 +159,7 @@ def _crop(picture, box, size):
         return bilinear(part, (places - tf.cast(low, tf.float64) - (block - 1) / 2) / block)
 
     return tf.cond(tf.reduce_all(low < high), sample,
-                   lambda: tf.fill((size, size, 3), tf.constant(GREY, tf.uint8)))
+                   lambda: tf.fill((size, size, 3), tf.constant(GRAY, tf.uint8)))
 
 
 def _with_rows(pictures, kind, rows, image_bytes, headers):
@@ -238,9 +238,9 @@ def _upright(pixels, shrink, found):
     return Picture(pixels, shrink, size, -beyond * tf.cast(tf.stack(mirrored), tf.int32))
 
 
-def _all_grey(count):
-    """A TensorArray of one grey pixel for each of `count` pictures."""
-    grey = tf.fill((1, 1, 3), tf.constant(GREY, tf.uint8))
+def _all_gray(count):
+    """A TensorArray of one gray pixel for each of `count` pictures."""
+    gray = tf.fill((1, 1, 3), tf.constant(GRAY, tf.uint8))
     pixels = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=_PIXELS.shape, clear_after_read=False)
-    return tf.while_loop(lambda row, _: row < count, lambda row, pixels: (row + 1, pixels.write(row, grey)),
+    return tf.while_loop(lambda row, _: row < count, lambda row, pixels: (row + 1, pixels.write(row, gray)),
                          (0, pixels), parallel_iterations=1)[1]

@@ -25,8 +25,6 @@ from posecascade.inference.search import (
     UNSURE,
 )
 
-SIGNATURES = ("serving_default", "with_boxes", "images", "heatmaps", "model_card")
-
 
 class Answer(NamedTuple):
     """What is said of B people: (B, K, 2), (B, K), (B, K) and (B, 4) float32; all 0 where nothing can be said."""
@@ -52,7 +50,10 @@ class Serving:
         self._joints = tf.function(lambda crops: network.joints(self._maps(crops)), input_signature=[crops])
 
     def signatures(self, card: str) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """SIGNATURES, traced with a free batch dimension; `card` is the text that `model_card` answers."""
+        """Trace the signatures (`formats.bundle.SIGNATURES`) with a free batch dimension.
+
+        `card` is the text that `model_card` answers.
+        """
         encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
         boxes = tf.TensorSpec((None, 4), tf.float32, name="boxes")
         images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")

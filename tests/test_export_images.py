@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from picture_files import (
-    GREY,
-    GREY_ALPHA,
+from image_files import (
+    GRAY,
+    GRAY_ALPHA,
     PALETTE,
     RGB,
     RGBA,
@@ -29,8 +29,8 @@ from posecascade.errors import InputError
 from posecascade.export.graph import images as graph_images
 
 SIZES = [(1, 1), (1, 7), (13, 5), (301, 203)]  # width, height
-PNG_KINDS = ([(depth, GREY) for depth in (1, 2, 4, 8, 16)] + [(depth, PALETTE) for depth in (1, 2, 4, 8)]
-             + [(depth, colour) for depth in (8, 16) for colour in (RGB, GREY_ALPHA, RGBA)])
+PNG_KINDS = ([(depth, GRAY) for depth in (1, 2, 4, 8, 16)] + [(depth, PALETTE) for depth in (1, 2, 4, 8)]
+             + [(depth, color) for depth in (8, 16) for color in (RGB, GRAY_ALPHA, RGBA)])
 
 
 def compiled():
@@ -72,10 +72,10 @@ def assert_same(decode_all, files, levels=0):
 
 
 @pytest.mark.parametrize("interlaced", [False, True], ids=["plain", "interlaced"])
-@pytest.mark.parametrize(("depth", "colour"), PNG_KINDS)
-def test_a_png_of_every_kind_is_as_opencv_reads_it(decode_all, rng, depth, colour, interlaced):
-    transparencies = (False, True) if colour in (GREY, RGB, PALETTE) else (False,)
-    assert_same(decode_all, [random_png(*size, depth, colour, rng, transparent=transparent, interlaced=interlaced)
+@pytest.mark.parametrize(("depth", "color"), PNG_KINDS)
+def test_a_png_of_every_kind_is_as_opencv_reads_it(decode_all, rng, depth, color, interlaced):
+    transparencies = (False, True) if color in (GRAY, RGB, PALETTE) else (False,)
+    assert_same(decode_all, [random_png(*size, depth, color, rng, transparent=transparent, interlaced=interlaced)
                              for size in SIZES for transparent in transparencies])
 
 
@@ -97,10 +97,10 @@ def test_a_cmyk_jpeg_differs_by_the_rounding_of_its_conversion(decode_all, rng):
 @pytest.mark.parametrize("orientation", range(11))
 def test_exif_turns_a_picture_as_opencv_does(decode_all, rng, orientation, order):
     block = tiff(orientation, order)
-    colour, clear = scene(13, 5, rng), rng.integers(0, 256, (5, 13, 4))
+    color, clear = scene(13, 5, rng), rng.integers(0, 256, (5, 13, 4))
     assert_same(decode_all, [
-        jpeg(colour, segment(b"Exif\0\0" + block)), png(colour, 8, RGB, before=chunk(b"eXIf", block)),
-        png(colour, 8, RGB, after=chunk(b"eXIf", block)), png(colour[..., :1], 8, GREY, before=chunk(b"eXIf", block)),
+        jpeg(color, segment(b"Exif\0\0" + block)), png(color, 8, RGB, before=chunk(b"eXIf", block)),
+        png(color, 8, RGB, after=chunk(b"eXIf", block)), png(color[..., :1], 8, GRAY, before=chunk(b"eXIf", block)),
         png(clear, 8, RGBA, before=chunk(b"eXIf", block))])
 
 
@@ -120,7 +120,7 @@ def test_a_picture_of_many_pixels_is_kept_shrunk_as_opencv_shrinks(monkeypatch, 
     monkeypatch.setattr(graph_images, "STORED_PIXELS", 301 * 203 // shrink ** 2 + 1)
     image = scene(301, 203, rng)
     files = [jpeg(image), png(image, 8, RGB), png(image * np.uint16(257), 16, RGB),
-             random_png(301, 203, 8, RGBA, rng), random_png(301, 203, 16, GREY_ALPHA, rng)]
+             random_png(301, 203, 8, RGBA, rng), random_png(301, 203, 16, GRAY_ALPHA, rng)]
     for data, (readable, found, size, origin, pixels) in zip(files, compiled()(*files), strict=True):
         np.testing.assert_array_equal(pixels, images.decode(data, "a picture", shrink=shrink))
         assert readable and found == shrink and tuple(size) == (301, 203) and (origin == 0).all()
@@ -155,7 +155,7 @@ def damaged(data, rng):
     return bytes(found)
 
 
-def test_damaged_files_cost_their_neighbours_nothing(decode_all, rng):
+def test_damaged_files_cost_their_neighbors_nothing(decode_all, rng):
     image = scene(37, 24, rng)
     exif = segment(b"Exif\0\0" + tiff(6))
     whole = [jpeg(image, exif), jpeg(image, exif, progressive=True), png(image, 8, RGB, before=chunk(b"eXIf", tiff(3))),
@@ -198,7 +198,7 @@ HUGE = "the picture has {} x {} pixels, more than 67108864"
     (lambda image: png(image, 8, RGB)[:-20], "Invalid PNG data"),  # TensorFlow's own words
     (lambda image: jpeg_of(65_000, 65_001, image), HUGE.format(65_000, 65_001)),
     (lambda image: png_of(30_000, 30_001, 8, RGB, zlib.compress(bytes(10 ** 6))), HUGE.format(30_000, 30_001)),
-    (lambda image: png_of(2 ** 32 - 1, 2 ** 32 - 1, 1, GREY, b""), HUGE.format(2 ** 32 - 1, 2 ** 32 - 1)),
+    (lambda image: png_of(2 ** 32 - 1, 2 ** 32 - 1, 1, GRAY, b""), HUGE.format(2 ** 32 - 1, 2 ** 32 - 1)),
 ], ids=["nothing", "another kind", "cut JPEG", "JPEG without rows", "cut PNG", "PNG without columns", "cut pixels",
         "huge JPEG", "huge PNG", "PNG beyond all numbers"])
 @pytest.mark.parametrize("run", [graph_images.decode, GRAPH], ids=["eager", "graph"])

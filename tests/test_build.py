@@ -16,31 +16,32 @@ from posecascade.training.schedule import Span
 
 
 @pytest.mark.parametrize(("changes", "problem"), [
-    ({"training": {"stages": []}}, "training.stages: no stage has a share above 0; give at least one"),
-    ({"training": {"stages": [{"share": 0}]}}, "training.stages: no stage has a share above 0; give at least one"),
-    ({"data": {"weights": [1, 2]}}, "data.weights: holds 2 shares for 1 data.sources; give one each, or none"),
-    ({"data": {"weights": [-1.0]}}, "data.weights: [-1.0]; give shares of 0 or more, one above 0"),
-    ({"data": {"weights": [0]}}, "data.weights: [0.0]; give shares of 0 or more, one above 0"),
+    ({"training": {"phases": []}}, "training.phases: no phase has a share above 0; give at least one"),
+    ({"training": {"phases": [{"share": 0}]}}, "training.phases: no phase has a share above 0; give at least one"),
+    ({"data": {"sampling_weights": [1, 2]}},
+     "data.sampling_weights: holds 2 shares for 1 data.sources; give one each, or none"),
+    ({"data": {"sampling_weights": [-1.0]}}, "data.sampling_weights: [-1.0]; give shares of 0 or more, one above 0"),
+    ({"data": {"sampling_weights": [0]}}, "data.sampling_weights: [0.0]; give shares of 0 or more, one above 0"),
     ({"model": {"input_size": 100}}, "model.input_size: 100 px, expected a multiple of 32 for this network; try 96"),
     ({"model": {"input_size": 96, "regressor": "hourglass"}},
      "model.input_size: 96 px, expected a multiple of 64 for this network; try 128"),
-    ({"training": {"stages": [{}, {"input_size": 40}]}},
-     "training.stages[1].input_size: 40 px, expected a multiple of 32 for this network; try 32"),
-    ({"optimizer": {"ema": 1}}, "optimizer.ema and optimizer.momentum must be below 1"),
-    ({"optimizer": {"momentum": 1}}, "optimizer.ema and optimizer.momentum must be below 1"),
+    ({"training": {"phases": [{}, {"input_size": 40}]}},
+     "training.phases[1].input_size: 40 px, expected a multiple of 32 for this network; try 32"),
+    ({"optimizer": {"ema_decay": 1}}, "optimizer.ema_decay and optimizer.momentum must be below 1"),
+    ({"optimizer": {"momentum": 1}}, "optimizer.ema_decay and optimizer.momentum must be below 1"),
     ({"optimizer": {"milestones": [0.5, 8]}},
      "optimizer.milestones: [0.5, 8.0]; give parts of the run, between 0 and 1"),
     ({"loss": {"detection_weight": 0, "regression_weight": 0}},
-     "loss: the weight of detector and regressor is 0, so training.stages[0] learns nothing; raise it"),
-    ({"loss": {"regression_weight": 0}, "training": {"stages": [{"train": "detector"}, {"train": "regressor"}]}},
-     "loss: the weight of regressor is 0, so training.stages[1] learns nothing; raise it"),
-    ({"loss": {"detection_weight": 0}, "model": {"pieces": "detector"}},
-     "loss: the weight of detector is 0, so training.stages[0] learns nothing; raise it"),
-    ({"model": {"pieces": "detector"}, "training": {"stages": [{"train": "detector"}, {"train": "regressor"}]}},
-     "training.stages[1].train: regressor, which model.pieces detector leaves out; let it train joint or build the "
+     "loss: the weight of detector and regressor is 0, so training.phases[0] learns nothing; raise it"),
+    ({"loss": {"regression_weight": 0}, "training": {"phases": [{"train": "detector"}, {"train": "regressor"}]}},
+     "loss: the weight of regressor is 0, so training.phases[1] learns nothing; raise it"),
+    ({"loss": {"detection_weight": 0}, "model": {"stages": "detector"}},
+     "loss: the weight of detector is 0, so training.phases[0] learns nothing; raise it"),
+    ({"model": {"stages": "detector"}, "training": {"phases": [{"train": "detector"}, {"train": "regressor"}]}},
+     "training.phases[1].train: regressor, which model.stages detector excludes; let it train joint or build the "
      "cascade"),
-    ({"training": {"stages": [{"freeze": 5}, {"freeze": 6}]}},
-     "training.stages[1].freeze: 6 blocks, but backbone 'tiny' has 5; give 0 to 5")])
+    ({"training": {"phases": [{"frozen_blocks": 5}, {"frozen_blocks": 6}]}},
+     "training.phases[1].frozen_blocks: 6 blocks, but backbone 'tiny' has 5; give 0 to 5")])
 def test_settings_that_do_not_fit_together_are_told(changes, problem):
     with pytest.raises(InputError) as error:
         check(small(**changes))
@@ -48,9 +49,9 @@ def test_settings_that_do_not_fit_together_are_told(changes, problem):
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"model": {"pieces": "regressor"}, "loss": {"detection_weight": 0}},
+    {}, {"model": {"stages": "regressor"}, "loss": {"detection_weight": 0}},
     {"loss": {"detection_weight": 0}}, {"model": {"input_size": 96, "regressor": "stack"}},
-    {"training": {"stages": [{"train": "detector", "freeze": 5}, {"train": "joint", "share": 0.001}]}}])
+    {"training": {"phases": [{"train": "detector", "frozen_blocks": 5}, {"train": "joint", "share": 0.001}]}}])
 def test_settings_that_fit_pass(changes):
     check(small(**changes))
 
@@ -66,17 +67,17 @@ def test_network_and_twin_are_alike_float32_in_weights_and_the_twin_in_arithmeti
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("pieces", ["cascade", "detector", "regressor"])
-def test_the_pieces_are_those_the_recipe_names(pieces):
-    network, _ = build(small(model={"pieces": pieces}), LSP14, print)
-    names = {"cascade": {"parts", "heatmaps"}, "detector": {"parts"}, "regressor": {"heatmaps"}}[pieces]
+@pytest.mark.parametrize("stages", ["cascade", "detector", "regressor"])
+def test_the_stages_are_those_the_recipe_names(stages):
+    network, _ = build(small(model={"stages": stages}), LSP14, print)
+    names = {"cascade": {"parts", "heatmaps"}, "detector": {"parts"}, "regressor": {"heatmaps"}}[stages]
     assert set(network.output) == names
 
 
 def test_a_start_from_another_schema_matches_joints_by_name_and_tells_what_it_did(tmp_path):
     source = cascade(16, backbone="tiny", width=16)
     keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, 4))
-    recipe, told = small(model={"start_from": str(tmp_path / "mpii.keras")}), []
+    recipe, told = small(model={"init_from": str(tmp_path / "mpii.keras")}), []
     network, twin = build(recipe, LSP14, told.append)
     weighted = sum(bool(layer.weights) for stage in ("detector", "regressor")
                    for layer in source.get_layer(stage).layers)
@@ -87,24 +88,25 @@ def test_a_start_from_another_schema_matches_joints_by_name_and_tells_what_it_di
         kernel, bias = model.get_layer("regressor").get_layer("maps").get_weights()
         np.testing.assert_array_equal(kernel, theirs[0][..., order])
         np.testing.assert_array_equal(bias, theirs[1][order])
-    build(small(model={"start_from": str(tmp_path / "mpii.keras")}), MPII16, told.append)
+    build(small(model={"init_from": str(tmp_path / "mpii.keras")}), MPII16, told.append)
     keras_file.save(twin, tmp_path / "lsp.keras", keras_file.Metadata(LSP14, 64, 4))
-    build(small(model={"start_from": str(tmp_path / "lsp.keras")}), MPII16, told.append)
+    build(small(model={"init_from": str(tmp_path / "lsp.keras")}), MPII16, told.append)
     assert told[-1].endswith(f"{weighted - 3} layers copied, 3 in part, 0 new; new joints: pelvis, thorax")
 
 
 def test_a_run_that_goes_on_does_not_need_the_files_it_began_with():
-    recipe = small(model={"start_from": "gone.keras", "weights": "gone.npz"})
+    recipe = small(model={"init_from": "gone.keras", "backbone_weights": "gone.npz"})
     build(recipe, LSP14, print, begin=False)
     with pytest.raises(InputError, match=r"gone.npz"):
         build(recipe, LSP14, print)
     with pytest.raises(InputError, match=r"^gone.keras: no such model file"):
-        build(small(model={"start_from": "gone.keras"}), LSP14, print)
+        build(small(model={"init_from": "gone.keras"}), LSP14, print)
 
 
 def test_the_loss_of_a_stage_has_the_recipe_s_weights_and_parts_of_the_input_s_side():
-    recipe = small(loss={"detection_weight": 0.5, "regression_weight": 0.25, "foreground": 2.0, "disc_radius": 6.4,
-                         "sigma": 3.2, "occluded_parts": "reject"}, model={"stride": 1})
+    recipe = small(loss={"detection_weight": 0.5, "regression_weight": 0.25, "foreground_weight": 2.0,
+                         "disc_radius_px": 6.4, "gaussian_sigma_px": 3.2, "occluded_parts": "reject"},
+                   model={"stride": 1})
     joint = CascadeLoss(0.5, 0.25, 2.0, 0.1, 0.05, 1, "reject")
     assert loss_of(recipe, "joint") == joint
     assert loss_of(recipe, "detector") == CascadeLoss(0.5, 0.0, 2.0, 0.1, 0.05, 1, "reject")
@@ -112,9 +114,9 @@ def test_the_loss_of_a_stage_has_the_recipe_s_weights_and_parts_of_the_input_s_s
 
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
-def test_the_optimiser_has_the_recipe_s_settings_and_a_slot_for_what_trains(name):
+def test_the_optimizer_has_the_recipe_s_settings_and_a_slot_for_what_trains(name):
     settings = {"name": name, "learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.125, "clip_norm": 2.0,
-                "ema": 0.75, "backbone_rate": 0.5}
+                "ema_decay": 0.75, "backbone_lr_factor": 0.5}
     recipe = small(optimizer=settings)
     network, _ = build(recipe, LSP14, print)
     set_trainable(network, "regressor", 0, "tiny")
@@ -129,14 +131,14 @@ def test_the_optimiser_has_the_recipe_s_settings_and_a_slot_for_what_trains(name
 
 
 def test_no_clipping_and_no_average_where_the_recipe_has_none():
-    recipe = small(optimizer={"clip_norm": 0, "ema": 0})
+    recipe = small(optimizer={"clip_norm": 0, "ema_decay": 0})
     network, _ = build(recipe, LSP14, print)
     optimizer = optimizer_of(recipe, network)
     assert optimizer.global_clipnorm is None and optimizer.averages() == []
 
 
 def test_the_plan_is_the_stages_over_the_steps():
-    recipe = small(training={"stages": [{"train": "detector", "input_size": 96, "share": 3}, {"train": "joint"}]})
+    recipe = small(training={"phases": [{"train": "detector", "input_size": 96, "share": 3}, {"train": "joint"}]})
     assert plan_of(recipe, 8) == [Span(0, 6, 0, 96, "detector", 0, 1.0), Span(6, 8, 6, 64, "joint", 0, 1.0)]
 
 
@@ -149,21 +151,21 @@ def saved(tmp_path, schema=MPII16, stride=4, **options):
 
 def test_a_teacher_gives_its_maps_in_the_order_of_the_schema(tmp_path, rng):
     model, file = saved(tmp_path)
-    recipe = small(loss={"teacher": file, "taught": 0.25})
+    recipe = small(loss={"teacher": file, "distillation_weight": 0.25})
     image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
     lesson, plain = teacher_of(recipe, LSP14)(image), model(image)
     for name, maps in lesson.items():
         np.testing.assert_array_equal(maps, np.array(plain[name])[..., [MPII16.index(n) for n in LSP14.keypoints]])
     assert set(lesson) == {"parts", "heatmaps"}
-    assert loss_of(recipe, "joint").taught == 0.25
-    assert teacher_of(small(), LSP14) is None and loss_of(small(), "joint").taught == 0
+    assert loss_of(recipe, "joint").distillation_weight == 0.25
+    assert teacher_of(small(), LSP14) is None and loss_of(small(), "joint").distillation_weight == 0
 
 
 @pytest.mark.parametrize(("made", "asked", "told"), [
     ({"schema": LSP14}, {}, r"has no pelvis, thorax; give a cascade of all joints of schema 'mpii16', or none"),
-    ({"pieces": "detector"}, {}, "has no output 'heatmaps'; give a cascade"),
+    ({"stages": "detector"}, {}, "has no output 'heatmaps'; give a cascade"),
     ({"stride": 1}, {}, "has stride 1, model.stride is 4; give one of the same stride"),
-    ({"pieces": "detector"}, {"pieces": "detector"}, None)])
+    ({"stages": "detector"}, {"stages": "detector"}, None)])
 def test_a_teacher_that_cannot_teach_all_is_refused(tmp_path, made, asked, told):
     _, file = saved(tmp_path, **made)
     recipe = small(loss={"teacher": file}, model=asked)

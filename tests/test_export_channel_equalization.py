@@ -1,4 +1,4 @@
-"""Equalised models compute the same, with channels that int8 rounds alike."""
+"""Equalized models compute the same, with channels that int8 rounds alike."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from posecascade.export import tflite
-from posecascade.export.channel_equalization import MOST, equalised
+from posecascade.export.channel_equalization import MOST, equalized
 from posecascade.export.graph.network import Network
 from posecascade.formats import runtime
 from posecascade.formats.metadata import Metadata
@@ -59,7 +59,7 @@ def same(one, other, crops):
 def test_channels_come_to_one_range_and_the_model_computes_the_same(activation, rng, crops):
     model = lopsided(rng, activation)
     before = model.get_weights()
-    found = equalised(model, crops)
+    found = equalized(model, crops)
     same(model, found, crops)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -73,7 +73,7 @@ def test_channels_come_to_one_range_and_the_model_computes_the_same(activation, 
 @pytest.mark.parametrize("activation", ["relu6", "sigmoid"])
 def test_what_has_an_upper_limit_stays(activation, rng, crops):
     model = lopsided(rng, activation)
-    found = equalised(model, crops)
+    found = equalized(model, crops)
     same(model, found, crops)
     for name in ("first", "third"):  # joined by the sum
         for old, new in zip(model.get_layer("detector").get_layer(name).get_weights(),
@@ -82,11 +82,11 @@ def test_what_has_an_upper_limit_stays(activation, rng, crops):
 
 
 @pytest.mark.parametrize("settings", [
-    {"backbone": "movenet", "detector": "narrow"}, {"backbone": "tiny"}, {"backbone": "tiny", "pieces": "detector"},
-    {"backbone": "tiny", "pieces": "regressor"}], ids=str)
+    {"backbone": "movenet", "detector": "narrow"}, {"backbone": "tiny"}, {"backbone": "tiny", "stages": "detector"},
+    {"backbone": "tiny", "stages": "regressor"}], ids=str)
 def test_a_cascade_of_any_kind_computes_the_same(settings, crops):
     model = cascade(2, width=8, **settings)
-    same(model, equalised(model, crops[:2]), crops[:2])
+    same(model, equalized(model, crops[:2]), crops[:2])
 
 
 def test_int8_loses_less(rng, crops):
@@ -97,4 +97,4 @@ def test_int8_loses_less(rng, crops):
         data = tflite.heatmaps(Network(of, Metadata(PAIR, SIZE, 4)), "int8", crops)
         return np.abs(runtime.tflite(data)(crops[:1])["parts"] - exact).mean()
 
-    assert loss(equalised(model, crops)) < 0.75 * loss(model)  # about half; processors round differently
+    assert loss(equalized(model, crops)) < 0.75 * loss(model)  # about half; processors round differently

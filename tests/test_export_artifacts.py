@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from exported import ALL_SIGNATURES, BATCH_SIZES, KINDS, LICENSE, PRECISIONS, SIZE, STRIDE, K, people
-from picture_files import jpeg, jpeg_of, png_of
+from image_files import jpeg, jpeg_of, png_of
 from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
@@ -204,7 +204,7 @@ def test_a_file_computes_in_the_precision_that_its_name_says(exported, kind, pre
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nothing_keeps_a_gpu_from_taking_the_whole_of_the_maps(exported, precision):
     names = {name for name, _, _ in operators(unpacked(exported.tflite("heatmaps", precision)))}
-    # The layers of the network, and the quantised files' ways in and out; no search for peaks, no custom operator.
+    # The layers of the network, and the quantized files' ways in and out; no search for peaks, no custom operator.
     assert names <= {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MUL", "RESIZE_BILINEAR", "LOGISTIC", "AVERAGE_POOL_2D",
                      "QUANTIZE", "DEQUANTIZE"}
     decoded = [name for name, _, _ in operators(unpacked(exported.tflite("keypoints", precision)))]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from picture_files import RGB, chunk, jpeg, jpeg_of, png, png_of, random_png, scene, segment, tiff
+from image_files import RGB, chunk, jpeg, jpeg_of, png, png_of, random_png, scene, segment, tiff
 
 from posecascade import images
 from posecascade.export.graph import images as graph_images
@@ -84,7 +84,7 @@ def test_a_crop_at_a_whole_factor_has_the_means_of_its_blocks(crops_of_images, r
     (0, 0, 0, 9), (0, 0, 9, -1), (0, 0, -3, -3), (np.nan, 0, 9, 9), (0, np.inf, 9, 9), (0, 0, np.nan, 9),
     (0, 0, 9, np.inf), (-np.inf, 0, np.inf, 9), (1e9, 0, 9, 9), (-1e9, 0, 9, 9), (0, 1e38, 9, 9), (50, 0, 4, 4),
     (-3e38, -3e38, 9, 9), (3e38, 3e38, 3e38, 3e38)], ids=str)
-def test_what_is_no_box_or_lies_outside_is_grey(crops_of_images, rng, box):
+def test_what_is_no_box_or_lies_outside_is_gray(crops_of_images, rng, box):
     batch = rng.integers(0, 256, (2, 24, 37, 3), np.uint8)
     found = crops_of_images(batch, np.float32([box, (3, 4, 12, 9)])).numpy()
     assert (found[0] == 127).all()

@@ -119,7 +119,7 @@ def test_cells_are_all_combinations_and_a_gpu_has_one_number_of_threads(tmp_path
         ("a", "cpu", 1), ("a", "cpu", 4), ("a", "gpu", 4), ("b", "cpu", 1), ("b", "cpu", 4), ("b", "gpu", 4)]
 
 
-# --- artefacts ------------------------------------------------------------------------------------------------------
+# --- artifacts ------------------------------------------------------------------------------------------------------
 
 
 def test_files_folders_and_exports_give_their_files(exported, tmp_path):

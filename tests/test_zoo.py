@@ -52,7 +52,7 @@ def test_a_shipped_model_loads_by_name_and_has_its_card(name):
     assert pose.keypoints.shape == (14, 2) and np.isfinite(pose.keypoints).all()
     card = (zoo.FOLDER / f"{name}.md").read_text(encoding="utf-8")
     assert files.sha256(zoo.file_of(name)) in card
-    for heading in ("Trained on", "Measured", "Licence", "Limits", "fails"):
+    for heading in ("Trained on", "Measured", "License", "Limits", "fails"):
         assert heading in card, heading
 
 
@@ -68,7 +68,7 @@ def test_the_recipe_inside_is_whole_and_names_no_place_of_the_machine_it_was_tra
 def test_kernels_come_back_within_half_precision_and_vectors_exactly(model, file):
     again, metadata = keras_file.load(file)
     assert metadata == METADATA
-    for mine, theirs in zip(model.weights, again.weights, strict=True):
+    for mine, theirs in zip(model.backbone_weights, again.weights, strict=True):
         assert mine.shape == theirs.shape
         step = 0 if len(mine.shape) < 2 else 2.0 ** -11
         np.testing.assert_allclose(theirs.numpy() if hasattr(theirs, "numpy") else np.array(theirs), np.array(mine),

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # PNG's colour types
-CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6  # PNG's color types
+CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGBA: 4}
 # The passes of an interlaced PNG: first x and y, steps in x and y.
 ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
 
@@ -35,7 +35,7 @@ def segment(body, marker=0xE1):
 
 
 def jpeg(image, before=b"", **options):
-    """A JPEG of an RGB, grey or (mode CMYK) PIL picture, with `before` (whole segments) right after its start."""
+    """A JPEG of an RGB, gray or (mode CMYK) PIL picture, with `before` (whole segments) right after its start."""
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, "JPEG", **options)
     data = file.getvalue()
@@ -54,30 +54,30 @@ def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(samples, depth, colour, *, before=b"", after=b"", interlaced=False):
+def png(samples, depth, color, *, before=b"", after=b"", interlaced=False):
     """A PNG of `samples` (h, w, channels), each below 2**depth; `before` and `after` are chunks round the pixels."""
     passes = [samples[y::dy, x::dx] for x, y, dx, dy in ADAM7] if interlaced else [samples]
     rows = b"".join(b"\0" + _packed(row, depth) for part in passes if part.size for row in part)
-    return png_of(samples.shape[1], samples.shape[0], depth, colour, zlib.compress(rows), before, after, interlaced)
+    return png_of(samples.shape[1], samples.shape[0], depth, color, zlib.compress(rows), before, after, interlaced)
 
 
-def png_of(width, height, depth, colour, compressed, before=b"", after=b"", interlaced=False):
+def png_of(width, height, depth, color, compressed, before=b"", after=b"", interlaced=False):
     """A PNG that says of itself what is given, whatever its compressed data hold."""
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + before + chunk(b"IDAT", compressed) + after
             + chunk(b"IEND", b""))
 
 
-def random_png(width, height, depth, colour, rng, *, transparent=False, interlaced=False):
+def random_png(width, height, depth, color, rng, *, transparent=False, interlaced=False):
     """A PNG of random samples; `transparent` adds a tRNS chunk that some of them meet."""
-    samples = rng.integers(0, 2 ** depth, (height, width, CHANNELS[colour]))
+    samples = rng.integers(0, 2 ** depth, (height, width, CHANNELS[color]))
     before = b""
-    if colour == PALETTE:
+    if color == PALETTE:
         before = chunk(b"PLTE", rng.bytes(3 * 2 ** depth))
     if transparent:
         one = samples[0, 0].astype(">u2").tobytes()
-        before += chunk(b"tRNS", rng.bytes(2 ** depth) if colour == PALETTE else one)
-    return png(samples, depth, colour, before=before, interlaced=interlaced)
+        before += chunk(b"tRNS", rng.bytes(2 ** depth) if color == PALETTE else one)
+    return png(samples, depth, color, before=before, interlaced=interlaced)
 
 
 def _packed(row, depth):

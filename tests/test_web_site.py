@@ -52,7 +52,7 @@ def test_what_the_page_s_tests_expect_is_what_the_package_computes():
 
 
 def assert_alike(one, other, place):
-    """The same but for rounding: numbers by the last digits, crops by a grey level, as OpenCV's versions differ."""
+    """The same but for rounding: numbers by the last digits, crops by a gray level, as OpenCV's versions differ."""
     assert type(one) is type(other), place
     if isinstance(one, dict):
         assert list(one) == list(other), place

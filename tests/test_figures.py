@@ -52,7 +52,7 @@ def test_everybody_has_labels_pose_and_the_maps_of_both_stages(people, count, sh
     assert sheet.dtype == np.uint8 and rows_and_columns(sheet) == shape
     assert peaks == pytest.approx(PEAKS, rel=1e-5)
     labels, pose, parts, heatmaps = (tile(sheet, 0, column).astype(int) for column in range(4))
-    # Black pictures: what is seen of the maps is each one's values in the joints' colours, rounded twice.
+    # Black pictures: what is seen of the maps is each one's values in the joints' colors, rounded twice.
     parts, heatmaps = parts[66:126, 66:126], heatmaps[66:126, 66:126]
     assert parts.max() > 100
     np.testing.assert_allclose(parts / PEAKS["parts"], heatmaps / PEAKS["heatmaps"], atol=2 / PEAKS["heatmaps"])
