@@ -212,7 +212,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spots")
     source, schema = spots.write_data(folder / "data", train=12, val=10)
     recipe = Recipe(data=Data((source,), schema=schema), augmentation=NONE,
-                    export=Export(people=8, calibration=6, batch_sizes=(1,)))
+                    export=Export(people=8, calibration_crops=6, batch_sizes=(1,)))
     return spots.save(folder / "best.keras", recipe), source
 
 
@@ -225,7 +225,7 @@ def test_what_is_measured_and_calibrated_on_is_chosen_evenly(trained):
     assert exporting.chosen(found, 500) == kept
     expected = [load_sample(record, 128).image for record in found.everybody[::2]]
     np.testing.assert_array_equal(exporting.calibration(found, recipe, 128), expected)
-    many = replace(recipe, export=Export(calibration=500))
+    many = replace(recipe, export=Export(calibration_crops=500))
     assert exporting.calibration(found, many, 128).shape == (12, 128, 128, 3)
 
 
