@@ -11,9 +11,9 @@ from posecascade.training.recipe import recipe_from
 
 def portable(recipe: dict) -> dict:
     """The recipe without the paths of the machine it was trained on; which data it names is for the model card."""
-    model = recipe["model"] | {name: Path(recipe["model"][name]).name for name in ("weights", "start_from")}
+    model = recipe["model"] | {name: Path(recipe["model"][name]).name for name in ("backbone_weights", "init_from")}
     loss = recipe["loss"] | {"teacher": Path(recipe["loss"]["teacher"]).name}
-    return recipe | {"model": model, "loss": loss, "data": recipe["data"] | {"sources": [], "weights": []}}
+    return recipe | {"model": model, "loss": loss, "data": recipe["data"] | {"sources": [], "sampling_weights": []}}
 
 
 def ship(trained: str, name: str, folder: Path, input_size: int | None = None) -> Path:
