@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from posecascade.checks import dataclass_from
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean, read_yaml
 
@@ -135,47 +136,13 @@ SCHEMAS = {schema.name: schema for schema in (MPII16, LSP14, COCO17)}
 
 
 def schema_from(value: object, origin: str) -> Schema:
-    """A schema from the mapping that a YAML file, a checkpoint or a recipe holds.
+    """Return the schema that the mapping in a YAML file, a checkpoint or a recipe describes.
 
-    Raises InputError, naming `origin` and the field, for unknown or missing keys and wrong shapes.
+    Raises InputError with `origin` and the key if a key is unknown or missing, or holds a value of the wrong type. A
+    key without a value counts as missing.
     """
-    fields = tuple(Schema.__dataclass_fields__)
-    if not isinstance(value, Mapping):
-        raise InputError(f"{origin}: holds {type(value).__name__}, expected the keys {', '.join(fields)}")
-    for key in value:
-        if key not in fields:
-            raise InputError(f"{origin}: unknown key {key!r}; {did_you_mean(str(key), fields)}")
-    for key in ("name", "keypoints"):
-        if key not in value:
-            raise InputError(f"{origin}: {key!r} is missing; add it")
-
-    def names(key: str, length: int | None = None) -> tuple[Any, ...]:
-        found = value[key]
-        if not isinstance(found, (list, tuple)) or not all(isinstance(n, str) for n in found) \
-                or (length and len(found) != length):
-            raise InputError(f"{origin}: {key!r} holds {found!r}, expected a list of "
-                             f"{length or 'joint'} names in quotes or plain words")
-        return tuple(found)
-
-    def couples(key: str) -> tuple[Any, ...]:
-        found = value.get(key) or ()
-        if not isinstance(found, (list, tuple)) or not all(
-                isinstance(c, (list, tuple)) and len(c) == 2 and all(isinstance(n, str) for n in c) for c in found):
-            raise InputError(f"{origin}: {key!r} holds {found!r}, expected pairs of joint names like "
-                             "[[left_a, right_a]]")
-        return tuple(tuple(couple) for couple in found)
-
-    sigmas = value.get("sigmas")
-    if sigmas is not None and not (isinstance(sigmas, (list, tuple)) and
-                                   all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in sigmas)):
-        raise InputError(f"{origin}: 'sigmas' holds {sigmas!r}, expected one number per joint")
-    checked: tuple[Any, ...] = (str(value["name"]), names("keypoints"), couples("pairs"), couples("limbs"),
-               *(names(key, 2) if value.get(key) is not None else None for key in ("head", "torso")),
-               tuple(sigmas) if sigmas is not None else None)
-    try:
-        return Schema(*checked)
-    except InputError as error:
-        raise InputError(f"{origin}: {error}") from None
+    given = {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
+    return dataclass_from(Schema, given, origin)
 
 
 def find_schema(name_or_file: str) -> Schema:
