@@ -1,6 +1,7 @@
 """Pictures from disk: any depth and channel count, EXIF rotation, shrunk while decoding where they are huge."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) ->
     Raises InputError, naming `name`, for data that are no picture or end too early.
     """
     if data[:3] == b"\xff\xd8\xff":
-        if not _jpeg_is_whole(data):  # libjpeg would fill the missing rows with gray and only warn
+        if not _is_complete_jpeg(data):  # libjpeg would fill the missing rows with gray and only warn
             raise InputError(f"image {name}: the JPEG data end too early; copy the file again")
         flags = _REDUCED.get(shrink, cv2.IMREAD_COLOR) | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         return cv2.cvtColor(_decoded(data, flags, name), cv2.COLOR_BGR2RGB)
@@ -156,15 +157,27 @@ def shrink_for(side: float, size: int) -> int:
     return max(factor for factor in (1, 2, 4, 8) if factor == 1 or side / factor >= size)
 
 
-def _jpeg_is_whole(data):
-    """Whether the end mark follows the scan; marks inside a thumbnail and bytes after the picture do not count."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment of a JPEG file's header; the start of scan (0xDA) is the last.
+
+    `data[start:end]` is the segment's content. It ends early, without an error, if the header is damaged.
+    """
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2:at + 4], "big")
-        if marker == 0xDA:  # start of scan: after it, 0xFF 0xD9 can only be the end of the picture
-            return data.find(b"\xff\xd9", at + 2 + length) >= 0
-        at += 1 if marker == 0xFF else 2 + length
-    return False
+        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2:at + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield marker, at + 4, end
+        if marker == 0xDA:
+            return
+        at = end
+
+
+def _is_complete_jpeg(data):
+    """Return whether the end mark follows the scan; one in a thumbnail, and bytes after the image, do not count."""
+    # After the start of scan, 0xFF 0xD9 can only be the end of the image.
+    return any(marker == 0xDA and data.find(b"\xff\xd9", end) >= 0 for marker, _, end in jpeg_segments(data))
 
 
 def _decoded(data, flags, name):

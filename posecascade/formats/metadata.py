@@ -110,7 +110,7 @@ def metadata_from(value: object, origin: str) -> Metadata:
     return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), calibration=Calibration(*curve), **checked)
 
 
-def with_current_keys(recipe: Mapping, prefix: str = "") -> dict:
+def with_current_keys(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the recipe, nested mappings as in YAML, with every renamed key under its present name."""
     renamed = {}
     for key, value in recipe.items():
