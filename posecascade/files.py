@@ -81,6 +81,15 @@ def sha256(path: Path | str) -> str:
             hashlib.sha256(file.read()).hexdigest()
 
 
+def read_bytes(path: Path, what: str = "") -> bytes:
+    """Return the file's bytes. Raises InputError, beginning with `what` the file is ("image"), if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        name = f"{what} {path}" if what else path
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from None
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """The value in a YAML file of plain data.
 
@@ -88,9 +97,7 @@ def read_yaml(path: Path, what: str) -> Any:
     twice, of which YAML would silently take the last.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _SingleKeys)
-    except OSError as error:
-        raise InputError(f"{what} {path}: cannot be read ({error.strerror}); check the path") from None
+        return yaml.load(read_bytes(path, what).decode("utf-8"), _SingleKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{what} {path}: is no YAML ({' '.join(str(error).split())})") from None
 

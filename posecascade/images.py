@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.geometry import Affine, shrink_transform
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -40,11 +41,7 @@ class ImageFile:
 
     def read(self, shrink: int = 1) -> np.ndarray:
         """(H, W, 3) uint8 RGB; `shrink` in 1, 2, 4, 8 divides both sides (rounded up) while decoding."""
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise InputError(f"image {self.path}: cannot be read ({error.strerror}); check the path") from None
-        return decode(data, str(self.path), shrink=shrink, upright=self.upright)
+        return decode(read_bytes(self.path, "image"), str(self.path), shrink=shrink, upright=self.upright)
 
 
 def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) -> np.ndarray:

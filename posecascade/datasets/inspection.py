@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.geometry import inside
 from posecascade.images import ImageFile, decode, jpeg_segments
 from posecascade.records import ImageSource, Record, Visibility
@@ -251,15 +252,13 @@ def _look(source: ImageSource) -> Picture:
             return Picture(None, width=width, height=height)
         if not source.path.is_file():
             return Picture("is missing", missing=True)
-        data = source.path.read_bytes()
+        data = read_bytes(source.path, "image")
         small = decode(data, source.name, shrink=8)
         size, orientation = jpeg_facts(data)
         height, width = size or decode(data, source.name).shape[:2]
         return Picture(None, width=width, height=height, orientation=orientation) if small.size else Picture("is empty")
     except InputError as error:
         return Picture(str(error))
-    except OSError as error:
-        return Picture(f"image {source.name}: cannot be read ({error.strerror}); check the path")
 
 
 def jpeg_facts(data: bytes) -> tuple[tuple[int, int] | None, int]:
