@@ -30,7 +30,7 @@ from posecascade.cli.run_summary import Tally
 from posecascade.client import Client, connect
 from posecascade.errors import InputError
 from posecascade.geometry import Box
-from posecascade.inference.inputs import wanted
+from posecascade.inference.inputs import requests_from
 from posecascade.poses_io import Request, answer, as_line
 
 FLAGS = flags.FlagValues()
@@ -122,7 +122,7 @@ def _ask(client: Client, words: list[str], tally: Tally, lines: TextIO) -> None:
 
     def people() -> Iterator[tuple[Path, Box | None]]:
         for word in words:
-            for request in wanted(word, sys.stdin):
+            for request in requests_from(word, sys.stdin):
                 if isinstance(request, InputError):
                     tally.fail(request)
                 else:

@@ -29,7 +29,7 @@ from posecascade.drawing import draw_pose, write_image
 from posecascade.errors import InputError
 from posecascade.geometry import shrink_transform
 from posecascade.inference import video
-from posecascade.inference.inputs import wanted
+from posecascade.inference.inputs import requests_from
 from posecascade.poses_io import PoseWriter, Request, answer
 
 FLAGS = flags.FlagValues()
