@@ -34,6 +34,17 @@ class Pose:
         """K joint names."""
         return self.schema.keypoints
 
+    def tight_box(self, min_score: float, min_keypoints: int, min_size: float) -> Box | None:
+        """Return the tight box around the keypoints with a score of at least `min_score`.
+
+        The box is at least `min_size` pixels wide and high. None if there are fewer than `min_keypoints` of them (in a
+        smaller schema: not all).
+        """
+        confident = self.scores >= min_score
+        if confident.sum() < min(min_keypoints, self.schema.size):
+            return None
+        return Box.around(self.keypoints[confident], min_size=min_size)
+
     def as_dict(self) -> dict[str, list[float]]:
         """{NAME: [x, y, score, visibility]}, as the command writes it."""
         table = np.column_stack([self.keypoints, self.scores, self.visibility])
