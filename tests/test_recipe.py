@@ -162,17 +162,17 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path):
         load_recipe("quickstat")
     assert str(caught.value) == "unknown recipe 'quickstat'; did you mean 'quickstart'? (or give a .yaml file)"
     path = written(tmp_path, "a: [1\nb")
-    with pytest.raises(InputError, match=rf"^recipe {path}: is no YAML \(.*line 2") as caught:
+    with pytest.raises(InputError, match=rf"^recipe {path}: is not YAML \(.*line 2") as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=f"^recipe {path}: is no YAML"):
+    with pytest.raises(InputError, match=f"^recipe {path}: is not YAML"):
         load_recipe(path)
 
 
 def test_nothing_in_a_recipe_is_executed(tmp_path):
     path = written(tmp_path, f"model: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
-    with pytest.raises(InputError, match="is no YAML"):
+    with pytest.raises(InputError, match="is not YAML"):
         load_recipe(path)
     assert not (tmp_path / "made").exists()
 

@@ -171,7 +171,7 @@ def test_a_missing_key_is_told(key):
     (None, "schema {path}: cannot be read (No such file or directory); check the path"),
     (b"", "{path}: the schema holds None, expected a mapping of keys"),
     (b"- a", "{path}: the schema holds ['a'], expected a mapping of keys"),
-    (b"\xff", "schema {path}: is no YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)")],
+    (b"\xff", "schema {path}: is not YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)")],
     ids=str)
 def test_a_file_that_is_no_schema_is_refused_by_its_name(tmp_path, content, problem):
     path = tmp_path / "toy.yaml"
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_schema_is_refused_by_its_name(tmp_path, content, prob
 def test_broken_yaml_is_told_in_one_line(tmp_path):
     path = tmp_path / "toy.yml"
     path.write_text("name: [\n")
-    with pytest.raises(InputError, match=f"^schema {path}: is no YAML \\(.*line 2") as caught:
+    with pytest.raises(InputError, match=f"^schema {path}: is not YAML \\(.*line 2") as caught:
         find_schema(str(path))
     assert "\n" not in str(caught.value)
 
@@ -202,7 +202,7 @@ def test_unknown_names_are_told_with_the_nearest():
 def test_nothing_in_a_file_is_executed(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text(f"name: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
-    with pytest.raises(InputError, match="is no YAML"):
+    with pytest.raises(InputError, match="is not YAML"):
         find_schema(str(path))
     assert not (tmp_path / "made").exists()
 
