@@ -34,6 +34,16 @@ def dataclass_from(cls: type[T], value: object, origin: str, prefix: str = "",
         origin: the first words of the message, such as the file's name.
         prefix: the dotted path of `value` in the file, with a dot at its end; "" at the top.
         unknown: returns the message about an unknown key.
+
+    >>> @dataclasses.dataclass
+    ... class Crop:
+    ...     size: int = dataclasses.field(default=192, metadata={"low": 1})
+    ...     padding: float = 1.25
+    >>> dataclass_from(Crop, {"padding": 2}, "crop.yaml")
+    Crop(size=192, padding=2.0)
+    >>> dataclass_from(Crop, {"size": 0}, "crop.yaml")
+    Traceback (most recent call last):
+    posecascade.errors.InputError: crop.yaml: size is 0, expected at least 1
     """
     if not isinstance(value, Mapping):
         what = prefix.rstrip(".") or f"the {cls.__name__.lower()}"
@@ -59,6 +69,9 @@ def value_from(hint: Any, value: Any, origin: str, key: str, limits: Mapping[str
     """Return `value` as the type `hint`, within `limits`; lists become tuples, and whole numbers floats if needed.
 
     Raises InputError "ORIGIN: KEY is VALUE, expected ..." if it is of another type or outside the limits.
+
+    >>> value_from(tuple[float, ...], [1, 2.5], "a.yaml", "shares")
+    (1.0, 2.5)
     """
     if isinstance(hint, UnionType):
         if value is None:

@@ -84,7 +84,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Affine:
-    """An affine map of the plane, p -> A p + t, as OpenCV's 2 x 3 matrix [A | t] (float64)."""
+    """An affine map of the plane, p -> A p + t, as OpenCV's 2 x 3 matrix [A | t] (float64).
+
+    >>> double = Affine(np.array([[2.0, 0.0, 1.0], [0.0, 2.0, 0.0]]))
+    >>> double([3, 4]).tolist(), double.inverse()([7, 8]).tolist(), double.zoom
+    ([7.0, 8.0], [3.0, 4.0], 2.0)
+    """
 
     matrix: np.ndarray
 

@@ -90,7 +90,7 @@ class Schema:
         return (self.index(couple[0]), self.index(couple[1])) if couple else None
 
     def order_from(self, other: "Schema") -> np.ndarray:
-        """Return (K,) int: the index of each keypoint in `other`, matched by name, or -1 if `other` has no such keypoint."""
+        """Return (K,) int: the index of each keypoint in `other`, matched by name; -1 if it has none of that name."""
         return np.array([other.keypoints.index(n) if n in other.keypoints else -1 for n in self.keypoints])
 
     def as_dict(self) -> dict[str, Any]:

@@ -134,19 +134,19 @@ GOOD = {"name": "toy", "keypoints": ["a", "b", "c"]}
 
 
 @pytest.mark.parametrize(("change", "problem"), [
-    ({"keypoints": []}, "in: schema 'toy': 'keypoints' is empty; name at least one joint"),
+    ({"keypoints": []}, "in: schema 'toy': 'keypoints' is empty; name at least one keypoint"),
     ({"keypoints": ["a", "b", "a"]}, "in: schema 'toy': 'keypoints' names a more than once"),
     ({"keypoints": [1, 2]}, "in: keypoints[0] is 1, expected text"),
     ({"keypoints": "abc"}, "in: keypoints is 'abc', expected a list of texts"),
-    ({"pairs": [["a", "left_bb"]]}, "in: schema 'toy': 'pairs' names unknown joint 'left_bb'; choose from a, b, c"),
-    ({"pairs": [["a", "a"]]}, "in: schema 'toy': 'pairs' holds ['a', 'a'], expected two different joints"),
-    ({"pairs": [["a", "b"], ["b", "c"]]}, "in: schema 'toy': 'pairs' names a joint more than once"),
+    ({"pairs": [["a", "left_bb"]]}, "in: schema 'toy': 'pairs' names unknown keypoint 'left_bb'; choose from a, b, c"),
+    ({"pairs": [["a", "a"]]}, "in: schema 'toy': 'pairs' holds ['a', 'a'], expected two different keypoints"),
+    ({"pairs": [["a", "b"], ["b", "c"]]}, "in: schema 'toy': 'pairs' names a keypoint more than once"),
     ({"pairs": {"a": "b"}},
      "in: pairs is {'a': 'b'}, expected a list of lists of 2 texts"),
     ({"limbs": [["a", "b", "c"]]},
      "in: limbs[0] is ['a', 'b', 'c'], expected a list of 2 texts"),
     ({"head": ["a"]}, "in: head is ['a'], expected a list of 2 texts"),
-    ({"torso": ["a", "bb"]}, "in: schema 'toy': 'torso' names unknown joint 'bb'; did you mean 'b'?"),
+    ({"torso": ["a", "bb"]}, "in: schema 'toy': 'torso' names unknown keypoint 'bb'; did you mean 'b'?"),
     ({"sigmas": [1, 2]}, "in: schema 'toy': 'sigmas' holds [1.0, 2.0], expected 3 positive numbers"),
     ({"sigmas": [1, 2, 0]}, "in: schema 'toy': 'sigmas' holds [1.0, 2.0, 0.0], expected 3 positive numbers"),
     ({"sigmas": [1, 2, float("nan")]}, "in: sigmas[2] is nan, expected a number"),
@@ -196,7 +196,7 @@ def test_unknown_names_are_told_with_the_nearest():
     assert str(caught.value) == "unknown schema 'mpi16'; did you mean 'mpii16'? (or give a .yaml file)"
     with pytest.raises(InputError) as caught:
         LSP14.index("left_anke")
-    assert str(caught.value) == "schema 'lsp14' has no joint 'left_anke'; did you mean 'left_ankle'?"
+    assert str(caught.value) == "schema 'lsp14' has no keypoint 'left_anke'; did you mean 'left_ankle'?"
 
 
 def test_nothing_in_a_file_is_executed(tmp_path):
