@@ -24,7 +24,8 @@ PACKAGE = Path(posecascade.__file__).parent
 TOP = """
     errors
     files  geometry
-    schema  images
+    checks  images
+    schema
     records  poses  drawing
     poses_io
     posecascade

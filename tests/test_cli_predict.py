@@ -225,8 +225,8 @@ def test_bad_inputs_are_told_and_the_good_ones_written(run, photos, tmp_path):
 @pytest.mark.parametrize(("words", "problem"), [
     (["none.png"], "image none.png: cannot be read (No such file or directory); check the path"),
     (["none.jsonl"], "none.jsonl: cannot be read (No such file or directory); check the path"),
-    (["text.jsonl"], "text.jsonl, line 1: is no JSON"), (["bytes.jsonl"], "bytes.jsonl: is no UTF-8 text"),
-    (["-"], "standard input: has no line"), (["text.png"], "image text.png: is no picture that can be decoded"),
+    (["text.jsonl"], "text.jsonl, line 1: is not JSON"), (["bytes.jsonl"], "bytes.jsonl: is no UTF-8 text"),
+    (["-"], "standard input: has no line"), (["text.png"], "image text.png: is not an image that can be decoded"),
     (["broken"], "none of 1 pictures could be read; nothing is written"), ([], "no INPUT is given; name pictures"),
     (["text.png", "--decoder=darc"], "unknown decoder 'darc'; did you mean 'dark'?"),
     (["text.png", "--model="], "--model is empty; pass --model=..., a model's name, file or folder"),

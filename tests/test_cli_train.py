@@ -181,7 +181,7 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
     ([QUICK, "extra"], "unexpected argument 'extra'; every option begins with --"),
     ([QUICK, "--modeldir=x"], "Unknown command line flag 'modeldir'. Did you mean: model_dir ?"),
     (["--recipe=quikstart"], "unknown recipe 'quikstart'; did you mean 'quickstart'? (or give a .yaml file)"),
-    (["--recipe=broken.yaml"], "recipe broken.yaml: is no YAML ("),
+    (["--recipe=broken.yaml"], "recipe broken.yaml: is not YAML ("),
     ([QUICK, "--set=training.epoch=3"], "--set=training.epoch=3: unknown key 'training.epoch'; did you mean "
                                         "'training.epochs'?"),
     ([QUICK, "--set=training.phases=[{frozen_blocks: 9}]"],

@@ -149,7 +149,7 @@ def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(p
 def test_a_folder_in_which_another_run_is_at_work_is_told_and_left_alone(tmp_path, telling):
     telling(LOSSES)
     with files.locked(tmp_path / "run", "a test"):
-        assert "another process is at work in this folder" in refusal(small(), tmp_path / "run")
+        assert "another process is using this folder" in refusal(small(), tmp_path / "run")
         assert [path.name for path in (tmp_path / "run").iterdir()] == [files.LOCK]
     train(small(), tmp_path / "run", tell=lambda line: None)
     assert (tmp_path / "run" / "best.keras").exists() and not (tmp_path / "run" / files.LOCK).exists()

@@ -1,15 +1,14 @@
 """Recipes: every knob there is, as frozen dataclasses, read from YAML with `--set` overrides and written back."""
 
 import dataclasses
-import math
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from posecascade.checks import dataclass_from, unknown_key
 from posecascade.codec.decoders import DECODERS
 from posecascade.errors import InputError
 from posecascade.files import atomic_write, did_you_mean, read_yaml
@@ -196,7 +195,7 @@ def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 def recipe_from(value: Mapping, origin: str) -> Recipe:
     """A recipe from nested mappings; `origin` begins the errors."""
-    return _build(Recipe, value, origin, "")
+    return dataclass_from(Recipe, value, origin, unknown=_unknown)
 
 
 def _overridden(recipe, override):
@@ -216,59 +215,10 @@ def _overridden(recipe, override):
     raise InputError(f"--set={override}: {_unknown(key, key, keys)}")
 
 
-def _build(cls, value, origin, prefix):
-    """`cls` from a mapping, every key and value checked; `prefix` is the dotted path so far."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{origin}: {prefix.rstrip('.') or 'the recipe'} holds {value!r}, expected a mapping of keys")
-    known = {item.name: item for item in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    for key in value:
-        if key not in known:
-            raise InputError(f"{origin}: {_unknown(f'{prefix}{key}', str(key), known)}")
-    checked = {key: _checked(hints[key], known[key].metadata, item, origin, prefix + key)
-               for key, item in value.items()}
-    try:
-        return cls(**checked)
-    except InputError as error:
-        raise InputError(f"{origin}: {prefix}{error}") from None
-
-
 def _unknown(path, key, known):
     """What is wrong with a key that no recipe has; a key that was renamed is named as it is now."""
     new = RENAMED_KEYS.get(re.sub(r"\[\d+\]", "[]", path))
-    return f"unknown key {path!r}; " + (f"it is now {new.rpartition('.')[2]!r}" if new else did_you_mean(key, known))
-
-
-def _checked(hint, limits, value, origin, key):
-    def refuse(expected):
-        raise InputError(f"{origin}: {key} is {value!r}, expected {expected}")
-
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, origin, key + ".")
-    if typing.get_origin(hint) is tuple:
-        inner, *rest = typing.get_args(hint)
-        length = None if rest == [Ellipsis] else 1 + len(rest)
-        if not isinstance(value, (list, tuple)) or (length and len(value) != length):
-            refuse(f"a list of {length or 'any number of'} values")
-        return tuple(_checked(inner, {}, item, origin, f"{key}[{i}]") for i, item in enumerate(value))
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        value = _number(value)
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint or (hint is float and not math.isfinite(value)):
-        refuse({int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint])
-    if "choices" in limits and value not in limits["choices"]:
-        raise InputError(f"{origin}: {key} is {value!r}; {did_you_mean(str(value), map(str, limits['choices']))}")
-    if "low" in limits and not limits["low"] <= value <= limits.get("high", math.inf):
-        refuse(f"{limits['low']} to {limits['high']}" if "high" in limits else f"at least {limits['low']}")
-    return value
-
-
-def _number(text):
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return f"unknown key {path!r}; it is now {new.rpartition('.')[2]!r}" if new else unknown_key(path, key, known)
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
