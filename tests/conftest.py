@@ -69,12 +69,18 @@ def small_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory):
-    """A small trained model and its export, both made by the installed commands, once for all processes of pytest."""
-    from exported import built
-
+def kept(request, tmp_path_factory):
+    """A folder that all processes of pytest share, and the next runs too unless the cache is disabled."""
+    if hasattr(request.config, "cache"):
+        return Path(request.config.cache.mkdir("posecascade"))
     shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    (shared / "exported").mkdir(exist_ok=True)
-    with FileLock(shared / "exported.lock"):
-        return built(shared / "exported")
+    return shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+
+
+@pytest.fixture(scope="session")
+def exported(kept):
+    """A small trained model and its export, both made by the installed commands, once until a source changes."""
+    from exported import built_once
+
+    with FileLock(kept / "exported.lock"):
+        return built_once(kept / "exported")
