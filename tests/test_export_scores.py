@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spots")
     source, schema = spots.write_data(folder / "data", train=4, val=PEOPLE)
     recipe = Recipe(data=Data((source,), schema=schema), augmentation=NONE,
-                    export=Export(people=PEOPLE, calibration_crops=4, batch_sizes=(1,), score_error=0.05))
+                    export=Export(people=PEOPLE, calibration_crops=4, batch_sizes=(1,), max_calibration_error=0.05))
     file = spots.save(folder / "best.keras", recipe)
     return file, *exporting.prepared(file, (), [])
 

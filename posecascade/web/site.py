@@ -1,7 +1,7 @@
-"""The page that runs a model in a browser: its built files with a model, served or in a folder for a static host.
+"""Builds the site that runs a model in a browser: the built page and a model, served or written for a static host.
 
 The built files are in `page/`; the sources are in export/web (not installed). The page unpacks the model itself, so
-that a host need not know of compression.
+that the host needs no compression.
 """
 
 import gzip
@@ -14,22 +14,22 @@ from pathlib import Path
 from posecascade.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent / "page"
-MODEL = "model.tflite.gz"  # beside the page; where it looks for it
-SOURCES = "sources.json"   # of which sources the page was built; no part of the site
+MODEL = "model.tflite.gz"  # next to the page, which fetches it
+SOURCES = "sources.json"   # hashes of the page's sources; not part of the site
 INDEX = "index.html"
 
 
 def website(model: bytes) -> dict[str, bytes]:
-    """Content by relative path, "/" between folders, of the page with a sealed .tflite `model` that gives maps."""
+    """Return content by relative path, "/" between folders: the page and a sealed .tflite `model` that gives maps."""
     built = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in sorted(FOLDER.rglob("*"))
              if path.is_file() and path.name != SOURCES}
     return built | {MODEL: gzip.compress(model, mtime=0)}
 
 
 def write(site: Mapping[str, bytes], folder: Path) -> None:
-    """Write the site to `folder`, whole or not at all; a site that lies there already is replaced.
+    """Write the complete site to `folder`, or nothing; a site that is there is replaced.
 
-    Raises InputError where the folder holds anything else, or cannot be written.
+    Raises InputError if the folder holds anything else, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, expected a folder")
