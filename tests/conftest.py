@@ -22,6 +22,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SHARED = Path(os.environ.get("POSECASCADE_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
+# The files that take longest, which xdist's processes begin with so that they end together. The first makes the export
+# (see `exported`); those that need it come after some that do not, so that no process waits for it.
+FIRST = ("test_docs_export", "test_cli_train", "test_recipes", "test_resume", "test_web_page", "test_export_used",
+         "test_docs_train", "test_export_serving", "test_export_image_crops", "test_export_certificate",
+         "test_export_artifacts", "test_client_served", "test_training_backends", "test_export_images",
+         "test_export_network", "test_training")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of FIRST before all others."""
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(FIRST)))
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real annotated people, where a checkout has one beside it."""
