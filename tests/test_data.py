@@ -52,7 +52,7 @@ def test_data_without_common_keypoints_or_torso_are_refused(tmp_path):
     (tmp_path / "hands.yaml").write_text(yaml.safe_dump(SCHEMA))
     with pytest.raises(InputError) as error:
         read_splits(["synthetic:2"], str(tmp_path / "hands.yaml"))
-    assert str(error.value) == ("no person has a labeled joint of schema 'hands' (data: 2 people, schema 'mpii16'); "
+    assert str(error.value) == ("no person has a labeled keypoint of schema 'hands' (data: 2 people, schema 'mpii16'); "
                                 "choose another --data or schema")
     (tmp_path / "bare.yaml").write_text(yaml.safe_dump({key: SCHEMA[key] for key in ("name", "keypoints")}))
     source = f"coco:{write_people(tmp_path, 20, joints=2)}"

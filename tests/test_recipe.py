@@ -122,10 +122,10 @@ def test_override_changes_one_value_and_the_last_one_wins(tmp_path):
     ({"optimizer": {"learning_rate": "nan"}}, "optimizer.learning_rate is nan, expected a number"),
     ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate is inf, expected a number"),
     ({"optimizer": {"ema_decay": 2}}, "optimizer.ema_decay is 2.0, expected 0 to 1"),
-    ({"optimizer": {"milestones": 0.5}}, "optimizer.milestones is 0.5, expected a list of any number of values"),
+    ({"optimizer": {"milestones": 0.5}}, "optimizer.milestones is 0.5, expected a list of numbers"),
     ({"optimizer": {"milestones": [0.5, "x"]}}, "optimizer.milestones[1] is 'x', expected a number"),
     ({"augmentation": {"scale_range": [1, 2, 3]}},
-     "augmentation.scale_range is [1, 2, 3], expected a list of 2 values"),
+     "augmentation.scale_range is [1, 2, 3], expected a list of 2 numbers"),
     ({"augmentation": {"scale_range": [2, 1]}},
      "augmentation.scale_range is [2.0, 1.0], expected [LOW, HIGH] with 0 < LOW <= HIGH"),
     ({"augmentation": {"flip_prob": 1.5}}, "augmentation.flip_prob is 1.5, expected 0 to 1"),
@@ -134,7 +134,7 @@ def test_override_changes_one_value_and_the_last_one_wins(tmp_path):
     ({"model": {"stride": 2}}, "model.stride is 2; choose from 1, 4"),
     ({"model": {"decoder": "darc"}}, "model.decoder is 'darc'; did you mean 'dark'?"),
     ({"model": {"width": 1}}, "model.width is 1, expected at least 8"),
-    ({"data": {"sources": "lsp:a"}}, "data.sources is 'lsp:a', expected a list of any number of values"),
+    ({"data": {"sources": "lsp:a"}}, "data.sources is 'lsp:a', expected a list of texts"),
     ({"training": {"phases": [{}, {"train": "joins"}]}}, "training.phases[1].train is 'joins'; did you mean 'joint'?"),
     ({"training": {"phases": [{"share": -1}]}}, "training.phases[0].share is -1.0, expected at least 0")], ids=str)
 def test_wrong_recipe_is_refused_with_key_and_valid_values(value, problem):
@@ -232,17 +232,17 @@ def test_file_without_a_recipe_is_refused(tmp_path):
         load_recipe("quickstat")
     assert str(caught.value) == "unknown recipe 'quickstat'; did you mean 'quickstart'? (or give a .yaml file)"
     path = written(tmp_path, "a: [1\nb")
-    with pytest.raises(InputError, match=rf"^recipe {path}: is no YAML \(.*line 2") as caught:
+    with pytest.raises(InputError, match=rf"^recipe {path}: is not YAML \(.*line 2") as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=f"^recipe {path}: is no YAML"):
+    with pytest.raises(InputError, match=f"^recipe {path}: is not YAML"):
         load_recipe(path)
 
 
 def test_no_code_in_a_recipe_is_executed(tmp_path):
     path = written(tmp_path, f"model: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
-    with pytest.raises(InputError, match="is no YAML"):
+    with pytest.raises(InputError, match="is not YAML"):
         load_recipe(path)
     assert not (tmp_path / "made").exists()
 

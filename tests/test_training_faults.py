@@ -149,7 +149,7 @@ def test_half_precision_run_saves_float32_and_resumes_its_loss_scale(precision, 
 def test_folder_of_a_running_training_is_refused_and_unchanged(tmp_path, stub_losses):
     stub_losses(LOSSES)
     with files.locked(tmp_path / "run", "a test"):
-        assert "another process is at work in this folder" in refusal(small(), tmp_path / "run")
+        assert "another process is using this folder" in refusal(small(), tmp_path / "run")
         assert [path.name for path in (tmp_path / "run").iterdir()] == [files.LOCK]
     train(small(), tmp_path / "run", log=lambda line: None)
     assert (tmp_path / "run" / "best.keras").exists() and not (tmp_path / "run" / files.LOCK).exists()
