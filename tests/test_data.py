@@ -59,8 +59,8 @@ def test_data_without_common_keypoints_or_torso_are_refused(tmp_path):
     with pytest.raises(InputError) as error:
         read_splits([source], str(tmp_path / "bare.yaml"))
     assert str(error.value) == (
-        f"{source}: nobody of 1 people has a torso size to measure PCK by; name two joints as 'torso' in the schema, "
-        "or label them")
+        f"{source}: none of 1 people has a torso size, which PCK needs; set 'torso' in the schema to two keypoints, or "
+        "label them")
 
 
 def test_fingerprint_depends_on_labels_and_order_but_not_on_the_folder(tmp_path):

@@ -24,19 +24,19 @@ MODELS = {
 def values_in(model, inputs):
     """Return the number of values in the outputs of the model's own layers, by running it, and the model's outputs."""
     own = [layer for layer in model.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))]
-    found = keras.Model(model.input, {"all": [layer.output for layer in own], "out": model.output})(inputs)
-    return sum(int(np.prod(value.shape)) for value in keras.tree.flatten(found["all"])), found["out"]
+    outputs_of = keras.Model(model.input, {"all": [layer.output for layer in own], "out": model.output})(inputs)
+    return sum(int(np.prod(value.shape)) for value in keras.tree.flatten(outputs_of["all"])), outputs_of["out"]
 
 
 def all_values(network, size):
     image = keras.ops.zeros((1, size, size, 3))
     total, _ = values_in(network, image)
-    found = {"image": image}
+    outputs_of = {"image": image}
     for layer in (layer for layer in network.layers if isinstance(layer, keras.Model)):
         names = layer.input if isinstance(layer.input, dict) else None
-        count, outputs = values_in(layer, {name: found[name] for name in names} if names else image)
+        count, outputs = values_in(layer, {name: outputs_of[name] for name in names} if names else image)
         total += count
-        found |= outputs if isinstance(outputs, dict) else {"features": outputs}
+        outputs_of |= outputs if isinstance(outputs, dict) else {"features": outputs}
     return total
 
 
@@ -50,14 +50,14 @@ def test_map_cells_equal_the_values_of_a_forward_pass(name, size):
 @pytest.mark.parametrize("name", MODELS)
 def test_estimate_counts_parameters_and_memory(name):
     network = cascade(3, backbone="tiny", **MODELS[name])
-    found = preflight.estimate(network, 4, 64, 3)
+    estimate = preflight.estimate(network, 4, 64, 3)
     stages = {layer.name for layer in network.layers} & {"detector", "regressor"}
-    assert found.parameters == {stage: network.get_layer(stage).count_params() for stage in stages} | {
+    assert estimate.parameters == {stage: network.get_layer(stage).count_params() for stage in stages} | {
         "total": network.count_params()}
     trainable = sum(value.size for value in map(keras.ops.convert_to_numpy, network.trainable_variables))
     # Weights and statistics; a gradient and 3 slots per trained weight; the values of a batch of 4.
     expected = 4 * (network.count_params() + 4 * trainable) + 4 * 4 * all_values(network, 64)
-    assert found.memory == expected
+    assert estimate.memory == expected
     network.trainable = False
     assert preflight.estimate(network, 4, 64, 3).memory == expected - 4 * 4 * trainable
 

@@ -100,8 +100,8 @@ def test_validation_data_are_checked_before_the_run(tmp_path, stub_losses):
     content["annotations"][38]["keypoints"][3 * COCO17.index("right_hip") + 2] = 0
     path.write_text(json.dumps(content))
     assert refusal(recipe, tmp_path / "run", [f"coco:{path}"]) == (
-        f"coco:{path}: nobody of 1 people has a torso size to measure PCK by; name two joints as 'torso' in the "
-        "schema, or label them")
+        f"coco:{path}: none of 1 people has a torso size, which PCK needs; set 'torso' in the schema to two keypoints, "
+        "or label them")
     cut(tmp_path / "data" / "0039.jpg")
     assert refusal(recipe, tmp_path / "run", [f"coco:{path}"]) == (
         f"image {tmp_path / 'data' / '0039.jpg'}: the JPEG data end too early; copy the file again (1 of 2 images "
