@@ -91,6 +91,7 @@ OUTSIDE = {
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "training.figures cli.evaluate"),
     "tensorboard": ("tensorboard", "training.logging"),
+    "tqdm": ("tqdm", "training.logging"),
     "pycocotools": ("pycocotools", "evaluation.evaluate"),
 }
 

@@ -1,4 +1,4 @@
-"""Recipes: every knob there is, as frozen dataclasses, read from YAML with `--set` overrides and written back."""
+"""Recipes: all settings of a training as frozen dataclasses, read from YAML with `--set` overrides and written back."""
 
 import dataclasses
 import re
@@ -37,7 +37,7 @@ def _share(default):
 
 @dataclass(frozen=True)
 class Data:
-    """Which people: `sources` are TYPE:ROOT (or --data); `sampling_weights` their shares in an epoch."""
+    """The data sets: `sources` are TYPE:ROOT (or --data); `sampling_weights` are their shares of an epoch."""
 
     sources: tuple[str, ...] = ()
     sampling_weights: tuple[float, ...] = ()
@@ -46,9 +46,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Which network; `input_size` in pixels, `backbone_weights`: "none", "imagenet" or a file.
+    """The network: `input_size` in pixels; `backbone_weights` is "none", "imagenet" or a file.
 
-    `init_from` is a `.keras` file trained earlier, whose weights are copied if they fit, keypoints matched by name.
+    `init_from` is a trained `.keras` file, whose weights are copied if they fit; keypoints are matched by name.
     """
 
     stages: str = _one_of(("cascade", "detector", "regressor"), "cascade")
@@ -66,11 +66,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Loss:
-    """The two losses (`losses`); `disc_radius_px` and `gaussian_sigma_px` in pixels of an input of
-    `model.input_size`.
+    """The two losses (`losses`); `disc_radius_px` and `gaussian_sigma_px` are pixels of an input of `input_size`.
 
-    `teacher` is a trained cascade, a file or a model of the package, whose maps are learned next to the labels;
-    `distillation_weight` is their share of both losses.
+    `teacher` is a trained cascade, a file or a model of the package, whose maps are learned in addition to the
+    labels; `distillation_weight` is their share of both losses.
     """
 
     detection_weight: float = _at_least(0, 0.1)
@@ -85,10 +84,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How weights move: `backbone_lr_factor` multiplies `learning_rate` for the backbone; `ema_decay` 0 means no
-    average.
+    """The optimizer: `backbone_lr_factor` multiplies `learning_rate` in the backbone; `ema_decay` 0 keeps no average.
 
-    Schedules: cosine to zero; step multiplies by `step_factor` at each of `milestones`, given in parts of the run.
+    Schedules: cosine to zero; step multiplies by `step_factor` at each of `milestones`, fractions of the run.
     """
 
     name: str = _one_of(("sgd", "rmsprop", "adam", "adamw"), "adamw")
@@ -106,7 +104,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Training:
-    """The run itself, in `phases` that may train other weights; `validation_people` 0 means all of them."""
+    """The run, in `phases` that may each train other weights; `validation_people` 0 means all of them."""
 
     epochs: int = _at_least(1, 17)
     batch_size: int = _at_least(1, 32)
@@ -121,13 +119,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Export:
-    """What an export must keep, or it is refused; measured on `people` kept for validation.
+    """The limits within which an export succeeds, measured on `people` people of the validation data.
 
     `max_float_error_px` limits the 99th percentile of the distance between a float artifact's keypoints and the
     model's, in pixels of the crop; `max_pck_drop` the points of PCK that an artifact with int8 weights may lose. int8
     activations are calibrated on `calibration_crops` augmented crops. If the expected calibration error of the scores
-    is above `max_calibration_error`, a curve is fitted that lowers it; 1 leaves scores as they are. Warm-up requests
-    are written for `batch_sizes`.
+    is above `max_calibration_error`, a curve is fitted that lowers it; 1 never fits one. Warm-up requests are written
+    for `batch_sizes`.
     """
 
     max_float_error_px: float = _at_least(0, 0.1)
@@ -145,7 +143,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One result's settings; a recipe file holds what differs from these defaults."""
+    """All settings of a training; a recipe file holds those that differ from these defaults."""
 
     data: Data = Data()
     model: Model = Model()
@@ -156,7 +154,7 @@ class Recipe:
     export: Export = Export()
 
     def as_dict(self) -> dict:
-        """Plain nested dicts, lists, numbers and strings; `recipe_from` reads them back."""
+        """Return nested dicts, lists, numbers and strings, which `recipe_from` reads back."""
         return _plain(dataclasses.asdict(self))
 
 
@@ -167,17 +165,17 @@ def _plain(value):
 
 
 def recipe_names() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
-    # Installed, recipes are inside the package (setup.cfg); in a checkout, next to it.
+    """Return the files of the package's recipes by name."""
+    # In an installation recipes are inside the package (setup.cfg), in a checkout next to it.
     here = Path(__file__).resolve().parents[1]
     folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by name or from a YAML file, with `KEY=VALUE` overrides such as "training.epochs=3".
+    """Return a recipe by name or from a YAML file, with `KEY=VALUE` overrides such as "training.epochs=3".
 
-    Raises InputError naming file, key, what was found and the nearest valid key or values.
+    Raises InputError with file, key, the value found and the nearest valid key or values.
     """
     path = recipe_names().get(name_or_file, Path(name_or_file))
     if not path.is_file():
@@ -187,14 +185,14 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with other values, each "KEY=VALUE" with a dotted key; InputError as `load_recipe`."""
+    """Return the recipe with other values, each "KEY=VALUE" with a dotted key; raises InputError as `load_recipe`."""
     for override in overrides:
         recipe = _overridden(recipe, override)
     return recipe
 
 
 def recipe_from(value: Mapping, origin: str) -> Recipe:
-    """A recipe from nested mappings; `origin` begins the errors."""
+    """Return a recipe from nested mappings; error messages begin with `origin`."""
     return dataclass_from(Recipe, value, origin, unknown=_unknown)
 
 
@@ -206,29 +204,29 @@ def _overridden(recipe, override):
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise InputError(f"--set={override}: the value is no YAML; quote it or write it as in a recipe") from None
+        raise InputError(f"--set={override}: the value is not YAML; quote it or write it as in a recipe") from None
     known = recipe.as_dict()
     if section in known and name in known[section]:
         known[section][name] = value
         return recipe_from(known, f"--set={override}")
-    keys = [f"{part}.{knob}" for part, knobs in known.items() for knob in knobs]
+    keys = [f"{section}.{name}" for section, settings in known.items() for name in settings]
     raise InputError(f"--set={override}: {_unknown(key, key, keys)}")
 
 
 def _unknown(path, key, known):
-    """What is wrong with a key that no recipe has; a key that was renamed is named as it is now."""
+    """Return the message for an unknown key: its present name if it was renamed, else the nearest valid key."""
     new = RENAMED_KEYS.get(re.sub(r"\[\d+\]", "[]", path))
     return f"unknown key {path!r}; it is now {new.rpartition('.')[2]!r}" if new else unknown_key(path, key, known)
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the recipe, every key of it, as YAML that `load_recipe` reads; whole or not at all."""
+    """Write the recipe with all its keys atomically as YAML that `load_recipe` reads."""
     with atomic_write(path) as draft:
         draft.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False), encoding="utf-8")
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    """The dotted keys whose values differ, as "key: value here -> value there"."""
-    here, there = one.as_dict(), other.as_dict()
-    return [f"{section}.{key}: {here[section][key]} -> {there[section][key]}"
-            for section in here for key in here[section] if here[section][key] != there[section][key]]
+    """Return the keys whose values differ, as "section.key: value of `one` -> value of `other`"."""
+    before, after = one.as_dict(), other.as_dict()
+    return [f"{section}.{key}: {before[section][key]} -> {after[section][key]}"
+            for section in before for key in before[section] if before[section][key] != after[section][key]]
