@@ -150,7 +150,7 @@ def test_a_wrong_recipe_is_refused_with_the_key_and_what_would_do(value, problem
     ("training.epochs=", "training.epochs is None, expected a whole number"),
     ("training.epochs=3x", "training.epochs is '3x', expected a whole number"),
     ("model.decoder=x", "model.decoder is 'x'; choose from argmax, dark, quarter, soft"),
-    ("data.sources=[lsp:a", "the value is no YAML; quote it or write it as in a recipe")], ids=str)
+    ("data.sources=[lsp:a", "the value is not YAML; quote it or write it as in a recipe")], ids=str)
 def test_a_wrong_override_is_refused_by_itself(tmp_path, override, problem):
     with pytest.raises(InputError) as caught:
         load_recipe(written(tmp_path, ""), [override])
