@@ -187,12 +187,12 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
     ([QUICK, "--set=training.phases=[{frozen_blocks: 9}]"],
      "training.phases[0].frozen_blocks: 9 blocks, but backbone 'tiny' has 5; give 0 to 5"),
     ([QUICK, "--data=lspet:/nowhere"], "lspet: '/nowhere' does not exist; give "),
-    ([QUICK, "--data=lspet:lspet"], "lspet/joints.mat: is no whole MATLAB file ("),
+    ([QUICK, "--data=lspet:lspet"], "lspet/joints.mat: is not a complete MATLAB file ("),
     ([QUICK, "--data=coco:five"],
      "five/people.json, annotations[0]: 'keypoints' holds 15 numbers, schema 'coco17' needs 51 (x, y, v for 17 "
-     "joints); pass --schema=FILE.yaml (training: data.schema) or mend the file"),
+     "keypoints); pass --schema=FILE.yaml (training: data.schema) or fix the file"),
     ([QUICK, "--data=coco:nobody"],
-     "--data=coco:nobody: split 'train' holds nobody with a labeled joint; choose another split"),
+     "--data=coco:nobody: split 'train' has nobody with a labeled joint; choose another split"),
     ([SMALL_RECIPE, "--data=coco:elsewhere"],
      "elsewhere/people.json, annotations[0]: all targets are zero, its own and those of 28 others looked at: no "
      "labeled joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),

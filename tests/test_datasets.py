@@ -69,7 +69,7 @@ def test_lspet_images_have_five_digits_and_a_single_person_keeps_its_axis(tmp_pa
 
 @pytest.mark.parametrize(("joints", "message"), [
     (np.zeros((3, 16, 5)), r"'joints' is float64 of shape \(3, 16, 5\), expected .*\(14, 3, N\)"),
-    (np.zeros((14, 3, 0)), "holds nobody"),
+    (np.zeros((14, 3, 0)), "has no people"),
     (np.full((14, 3, 2), 2.0), "flags .* from 2 to 2, expected only 0 and 1"),
     (np.full((3, 14, 2), np.nan), "flags"),
     (np.array(["text"]), "expected numbers"),
@@ -83,7 +83,7 @@ def test_a_joints_mat_of_another_shape_is_one_clear_line(tmp_path, joints, messa
 def test_a_nan_coordinate_names_the_person(tmp_path, rng):
     people = lsp_people(rng, 5, 0)
     people[3, 2, 0] = np.nan
-    with pytest.raises(InputError, match=r"joints.mat, person 4: has a joint that is NaN; mend the file"):
+    with pytest.raises(InputError, match=r"joints.mat, person 4: has a keypoint that is NaN; fix the file"):
         read(f"lsp:{write_lsp(tmp_path, people)}", "all")
 
 
@@ -92,7 +92,7 @@ def test_a_mat_cut_short_anywhere_is_one_clear_line(tmp_path, rng, kept):
     path = write_lsp(tmp_path, lsp_people(rng, 50, 0)) / "joints.mat"
     scipy.io.savemat(path, {"joints": np.array(scipy.io.loadmat(path)["joints"])}, do_compression=True)
     path.write_bytes(path.read_bytes()[:int(kept * path.stat().st_size)])
-    with pytest.raises(InputError, match=r"joints\.mat: (is no whole MATLAB file|has no variable 'joints')"):
+    with pytest.raises(InputError, match=r"joints\.mat: (is not a complete MATLAB file|has no variable 'joints')"):
         read(f"lsp:{tmp_path}", "all")
 
 
@@ -102,7 +102,7 @@ def test_damaged_mat_bytes_are_one_clear_line(tmp_path, rng):
     whole = path.read_bytes()
     for place in rng.integers(200, len(whole) - 200, 50):  # inside the compressed numbers, which a checksum guards
         path.write_bytes(whole[:place] + bytes(b ^ 0x55 for b in whole[place:place + 64]) + whole[place + 64:])
-        with pytest.raises(InputError, match=r"joints\.mat: is no whole MATLAB file .*copy or unpack it again"):
+        with pytest.raises(InputError, match=r"joints\.mat: is not a complete MATLAB file .*copy or unpack it again"):
             read(f"lsp:{tmp_path}", "all")
 
 
@@ -181,12 +181,12 @@ def test_coco_single_file_looks_into_images_and_beside(tmp_path):
     (coco([coco_person(codes=(2,) * 14)]), r"annotations\[0\]: 'keypoints' holds 42 numbers, .* needs 51 .*--schema"),
     (coco([coco_person(codes=(3,) * 17)]), r"annotations\[0\]: a visibility is not among 0"),
     (coco([{"image_id": 1, "keypoints": [None] * 51}]), r"annotations\[0\]: (a visibility|'keypoints')"),
-    (coco([{"image_id": 1, "keypoints": ["a"] * 51}]), r"annotations\[0\]: 'keypoints' holds something"),
+    (coco([{"image_id": 1, "keypoints": ["a"] * 51}]), r"annotations\[0\]: 'keypoints' holds a value that is not a number"),
     (coco([{"image_id": 1, "keypoints": [float("inf"), 1, 2] * 17}]), "no finite coordinates"),
-    (coco(["person"]), r"annotations\[0\]: is no object"),
+    (coco(["person"]), r"annotations\[0\]: is not an object"),
     (coco([], images=[{"id": 1}]), r"images\[0\] has no 'id' or 'file_name'"),
-    (coco([], names=AIC), r"its joints are right_shoulder, .*\(14\), but schema 'coco17' .* pass --schema=FILE"),
-    (coco([]), "split 'all' holds nobody"),
+    (coco([], names=AIC), r"its keypoints are right_shoulder, .*\(14\), but schema 'coco17' .* pass --schema=FILE"),
+    (coco([]), "split 'all' has nobody"),
 ])
 def test_a_wrong_coco_file_is_one_clear_line(tmp_path, value, message):
     with pytest.raises(InputError, match=rf"mine\.json.*{message}"):
@@ -204,7 +204,7 @@ def test_a_file_that_names_coco_s_joints_has_them_beside_a_schema_of_one_s_own(t
 def test_a_json_cut_short_is_one_clear_line(tmp_path):
     path = write_json(tmp_path / "mine.json", coco([coco_person()]))
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(InputError, match=r"mine\.json: is no whole JSON file .*copy or unpack it again"):
+    with pytest.raises(InputError, match=r"mine\.json: is not a complete JSON file .*copy or unpack it again"):
         read(f"coco:{path}", "all")
 
 

@@ -108,10 +108,10 @@ def test_without_a_list_the_last_images_are_held_out(mpii_root):
     ({"RELEASE": 5}, "'RELEASE' has no 'annolist'"),
     ({"RELEASE": {"annolist": struct_array([{"image": {"name": "a.jpg"}}]), "img_train": [1, 1]}},
      "'RELEASE.img_train' has 2 entries, 'annolist' 1"),
-    ({"RELEASE": {"annolist": struct_array([{"image": {"name": "a.jpg"}}])}}, "holds nobody with annotated joints"),
+    ({"RELEASE": {"annolist": struct_array([{"image": {"name": "a.jpg"}}])}}, "has nobody with annotated keypoints"),
     ({"RELEASE": {"annolist": {"image": {"name": "a.jpg"}, "annorect": {"annopoints": {"point": point(16, 1, 1)}}}}},
      r"annolist\(1\)\.annorect\(1\): a point has id 16.0, expected 0 to 15"),
-    ({"RELEASE": {"annolist": {"annorect": {"annopoints": {"point": point(1, 1, 1)}}}}}, "its picture has no name"),
+    ({"RELEASE": {"annolist": {"annorect": {"annopoints": {"point": point(1, 1, 1)}}}}}, "the image has no name"),
 ])
 def test_a_file_that_is_no_release_is_one_clear_line(tmp_path, content, message):
     scipy.io.savemat(tmp_path / "mpii_human_pose_v1_u12_1.mat", content)
@@ -189,7 +189,7 @@ def test_mpii_val_joins_joints_heads_and_visibility(tmp_path):
     assert records[1].image is None
     (tmp_path / "images").mkdir()
     assert read(f"mpii_val:{tmp_path}", "test")[1].image.path == tmp_path / "images" / "1.jpg"
-    with pytest.raises(InputError, match="split 'train' holds nobody"):
+    with pytest.raises(InputError, match="split 'train' has nobody"):
         read(f"mpii_val:{tmp_path}", "train")
 
 

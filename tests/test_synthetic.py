@@ -103,7 +103,7 @@ def test_splits_have_their_sizes_and_share_nobody():
 
 def test_the_largest_splits_do_not_meet():
     starts = sorted({synthetic._FIRST[split] for split in ("train", "val", "test")})
-    assert min(np.diff(starts)) >= synthetic.MOST
+    assert min(np.diff(starts)) >= synthetic.MAX_PEOPLE
 
 
 def test_the_seed_changes_everybody_and_is_0_unless_given():
@@ -119,8 +119,8 @@ def test_a_wrong_count_is_one_clear_line(root):
     with pytest.raises(InputError) as caught:
         read(f"synthetic:{root}", "train")
     assert str(caught.value) == (
-        f"synthetic: {root!r} is no number of people; give COUNT or COUNT@SEED, as in 2000 or 2000@7 "
-        "(COUNT from 1 to 1000000, SEED below a thousand million)")
+        f"synthetic: {root!r} is not a number of people; give COUNT or COUNT@SEED, as in 2000 or 2000@7 "
+        "(COUNT from 1 to 1000000, SEED from 0 to 999999999)")
 
 
 def test_an_unknown_split_names_the_nearest():
