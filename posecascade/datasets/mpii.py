@@ -14,6 +14,7 @@ import numpy as np
 
 from posecascade.datasets.mpii_release import Person, annotated_people
 from posecascade.datasets.sources import (
+    HEAD_SIZE_FACTOR,
     checked_split,
     existing,
     hold_out,
@@ -33,7 +34,6 @@ FIRST_PIXEL = 1
 # All MPII code shifts the rough center down and enlarges the square, to include the feet (Newell et al. 2016, HRNet).
 CENTER_SHIFT = 15   # pixels x scale
 SCALE_FACTOR = 1.25
-HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size divided by the diagonal of the head box
 
 
 def read_mpii(root: str, split: str, schema: Schema | None = None) -> list[Record]:

@@ -17,6 +17,7 @@ from posecascade.files import did_you_mean, read_bytes
 from posecascade.records import Record
 
 SPLITS = ("train", "val", "test", "all")
+HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size divided by the diagonal of the head box
 HELD_OUT = 18  # one image in 18 is kept for validation, such as the last 500 of 9,000 in LSPET
 
 # The exceptions that scipy was seen to raise for truncated or damaged MATLAB files.

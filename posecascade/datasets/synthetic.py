@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecascade.datasets.sources import checked_split
+from posecascade.datasets.sources import HEAD_SIZE_FACTOR, checked_split
 from posecascade.errors import InputError
 from posecascade.geometry import Box, inside
 from posecascade.images import shrunk
@@ -29,7 +29,6 @@ from posecascade.rendering.wardrobe import random_outfit
 from posecascade.schema import MPII16, Schema
 
 SIZE = 256  # longer side of the images in pixels
-HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size divided by the diagonal of the head box
 MAX_PEOPLE = 10 ** 6  # of a data set; all are annotated when it is read, about a thousand per second
 _FIRST = {"train": 0, "val": 10 ** 9, "test": 2 * 10 ** 9, "all": 2 * 10 ** 9}
 _MIN_VAL, _VAL_SHARE = 64, 10
@@ -75,8 +74,8 @@ def read_synthetic(root: str, split: str, schema: Schema | None = None) -> list[
     match = re.fullmatch(r"([0-9]{1,9})(?:@([0-9]{1,9}))?", root)
     count = int(match[1]) if match else 0
     if not match or not 1 <= count <= MAX_PEOPLE:
-        raise InputError(f"synthetic: {root!r} is not a number of people; give COUNT or COUNT@SEED, as in 2000 or 2000@7 "
-                         f"(COUNT from 1 to {MAX_PEOPLE}, SEED from 0 to 999999999)")
+        raise InputError(f"synthetic: {root!r} is not a number of people; give COUNT or COUNT@SEED, as in 2000 or "
+                         f"2000@7 (COUNT from 1 to {MAX_PEOPLE}, SEED from 0 to 999999999)")
     people = max(_MIN_VAL, count // _VAL_SHARE) if checked_split(split) == "val" else count
     return [record_of(int(match[2] or 0), _FIRST[split] + number) for number in range(people)]
 
