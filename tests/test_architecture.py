@@ -80,7 +80,7 @@ OUTSIDE = {
                                       "training.augment training.samples rendering.* datasets.synthetic"),
     "ai_edge_litert": ("ai-edge-litert", "benchmark.delegates formats.runtime formats.tflite_file "
                                          "formats.tflite_graphs formats.tflite_metadata"),
-    "flatbuffers": ("flatbuffers", "formats.tflite_file formats.tflite_graphs formats.tflite_metadata"),
+    "flatbuffers": ("flatbuffers", "formats.tflite_graphs formats.tflite_metadata"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.predictions"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions"),
     "yaml": ("PyYAML", "files training.recipe"),

@@ -21,7 +21,7 @@ from posecascade.training.data import Splits, Validation
 from posecascade.training.recipe import Data, Export, Recipe
 
 FOUR = Schema("four", ("a", "b", "c", "d"), torso=("a", "b"))
-SIZE = 64
+SIZE, DECODER = 64, "tflite/decoder.tflite"
 CELLS = [(2, 3), (12, 3), (2, 12), (12, 12)]  # where the toy model finds the joints, whatever it sees
 
 
@@ -275,8 +275,7 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     rows = written["artifacts"]
     assert [row["name"] for row in rows] == [
         *(f"saved_model/{name}" for name in ("heatmaps", "images", "with_boxes", "serving_default")),
-        *(f"tflite/{kind}_{precision}.tflite" for precision in tflite.PRECISIONS for kind in tflite.KINDS),
-        "tflite/decoder.tflite"]
+        *(f"tflite/{kind}_{bits}.tflite" for bits in tflite.PRECISIONS for kind in tflite.KINDS), DECODER]
     for one in rows:
         assert one["model_score"] == 100
         if one["precision"] in certificate.FLOATS:

@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spots")
     source, schema = spots.write_data(folder / "data", train=4, val=PEOPLE)
     recipe = Recipe(data=Data((source,), schema=schema), augmentation=NONE,
-                    export=Export(people=PEOPLE, calibration_crops=4, batch_sizes=(1,), score_error=0.05))
+                    export=Export(people=PEOPLE, calibration_crops=4, batch_sizes=(1,), max_calibration_error=0.05))
     file = spots.save(folder / "best.keras", recipe)
     return file, *exporting.prepared(file, (), [])
 
@@ -95,6 +95,7 @@ def test_an_export_tells_of_the_curve_and_all_it_writes_has_it(trained, tmp_path
     told = []
     for name in ("of_saved_model", "of_tflite"):  # what they measure is measured in other tests
         monkeypatch.setattr(artifacts, name, lambda *_: [])
+    monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
     folder = exporting.export(file, tmp_path / "out", people, recipe, license="test", manifest=None, tell=told.append)
     written = json.loads((folder / exporting.CERTIFICATE).read_text())
     scores = written["scores"]

@@ -11,7 +11,7 @@ from small_runs import state_arrays
 
 from posecascade.cli import train as command
 from posecascade.formats import keras_file
-from posecascade.models import BACKBONES, detector, hourglass, resnet
+from posecascade.models import BACKBONES, detector, efficientnet_lite, hourglass, resnet
 from posecascade.schema import find_schema
 from posecascade.training import trainer
 from posecascade.training.build import build, check
@@ -26,6 +26,9 @@ SIDE = 64  # px: the smallest that every regressor takes
 def _few_blocks(monkeypatch):
     """The deepest networks with few blocks and channels, and no compiler, which takes longer than two steps."""
     monkeypatch.setattr(keras.Model, "run_eagerly", property(lambda self: True, lambda self, value: None))
+    for version, stages in ((0, efficientnet_lite.LITE0), (2, efficientnet_lite.LITE2)):
+        monkeypatch.setitem(BACKBONES, f"efficientnet_lite{version}", efficientnet_lite._backbone(
+            version, tuple((1, *stage) for _, *stage in stages)))
     monkeypatch.setitem(BACKBONES, "resnet50", resnet._backbone((1, 1, 1, 1)))
     monkeypatch.setitem(BACKBONES, "resnet152", resnet._backbone((1, 1, 2, 1)))
     monkeypatch.setattr(detector, "FC_CHANNELS", 32)

@@ -1,4 +1,4 @@
-"""The page's files: built of these sources, whole in a folder, and its numbers those of the package."""
+"""The site: built from these sources, written to a folder completely, and its numbers equal the package's."""
 
 import base64
 import gzip
@@ -22,7 +22,7 @@ MOST = 4e6  # bytes of the page without a model
 
 
 def test_the_built_page_is_of_these_sources():
-    """Otherwise: npm ci && npm run build in export/web."""
+    """If this fails: npm ci && npm run build in export/web."""
     paths = [WEB / name for name in PARTS] + sorted((WEB / "src").rglob("*.*"))
     now = {path.relative_to(WEB).as_posix(): files.sha256(path) for path in paths}
     assert json.loads((site.FOLDER / site.SOURCES).read_text(encoding="utf-8")) == now
@@ -46,7 +46,7 @@ def test_the_service_worker_s_version_is_of_the_files_it_keeps():
 
 
 def test_what_the_page_s_tests_expect_is_what_the_package_computes():
-    """Otherwise: python tests/web_vectors.py, and mend the page."""
+    """If this fails: python tests/web_vectors.py, and fix the page."""
     kept = json.loads(web_vectors.FILE.read_text(encoding="utf-8"))
     assert_alike(json.loads(web_vectors.text(web_vectors.vectors())), kept, "golden")
 

@@ -2,16 +2,17 @@
 
 import dataclasses
 import runpy
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from exported import ended
 
 import posecascade
 from posecascade import files
+from posecascade.cli import predict
+from posecascade.drawing import write_image
 from posecascade.errors import InputError
 from posecascade.formats import keras_file, zoo
 from posecascade.formats.metadata import Metadata
@@ -163,13 +164,11 @@ def test_a_wrong_name_is_told_with_the_right_one():
         posecascade.load("light")
 
 
-def test_predict_takes_base_where_no_model_is_named(tmp_path):
-    from posecascade.drawing import write_image
-
+def test_predict_takes_base_where_no_model_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "one.png", np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8))
-    command = "from posecascade.cli.predict import console; import sys; sys.argv = ['p', 'one.png']; console()"
-    found = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    code, _, errors = ended(predict, "one.png")
+    assert (code, errors) == (0, [])
     assert len((tmp_path / "poses" / "predictions.jsonl").read_text().splitlines()) == 1
 
 

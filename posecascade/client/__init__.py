@@ -42,9 +42,9 @@ Given = Box | Sequence[float] | None
 
 
 class _Sent(NamedTuple):
-    """An image to send: its index among the requested ones, its name, its file's bytes and its box."""
+    """An image to send: its position among the requested ones, its name, its file's bytes and its box."""
 
-    index: int
+    position: int
     name: str
     data: bytes
     box: Box | None
@@ -109,14 +109,14 @@ class Client:
         while window := list(islice(people, self.batch_size * self.parallel)):
             results: dict[int, Pose | InputError] = {}
             sent: list[_Sent] = []
-            for index, (image, box) in enumerate(window):
+            for position, (image, box) in enumerate(window):
                 try:
-                    sent.append(_Sent(index, *_file(image, index), box_from(box)))
+                    sent.append(_Sent(position, *_file(image, position), box_from(box)))
                 except InputError as error:
-                    results[index] = error
+                    results[position] = error
             for answers in self._workers.map(self._ask, _chunks(sent, self.batch_size)):
                 results |= answers
-            yield from (results[index] for index in range(len(window)))
+            yield from (results[position] for position in range(len(window)))
 
     def status(self) -> dict[int, str]:
         """Return the state of each version of the model on the server; "AVAILABLE" if it answers requests."""
@@ -160,7 +160,7 @@ class Client:
         return with_retries(lambda left: self._transport.predict(signature, inputs, left), self.timeout, self._rng)
 
     def _ask(self, sent: Sequence[_Sent]) -> dict[int, Pose | InputError]:
-        """Send one request and return the answers by index; if it is too large for the server, send it in halves."""
+        """Send one request and return the answers by position; if it is too large for the server, send it in halves."""
         inputs = {"image_bytes": np.array([*(image.data for image in sent), None], object)[:-1]}
         if sent[0].box:
             inputs["boxes"] = np.array([image.box.as_list() for image in sent if image.box], np.float32)
@@ -170,7 +170,7 @@ class Client:
             if error.code != TOO_LARGE:
                 raise
             if len(sent) == 1:
-                return {sent[0].index: InputError(f"image {sent[0].name}: {error}; shrink it, or raise the server's "
+                return {sent[0].position: InputError(f"image {sent[0].name}: {error}; shrink it, or raise the server's "
                                                   "limit")}
             middle = len(sent) // 2
             return self._ask(sent[:middle]) | self._ask(sent[middle:])
@@ -178,7 +178,7 @@ class Client:
         if not schema:
             return self._ask(sent)
         self._check(reply.outputs, len(sent), schema)
-        return {image.index: _pose(image, {name: values[row] for name, values in reply.outputs.items()}, schema)
+        return {image.position: _pose(image, {name: values[row] for name, values in reply.outputs.items()}, schema)
                 for row, image in enumerate(sent)}
 
     def _check(self, outputs: Mapping[str, np.ndarray], rows: int, schema: Schema) -> None:

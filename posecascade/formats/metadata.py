@@ -112,7 +112,7 @@ def metadata_from(value: object, origin: str) -> Metadata:
 
 def with_current_keys(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the recipe, nested mappings as in YAML, with every renamed key under its present name."""
-    renamed = {}
+    renamed: dict[str, Any] = {}
     for key, value in recipe.items():
         path = RENAMED_KEYS.get(f"{prefix}{key}", f"{prefix}{key}")
         if isinstance(value, Mapping):

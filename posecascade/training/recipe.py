@@ -37,7 +37,13 @@ def _share(default):
 
 @dataclass(frozen=True)
 class Data:
-    """The data sets: `sources` are TYPE:ROOT (or --data); `sampling_weights` are their shares of an epoch."""
+    """Settings of the training data.
+
+    Attributes:
+        sources: data sets as TYPE:ROOT; --data overrides them.
+        sampling_weights: share of each data set in an epoch, one number per source; empty: everybody once per epoch.
+        schema: the model's keypoints: a built-in name (lsp14, mpii16, coco17) or a .yaml file.
+    """
 
     sources: tuple[str, ...] = ()
     sampling_weights: tuple[float, ...] = ()
@@ -46,9 +52,22 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """The network: `input_size` in pixels; `backbone_weights` is "none", "imagenet" or a file.
+    """Settings of the network.
 
-    `init_from` is a trained `.keras` file, whose weights are copied if they fit; keypoints are matched by name.
+    Attributes:
+        stages: the complete cascade, or one of its two stages alone.
+        backbone: the network that computes the features of the image.
+        detector: the head that makes part maps from these features.
+        regressor: the network that makes confidence maps from the part maps and the image.
+        stride: input pixels per cell of the maps.
+        width: channels of the regressor.
+        input_size: side of the square crop in pixels.
+        regressor_sees_image: whether the regressor reads the image next to the part maps.
+        backbone_weights: weights that the backbone starts with: none, imagenet or a file.
+        init_from: a trained model (a .keras file, or a shipped model) whose weights are taken if they fit; keypoints
+            are
+            matched by name.
+        decoder: how keypoints are read from the maps.
     """
 
     stages: str = _one_of(("cascade", "detector", "regressor"), "cascade")
@@ -66,10 +85,19 @@ class Model:
 
 @dataclass(frozen=True)
 class Loss:
-    """The two losses (`losses`); `disc_radius_px` and `gaussian_sigma_px` are pixels of an input of `input_size`.
+    """Settings of the losses of the two stages (`training.losses`).
 
-    `teacher` is a trained cascade, a file or a model of the package, whose maps are learned in addition to the
-    labels; `distillation_weight` is their share of both losses.
+    Attributes:
+        detection_weight: weight of the detector's loss (sigmoid cross-entropy of the part maps).
+        regression_weight: weight of the regressor's loss (squared error of the confidence maps).
+        foreground_weight: additional weight of the cells inside discs and Gaussians.
+        disc_radius_px: radius of the detector's targets, in pixels of an input of `model.input_size`.
+        gaussian_sigma_px: standard deviation of the regressor's targets, in the same pixels.
+        occluded_parts: detector target for occluded keypoints: "detect" = as visible, "ignore" = excluded from the
+            loss,
+            "reject" = all-zero map.
+        teacher: a trained cascade (a file, or a shipped model) whose maps are learned in addition to the labels.
+        distillation_weight: share of both losses that is computed against the teacher's maps.
     """
 
     detection_weight: float = _at_least(0, 0.1)
@@ -84,9 +112,21 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The optimizer: `backbone_lr_factor` multiplies `learning_rate` in the backbone; `ema_decay` 0 keeps no average.
+    """Settings of the optimizer.
 
-    Schedules: cosine to zero; step multiplies by `step_factor` at each of `milestones`, fractions of the run.
+    Attributes:
+        name: the optimizer.
+        learning_rate: the highest learning rate.
+        backbone_lr_factor: multiplier of the learning rate for the backbone.
+        momentum: of sgd and rmsprop.
+        weight_decay: of adamw.
+        clip_norm: limit of the gradient's norm; 0 means none.
+        ema_decay: decay of the averaged weights, which are evaluated and saved; 0 means no average.
+        schedule: the learning rate over the run: constant, cosine to zero, or multiplied by step_factor at each
+            milestone.
+        warmup_steps: steps over which the learning rate rises linearly.
+        milestones: for the step schedule, positions relative to the run, between 0 and 1.
+        step_factor: for the step schedule.
     """
 
     name: str = _one_of(("sgd", "rmsprop", "adam", "adamw"), "adamw")
@@ -104,7 +144,19 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Training:
-    """The run, in `phases` that may each train other weights; `validation_people` 0 means all of them."""
+    """Settings of the training run.
+
+    Attributes:
+        epochs: number of passes through the data.
+        batch_size: people per step.
+        phases: parts of the run, one after the other; see training.phases.
+        seed: of initialization, order and augmentation.
+        precision: of the arithmetic while training; evaluated and saved models are float32.
+        workers: threads that make batches.
+        checkpoint_every_steps: how often the state for resuming is saved.
+        evaluate_every_epochs: how often the validation people are measured.
+        validation_people: limit of their number; 0 means all.
+    """
 
     epochs: int = _at_least(1, 17)
     batch_size: int = _at_least(1, 32)
@@ -119,13 +171,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Export:
-    """The limits within which an export succeeds, measured on `people` people of the validation data.
+    """Limits that an export must keep, or it is refused.
 
-    `max_float_error_px` limits the 99th percentile of the distance between a float artifact's keypoints and the
-    model's, in pixels of the crop; `max_pck_drop` the points of PCK that an artifact with int8 weights may lose. int8
-    activations are calibrated on `calibration_crops` augmented crops. If the expected calibration error of the scores
-    is above `max_calibration_error`, a curve is fitted that lowers it; 1 never fits one. Warm-up requests are written
-    for `batch_sizes`.
+    Attributes:
+        max_float_error_px: limit of the 99th percentile of the distance between a float artifact's keypoints and the
+            model's, in pixels of the crop.
+        max_pck_drop: points of PCK that an artifact with 8-bit weights may lose.
+        people: validation people measured, at most.
+        calibration_crops: augmented crops on which the ranges of int8 activations are calibrated.
+        max_calibration_error: expected calibration error of the scores above which a calibration curve is added; 1
+            never.
+        batch_sizes: batch sizes for which warm-up requests are written.
     """
 
     max_float_error_px: float = _at_least(0, 0.1)

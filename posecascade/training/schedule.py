@@ -10,14 +10,14 @@ SCHEDULES = ("constant", "cosine", "step")
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run that trains the same weights at the same input size.
+    """A part of the run.
 
     Attributes:
-        train: the stage that is trained, or "joint" for both.
-        share: length relative to the other phases.
-        input_size: in pixels; 0 means the model's.
-        lr_factor: multiplies the learning rate.
-        frozen_blocks: number of early backbone blocks whose weights are not trained.
+        train: which weights are trained.
+        share: length relative to the other phases'.
+        input_size: side of the crop in pixels; 0 means model.input_size.
+        lr_factor: multiplier of the learning rate.
+        frozen_blocks: number of early blocks of the backbone that stay unchanged.
     """
 
     train: str = field(default="joint", metadata={"choices": TRAINS})
