@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posecascade import drawing
-from posecascade.drawing import LEFT, MIDDLE, OUTLINE, RIGHT, draw_maps, draw_pose, joint_colors, sheet, write_image
+from posecascade.drawing import LEFT, MIDDLE, OUTLINE, RIGHT, draw_maps, draw_pose, keypoint_colors, sheet, write_image
 from posecascade.errors import InputError
 from posecascade.schema import LSP14, SCHEMAS, Schema
 
@@ -22,7 +22,7 @@ def touched(image):
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda s: s.name)
 def test_colors_depend_on_the_side(schema):
-    for name, color in zip(schema.keypoints, joint_colors(schema), strict=True):
+    for name, color in zip(schema.keypoints, keypoint_colors(schema), strict=True):
         assert color == {"left": LEFT, "right": RIGHT}.get(name.split("_")[0], MIDDLE)
 
 

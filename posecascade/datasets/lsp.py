@@ -29,15 +29,15 @@ def read_lsp(root: str, split: str, schema: Schema | None = None) -> list[Record
     1-1000: "val" is its last eighteenth, so that the test half is never used to choose a checkpoint.
     Without images/, the records have no image and can only be used to evaluate predictions.
     """
-    path, points, flags = _joints("lsp", root)
+    path, points, flags = _keypoints("lsp", root)
     if flags.mean() > 0.5:
         raise InputError(f"{path}: {flags.mean():.0%} of the flags are 1, but LSP's flag means 'occluded' (7 %); "
                          "this looks like LSPET, whose flag means 'annotated': use --data=lspet:ROOT")
     visibility = np.where(flags == 1, Visibility.OCCLUDED, Visibility.VISIBLE)
     records = _records(path, points, visibility, digits=4, occlusion_known=True)
     half = len(records) // 2
-    parts = {"test": records[half:], "all": records}
-    return parts.get(checked_split(split)) or hold_out(records[:half], split)
+    halves = {"test": records[half:], "all": records}
+    return halves.get(checked_split(split)) or hold_out(records[:half], split)
 
 
 def read_lspet(root: str, split: str, schema: Schema | None = None) -> list[Record]:
@@ -45,7 +45,7 @@ def read_lspet(root: str, split: str, schema: Schema | None = None) -> list[Reco
 
     It has no official split: see `hold_out`. Labels outside the image are kept; they count if they are in the crop.
     """
-    path, points, flags = _joints("lspet", root)
+    path, points, flags = _keypoints("lspet", root)
     if flags.mean() < 0.5:
         raise InputError(f"{path}: only {flags.mean():.0%} of the flags are 1, but LSPET's flag means 'annotated' "
                          "(88 %); this looks like LSP, whose flag means 'occluded': use --data=lsp:ROOT")
@@ -53,7 +53,7 @@ def read_lspet(root: str, split: str, schema: Schema | None = None) -> list[Reco
     return hold_out(_records(path, points, visibility, digits=5, occlusion_known=False), split)
 
 
-def _joints(kind: str, root: str) -> tuple[Path, np.ndarray, np.ndarray]:
+def _keypoints(kind: str, root: str) -> tuple[Path, np.ndarray, np.ndarray]:
     """Return the file, coordinates (N, 14, 2) float64 in pixels and flags (N, 14) of 0 and 1."""
     path = existing(root, kind, LAYOUT)
     path = path / "joints.mat" if path.is_dir() else path

@@ -74,7 +74,7 @@ def read_mpii_json(root: str, split: str, schema: Schema | None = None) -> list[
     if None in chosen:
         raise InputError(f"mpii_json: {path} has no {'train' if train is None else 'valid'}.json, which split "
                          f"{split!r} needs; add it or choose another split")
-    return [record for part in chosen if part for record in _list_people(part)]
+    return [record for file in chosen if file for record in _list_people(file)]
 
 
 def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[Record]:

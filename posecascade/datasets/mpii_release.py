@@ -72,10 +72,10 @@ def _people(path: Path, image_number: int, image: mat_struct, chosen: set[int] |
                   for point in _structs(_field(holder, "point"))]
         if (chosen is not None and number not in chosen) or not points:
             continue
-        where = f"{path}, annolist({image_number}).annorect({number})"
+        origin = f"{path}, annolist({image_number}).annorect({number})"
         if not name:
-            raise InputError(f"{where}: the image has no name; give the official release")
-        keypoints, codes = _keypoints(where, points)
+            raise InputError(f"{origin}: the image has no name; give the official release")
+        keypoints, codes = _keypoints(origin, points)
         if codes.any():
             corners: list[Any] = [_number(_field(rect, key)) for key in ("x1", "y1", "x2", "y2")]
             head = None if None in corners else (abs(corners[2] - corners[0]), abs(corners[3] - corners[1]))
@@ -84,13 +84,13 @@ def _people(path: Path, image_number: int, image: mat_struct, chosen: set[int] |
             yield Person(name, image_number, number, keypoints, codes, head, None if None in square else square)
 
 
-def _keypoints(where: str, points: list[mat_struct]) -> tuple[np.ndarray, np.ndarray]:
+def _keypoints(origin: str, points: list[mat_struct]) -> tuple[np.ndarray, np.ndarray]:
     """Return coordinates (16, 2) as stored, NaN if missing, and codes of `Visibility` (16,)."""
     keypoints, codes = np.full((MPII16.size, 2), np.nan), np.zeros(MPII16.size, np.int8)
     for point in points:
         x, y, index, visible = (_number(_field(point, key)) for key in ("x", "y", "id", "is_visible"))
         if index is None or not 0 <= index < MPII16.size or index != int(index):
-            raise InputError(f"{where}: a point has id {index}, expected 0 to {MPII16.size - 1}; "
+            raise InputError(f"{origin}: a point has id {index}, expected 0 to {MPII16.size - 1}; "
                              "give the official release")
         if x is not None and y is not None:
             keypoints[int(index)] = x, y
