@@ -198,7 +198,7 @@ def test_wrong_shape_wrong_name_and_damage_are_refused(tmp_path, points, suffix)
         read_predictions(path, records(4))
     assert str(error.value) == f"{path}: contains guess; expected 'pred' or 'preds'. Rename the array of predictions"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(InputError, match="a.*: is (no|not) "):
+    with pytest.raises(InputError, match=r"a.*: is (no|not) "):
         read_predictions(path, records(4))
     path.unlink()
     with pytest.raises(InputError, match="cannot be read"):
