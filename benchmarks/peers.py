@@ -6,8 +6,8 @@ convolutions, calibrated on the data's training split. BlazePose is run unchange
 while its own pipeline rotates them so that the hips are below the head. For each model, the script prints PCK@0.2 of
 the torso with its 95 % bootstrap interval over images (mean over shoulders, elbows, wrists, hips, knees and ankles of
 people with a labeled torso, in the square crop around their box), megabytes of the file, and milliseconds of one call
-with one and with two threads. Models of this package are measured as they come, without a time. If --exported=DIR contains a
-folder NAME written by `posecascade-export --model=NAME`, its int8 file is measured too, with a time.
+with one and with two threads. Models of this package are measured as they come, without a time. If --exported=DIR
+contains a folder NAME written by `posecascade-export --model=NAME`, its int8 file is measured too, with a time.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from posecascade.inference import predictor
 from posecascade.inference.predictor import Predictor
 from posecascade.records import Record, checked_conversion
 from posecascade.schema import COCO17, LSP14, Schema
-from posecascade.training.data import people_of
+from posecascade.training.data import load_splits
 from posecascade.training.provenance import versions
 from posecascade.training.recipe import Recipe
 
@@ -135,7 +135,7 @@ def peer(name: str, file: Path, data: str) -> Model:
     side = PEERS[name][1]
     if file.suffix == ".tflite":
         return blazepose(file, side)
-    crops = exporting.calibration(people_of([data], LSP14), Recipe(), side) if name.endswith(INT8) else None
+    crops = exporting.calibration(load_splits([data], LSP14), Recipe(), side) if name.endswith(INT8) else None
     return movenet(peers_tfjs.model(file, side, crops), side)
 
 

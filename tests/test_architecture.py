@@ -24,7 +24,8 @@ PACKAGE = Path(posecascade.__file__).parent
 TOP = """
     errors
     files  geometry
-    schema  images
+    checks  images
+    schema
     records  poses  drawing
     poses_io
     posecascade
@@ -79,7 +80,7 @@ OUTSIDE = {
                                       "training.augment training.samples rendering.* datasets.synthetic"),
     "ai_edge_litert": ("ai-edge-litert", "benchmark.delegates formats.runtime formats.tflite_file "
                                          "formats.tflite_graphs formats.tflite_metadata"),
-    "flatbuffers": ("flatbuffers", "formats.tflite_file formats.tflite_graphs formats.tflite_metadata"),
+    "flatbuffers": ("flatbuffers", "formats.tflite_graphs formats.tflite_metadata"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.predictions"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions"),
     "yaml": ("PyYAML", "files training.recipe"),
@@ -90,6 +91,7 @@ OUTSIDE = {
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "training.figures cli.evaluate"),
     "tensorboard": ("tensorboard", "training.logging"),
+    "tqdm": ("tqdm", "training.logging"),
     "pycocotools": ("pycocotools", "evaluation.evaluate"),
 }
 

@@ -36,7 +36,7 @@ def test_the_installed_command_tells_a_table_and_writes_a_file(exported, tmp_pat
         assert re.fullmatch(rf"{file.name} +{delegate} +1 +{NUMBER} +- +{NUMBER} +\d+ +{NUMBER}", line), line
     content = json.loads((tmp_path / "times.json").read_text())
     assert list(content) == ["device", "settings", "rows", "heat", "drift", "passed_over"]
-    assert content["settings"] == {"rounds": 2, "num_runs": 3, "cooldown_s": 0.0} and len(content["heat"]) == 2
+    assert content["settings"] == {"num_rounds": 2, "num_runs": 3, "cooldown_s": 0.0} and len(content["heat"]) == 2
     assert [(row["file"], row["delegate"]) for row in content["rows"]] == [
         (str(file), delegate) for file in files for delegate in ("cpu", "no_xnnpack")]
     assert all(len(row["rounds_ms"]) == 2 and 0 < row["fastest_ms"] <= row["median_ms"] and row["interval_ms"] is None

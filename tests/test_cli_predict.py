@@ -228,9 +228,9 @@ def test_bad_inputs_are_reported_and_the_others_written(run, photos, tmp_path):
 @pytest.mark.parametrize(("arguments", "problem"), [
     (["none.png"], "image none.png: cannot be read (No such file or directory); check the path"),
     (["none.jsonl"], "none.jsonl: cannot be read (No such file or directory); check the path"),
-    (["text.jsonl"], "text.jsonl, line 1: is no JSON"), (["bytes.jsonl"], "bytes.jsonl: is not UTF-8 text"),
+    (["text.jsonl"], "text.jsonl, line 1: is not JSON"), (["bytes.jsonl"], "bytes.jsonl: is not UTF-8 text"),
     (["-"], "standard input: is empty; expected lines"),
-    (["text.png"], "image text.png: is no picture that can be decoded"),
+    (["text.png"], "image text.png: is not an image that can be decoded"),
     (["broken"], "none of 1 images could be read; nothing was written"),
     ([], "no INPUT given; expected images, folders, videos, the number of a camera, .jsonl files or -"),
     (["text.png", "--decoder=darc"], "unknown decoder 'darc'; did you mean 'dark'?"),

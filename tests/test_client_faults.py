@@ -175,7 +175,8 @@ def test_unexpected_answer_is_reported_in_one_line(proxy, answer, code, words):
     ([1, 2], "the answer has no 'outputs'; check that"), ({"card": [[1], [2, 3]]}, "an output is not a regular array"),
     ({"card": ["{"], "joints": [["a"]]}, "the signature model_card returns no JSON metadata; export the model again"),
     ({"joints": [["a"]]}, "the signature model_card returns no JSON metadata; export the model again"),
-    ({"card": ["{}"], "joints": [["a"]]}, "model card: "), ({"card": ["[]"], "joints": [["a"]]}, "model card: ")])
+    ({"card": ["{}"], "joints": [["a"]]}, "model card: the schema holds None"),
+    ({"card": ["[]"], "joints": [["a"]]}, "model card: the schema holds None")])
 def test_model_of_another_kind_is_reported(proxy, outputs, words):
     server, url = proxy
     server.script = [(200, json.dumps({"outputs": outputs}).encode())]

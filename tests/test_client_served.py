@@ -129,7 +129,7 @@ def test_undecodable_image_does_not_affect_the_others(client, rendered, direct, 
     assert [str(answer) for answer in answers[1:4]] == [
         "image number 1: the server cannot decode it, or it has too many pixels; save it again as JPEG or PNG, or "
         "shrink it",
-        "image number 2: is no picture that can be decoded; save it again as JPEG or PNG",
+        "image number 2: is not an image that can be decoded; save it again as JPEG or PNG",
         f"image {tmp_path / 'none.png'}: cannot be read (No such file or directory); check the path"]
     assert_equal([answers[0], answers[4]], direct([good, good]))
     with pytest.raises(InputError, match="image number 1: the server cannot decode it"):

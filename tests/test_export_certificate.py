@@ -21,7 +21,7 @@ from posecascade.training.data import Splits, Validation
 from posecascade.training.recipe import Data, Export, Recipe
 
 FOUR = Schema("four", ("a", "b", "c", "d"), torso=("a", "b"))
-SIZE = 64
+SIZE, DECODER = 64, "tflite/decoder.tflite"
 CELLS = [(2, 3), (12, 3), (2, 12), (12, 12)]  # where the toy model finds the joints, whatever it sees
 
 
@@ -223,7 +223,7 @@ def test_what_is_measured_and_calibrated_on_is_chosen_evenly(trained):
     kept = found.validation[0].records
     assert exporting.chosen(found, 4) == [kept[0], kept[2], kept[5], kept[7]]
     assert exporting.chosen(found, 500) == kept
-    expected = [load_sample(record, 128).image for record in found.everybody[::2]]
+    expected = [load_sample(record, 128).image for record in found.train_records[::2]]
     np.testing.assert_array_equal(exporting.calibration(found, recipe, 128), expected)
     many = replace(recipe, export=Export(calibration_crops=500))
     assert exporting.calibration(found, many, 128).shape == (12, 128, 128, 3)
@@ -239,7 +239,7 @@ def test_people_without_a_picture_are_not_measured_on():
 def test_other_people_than_those_of_the_recipe_can_be_given(trained, tmp_path):
     source, _ = spots.write_data(tmp_path / "other", train=2, val=1)
     _, found = exporting.prepared(trained[0], [source], [])
-    assert found.sources == (source,) and len(found.everybody) == 2
+    assert found.sources == (source,) and len(found.train_records) == 2
     bare = spots.save(tmp_path / "bare.keras", Recipe())
     with pytest.raises(InputError) as error:
         exporting.prepared(bare, (), [])
@@ -275,8 +275,7 @@ def test_a_network_whose_maps_have_peaks_is_within_the_limits_that_are_set_by_de
     rows = written["artifacts"]
     assert [row["name"] for row in rows] == [
         *(f"saved_model/{name}" for name in ("heatmaps", "images", "with_boxes", "serving_default")),
-        *(f"tflite/{kind}_{precision}.tflite" for precision in tflite.PRECISIONS for kind in tflite.KINDS),
-        "tflite/decoder.tflite"]
+        *(f"tflite/{kind}_{bits}.tflite" for bits in tflite.PRECISIONS for kind in tflite.KINDS), DECODER]
     for one in rows:
         assert one["model_score"] == 100
         if one["precision"] in certificate.FLOATS:

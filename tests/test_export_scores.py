@@ -9,7 +9,7 @@ import spots
 import tensorflow as tf
 from test_export_serving import assert_same, files, looked_for, rounds
 
-from posecascade.codec.score_calibration import IDENTITY, MIN_JOINTS, Calibration
+from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration
 from posecascade.export import artifacts, certificate, exporting, tflite
 from posecascade.export.graph.network import Network
 from posecascade.export.graph.serving import Serving
@@ -20,7 +20,7 @@ from posecascade.training.augment import NONE
 from posecascade.training.recipe import Data, Export, Recipe
 
 CURVE = Calibration(1.5, 0.8)
-PEOPLE = 48  # of five joints: two halves of more than MIN_JOINTS
+PEOPLE = 48  # of five joints: two halves of more than MIN_KEYPOINTS
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spots")
     source, schema = spots.write_data(folder / "data", train=4, val=PEOPLE)
     recipe = Recipe(data=Data((source,), schema=schema), augmentation=NONE,
-                    export=Export(people=PEOPLE, calibration_crops=4, batch_sizes=(1,), score_error=0.05))
+                    export=Export(people=PEOPLE, calibration_crops=4, batch_sizes=(1,), max_calibration_error=0.05))
     file = spots.save(folder / "best.keras", recipe)
     return file, *exporting.prepared(file, (), [])
 
@@ -85,7 +85,7 @@ def test_poor_scores_get_a_curve_and_good_ones_keep_theirs(trained):
         IDENTITY, {"error": told["error"], "error_after": None, "slope": 1.0, "offset": 0.0})
     kept, again = exporting.curve_of(plain, curve, records, "pck", 0.05)
     assert kept == curve and again["error"] < 0.05 and again["error_after"] is None
-    few = records[:2 * MIN_JOINTS // len(spots.JOINTS) - 1]
+    few = records[:2 * MIN_KEYPOINTS // len(spots.JOINTS) - 1]
     assert exporting.curve_of(plain, CURVE, few, "pck", 0.0) == (
         CURVE, {"error": None, "error_after": None, "slope": 1.5, "offset": 0.8})
 
@@ -95,6 +95,7 @@ def test_an_export_tells_of_the_curve_and_all_it_writes_has_it(trained, tmp_path
     told = []
     for name in ("of_saved_model", "of_tflite"):  # what they measure is measured in other tests
         monkeypatch.setattr(artifacts, name, lambda *_: [])
+    monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
     folder = exporting.export(file, tmp_path / "out", people, recipe, license="test", manifest=None, tell=told.append)
     written = json.loads((folder / exporting.CERTIFICATE).read_text())
     scores = written["scores"]

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import subprocess
 import sys
 from base64 import b64encode
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from exported import ended
 
 from posecascade.errors import InputError
 from posecascade.formats import runtime, tflite_graphs
@@ -198,8 +198,8 @@ def test_missing_and_corrupt_files_are_reported(peers, tmp_path):
 def test_tflite_file_with_other_tensors_is_refused(peers, arrays, file):
     other = file.with_suffix(".tflite")
     other.write_bytes(peers.peers_tfjs.model(file, SIDE))
-    with pytest.raises(InputError, match=r"has inputs \[\(\[1, 8, 8, 3\], 'float32'\)\] .*; expected \[1, 256, 256, 3\] "
-                                         r"of float32 and \[1, 195\]\."):
+    with pytest.raises(InputError, match=r"has inputs \[\(\[1, 8, 8, 3\], 'float32'\)\] .*; expected "
+                                         r"\[1, 256, 256, 3\] of float32 and \[1, 195\]\."):
         peers.blazepose(other, 256)
 
 
@@ -220,9 +220,7 @@ def test_model_is_measured_and_its_line_printed(peers, arrays, file):
     json.dumps(figures, allow_nan=False)
 
 
-def test_script_reports_a_missing_file_in_one_line(tmp_path):
-    done = subprocess.run([sys.executable, str(BENCHMARKS / "peers.py"), "--data=synthetic:20", f"--peers={tmp_path}"],
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    [*_, error] = done.stderr.splitlines()
-    assert error.startswith(f"peers.py: error: --peers={tmp_path}: contains no movenet-lightning")
+def test_script_reports_a_missing_file_in_one_line(peers, tmp_path):
+    code, _, [error] = ended(peers, "--data=synthetic:20", f"--peers={tmp_path}")
+    assert code == 2
+    assert error.partition(": error: ")[2].startswith(f"--peers={tmp_path}: contains no movenet-lightning")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 from served import BINARY, MODEL, binary, service_of
 from small_served import GOOD, write
 
@@ -22,7 +21,6 @@ import model_server_protos
 from model_server_batching import Batcher
 
 from posecascade.client import connect
-from posecascade.client.messages import REQUIREMENT
 from posecascade.training.recipe import Recipe
 
 KIT = Path(__file__).resolve().parents[1] / "export" / "serving"
@@ -37,12 +35,6 @@ KSERVE = YAML["kserve.yaml"][0]
 
 def flags_of(words):
     return dict(word.removeprefix("--").split("=", 1) for word in words)
-
-
-def test_the_client_names_the_api_that_the_extra_installs():
-    declared = [line for line in metadata.requires("posecascade-keras") if 'extra == "serving"' in line]
-    [api] = [found for found in map(Requirement, declared) if found.name == "tensorflow-serving-api"]
-    assert api.specifier == Requirement(REQUIREMENT).specifier
 
 
 def test_the_server_s_release_is_the_api_s_and_that_of_the_tensorflow_which_exports():

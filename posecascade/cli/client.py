@@ -137,7 +137,7 @@ def _predict(client: Client, inputs: list[str], summary: RunSummary, lines: Text
     for pose in client.each(people()):
         request = sent.popleft()
         if isinstance(pose, InputError):
-            summary.skip(pose) if request.in_folder else summary.fail(request.told(pose))
+            summary.skip(pose) if request.in_folder else summary.fail(request.with_origin(pose))
         else:
             lines.write(as_line(answer(request.image, pose, request.box)))
             summary.count()

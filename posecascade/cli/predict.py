@@ -144,7 +144,7 @@ def _predict_images(requests: Iterable[Request | InputError], predict, outputs: 
         try:
             image = images.ImageFile(request.path, upright=True).read()
         except InputError as error:
-            outputs.summary.skip(error) if request.in_folder else outputs.summary.fail(request.told(error))
+            outputs.summary.skip(error) if request.in_folder else outputs.summary.fail(request.with_origin(error))
             continue
         waiting.append((request, image))
         pixels += image.shape[0] * image.shape[1]

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 
     recipe = load_recipe(FLAGS.recipe, FLAGS.set)
     try:
-        train(recipe, FLAGS.model_dir, FLAGS.data, tell=lambda line: print(line, flush=True))
+        train(recipe, FLAGS.model_dir, FLAGS.data, log=lambda line: print(line, flush=True))
     except OSError as error:
         raise InputError(f"--model_dir={FLAGS.model_dir}: cannot be written ({error.strerror}); free disk "
                          "space or choose another folder") from None

@@ -25,6 +25,7 @@ from posecascade.client.over_grpc import GrpcTransport, Reply
 from posecascade.client.over_rest import RestTransport
 from posecascade.client.retrying import TOO_LARGE, ServerError, with_retries
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.geometry import Box
 from posecascade.poses import Pose
 from posecascade.poses_io import box_from
@@ -225,10 +226,7 @@ def _file(image: Image, index: int) -> tuple[str, bytes]:
     """Return a name for messages, and the image as the bytes of a JPEG or PNG file."""
     if isinstance(image, (str, Path)):
         name = str(image)
-        try:
-            data = Path(image).read_bytes()
-        except OSError as error:
-            raise InputError(f"image {name}: cannot be read ({error.strerror}); check the path") from None
+        data = read_bytes(Path(image), "image")
     elif isinstance(image, bytes):
         name, data = f"number {index}", image
     else:

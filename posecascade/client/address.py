@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 
 PORTS = {"grpc": 8500, "grpcs": 443, "http": 80, "https": 443}  # defaults by scheme
 FORMS = "grpc://HOST:8500/MODEL or http://HOST:8501/v1/models/MODEL (with TLS: grpcs, https), followed by " \
@@ -88,7 +89,4 @@ class Tls:
     def read(self, name: str) -> bytes | None:
         """Return the bytes of one of the files, None if it is None; raise InputError if it cannot be read."""
         path: Path | None = getattr(self, name)
-        try:
-            return None if path is None else path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{name} {path}: cannot be read ({error.strerror}); check the path") from None
+        return None if path is None else read_bytes(path, name)

@@ -1,4 +1,4 @@
-"""Send requests to a served model over gRPC, with the messages of tensorflow-serving-api."""
+"""Send requests to a served model over gRPC, with the messages of TensorFlow Serving's API."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -50,20 +50,20 @@ class GrpcTransport:
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> Reply:
         """Send a request once and return the answer; `inputs` are float32 arrays or arrays of bytes, by name."""
-        request = messages.message(messages.PREDICT, "PredictRequest")()
+        request = messages.message("PredictRequest")()
         self._specify(request.model_spec)
         request.model_spec.signature_name = signature
         for name, values in inputs.items():
             fill(request.inputs[name], values)
-        answer = self._call(_PREDICT, request, messages.message(messages.PREDICT, "PredictResponse"), timeout)
+        answer = self._call(_PREDICT, request, messages.message("PredictResponse"), timeout)
         version = answer.model_spec.version.value if answer.model_spec.HasField("version") else None
         return Reply({name: values_of(tensor, name) for name, tensor in answer.outputs.items()}, version)
 
     def status(self, timeout: float) -> dict[int, str]:
         """Return the state of each version, "AVAILABLE" if it answers requests; one try."""
-        request = messages.message(messages.STATUS, "GetModelStatusRequest")()
+        request = messages.message("GetModelStatusRequest")()
         self._specify(request.model_spec)
-        answer = self._call(_STATUS, request, messages.message(messages.STATUS, "GetModelStatusResponse"), timeout)
+        answer = self._call(_STATUS, request, messages.message("GetModelStatusResponse"), timeout)
         states = answer.DESCRIPTOR.fields_by_name["model_version_status"].message_type.fields_by_name["state"].enum_type
         return {entry.version: states.values_by_number[entry.state].name for entry in answer.model_version_status}
 

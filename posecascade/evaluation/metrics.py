@@ -23,6 +23,9 @@ def distances(predicted: np.ndarray, true: np.ndarray, reference: np.ndarray) ->
             hit has the distance 0, and everything else an infinite one.
     Returns:
         (N, K); NaN if not counted, infinite if not predicted.
+
+    >>> distances([[[3, 4], [0, 0]]], [[[0, 0], [np.nan, np.nan]]], [10]).tolist()
+    [[0.5, nan]]
     """
     true, reference = np.asarray(true, np.float64), np.asarray(reference, np.float64)[:, None]
     pixels = np.linalg.norm(np.asarray(predicted, np.float64) - true, axis=-1)
@@ -36,17 +39,29 @@ def pck(distances: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray
     """Return hits (N, K), 1 if a distance is `<= threshold`, and counts (N, K), 1 if the keypoint counts.
 
     Sum both over the people and keypoints to report. A keypoint at exactly the threshold is a hit.
+
+    >>> hits, counts = pck(np.array([[0.1, 0.2], [0.3, np.nan]]), 0.2)
+    >>> hits.tolist(), counts.tolist()
+    ([[1.0, 1.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 0.0]])
     """
     return (distances <= threshold).astype(np.float64), (~np.isnan(distances)).astype(np.float64)
 
 
 def thresholds(limit: float) -> np.ndarray:
-    """Return 0, 0.01, ... up to `limit`, each the float nearest to the decimal number."""
+    """Return 0, 0.01, ... up to `limit`, each the float nearest to the decimal number.
+
+    >>> thresholds(0.03).tolist()
+    [0.0, 0.01, 0.02, 0.03]
+    """
     return np.arange(round(limit / AREA_STEP) + 1) / round(1 / AREA_STEP)
 
 
 def area(distances: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same as `pck`, with each keypoint's area (0..1) under its curve from 0 to `limit` instead of hits."""
+    """Return the same as `pck`, with each keypoint's area (0..1) under its curve from 0 to `limit` instead of hits.
+
+    >>> area(np.array([[0.0, 0.1, 0.3]]), 0.2)[0].round(3).tolist()
+    [[1.0, 0.525, 0.0]]
+    """
     steps = thresholds(limit)
     trapezoid = np.full(len(steps), 1.0 / (len(steps) - 1))
     trapezoid[[0, -1]] /= 2
@@ -58,7 +73,11 @@ def area(distances: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rate(hits: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return per cent of hits among counts, each summed over the first axis; NaN if nothing counts."""
+    """Return per cent of hits among counts, each summed over the first axis; NaN if nothing counts.
+
+    >>> rate(np.array([[1.0, 1.0], [0.0, 0.0]]), np.array([[1.0, 1.0], [1.0, 0.0]])).tolist()
+    [50.0, 100.0]
+    """
     return _percent(np.sum(hits, axis=0), np.sum(counts, axis=0))
 
 
@@ -72,6 +91,10 @@ def interval(hits: np.ndarray, counts: np.ndarray, rng: np.random.Generator,
         draws: number of resamples.
     Returns:
         low and high (M,), the ends of the middle CONFIDENCE per cent; NaN if nothing counts.
+
+    >>> low, high = interval(np.array([[1.0], [1.0], [0.0]] * 20), np.ones((60, 1)), np.random.default_rng(0))
+    >>> bool(low[0] < 200 / 3 < high[0])
+    True
     """
     return _middle([_percent(w @ hits, w @ counts) for w in _resamples(len(hits), rng, draws)], hits.shape[1])
 
@@ -82,6 +105,11 @@ def paired_interval(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarr
 
     `first` and `second` are the hits and counts (N, M) of two models on the same people; returns the same as
     `interval`.
+
+    >>> better, worse, counts = np.ones((9, 1)), np.zeros((9, 1)), np.ones((9, 1))
+    >>> low, high = paired_interval((better, counts), (worse, counts), np.random.default_rng(0))
+    >>> low.tolist(), high.tolist()
+    ([100.0], [100.0])
     """
     rows = [_percent(w @ first[0], w @ first[1]) - _percent(w @ second[0], w @ second[1])
             for w in _resamples(len(first[0]), rng, draws)]
@@ -96,6 +124,9 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     Args:
         scores: (N,) finite.
         positive: (N,) bool.
+
+    >>> roc_auc([0.9, 0.8, 0.3], [True, False, False])
+    1.0
     """
     positive = np.asarray(positive, bool)
     _, index, ties = np.unique(scores, return_inverse=True, return_counts=True)
@@ -113,6 +144,9 @@ def oks(predicted: np.ndarray, true: np.ndarray, areas: np.ndarray, sigmas: np.n
         predicted, true: (N, K, 2) pixels, as in `distances`.
         areas: (N,) square pixels, positive.
         sigmas: (K,) fall-offs, as in `Schema.sigmas`; the standard deviation is twice the sigma, as in COCO.
+
+    >>> oks(np.array([[[0.0, 0.0]], [[0.0, 20.0]]]), np.zeros((2, 1, 2)), [1e4, 1e4], [0.1]).round(3).tolist()
+    [1.0, 0.607]
     """
     counted = np.isfinite(true).all(-1)
     square = np.where(np.isfinite(predicted).all(-1), ((predicted - true) ** 2).sum(-1), np.inf)

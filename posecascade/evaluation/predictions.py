@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from posecascade.datasets.sources import load_json, load_mat, read_bytes
+from posecascade.datasets.sources import load_json, load_mat
 from posecascade.errors import InputError
-from posecascade.files import did_you_mean
+from posecascade.files import did_you_mean, read_bytes
 from posecascade.geometry import Box
 from posecascade.records import Record
 

@@ -1,4 +1,4 @@
-"""The one file that a browser runs: a sealed .tflite model that gives maps, found in an export or converted now."""
+"""Finds or converts the file that a browser runs: a sealed .tflite model that gives maps."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ FLOATS = ("float32", "float16")  # precisions that need no pictures to calibrate
 
 
 def maps_file(path_or_name: str, precision: str) -> bytes:
-    """The file's bytes.
+    """Return the file's bytes.
 
     Args:
-        path_or_name: what `predictor.load` takes. A .tflite file is given as it is; of an export, the file of that
+        path_or_name: what `predictor.load` takes. A .tflite file is returned unchanged; of an export, the file of that
             precision; any other model is converted, which takes TensorFlow and some seconds.
         precision: one of `tflite.PRECISIONS`; a conversion here makes only FLOATS.
 

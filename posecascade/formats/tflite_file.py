@@ -8,27 +8,22 @@ import hashlib
 import io
 import json
 import re
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
-from flatbuffers import number_types
-from flatbuffers.table import Table
 
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.formats import tflite_metadata
-from posecascade.formats.tflite_graphs import IDENTIFIER
+from posecascade.formats.tflite_graphs import IDENTIFIER, packed, unpacked
 from posecascade.formats.tflite_metadata import DECODER_FILE, JOINTS, SIDECAR
 
 SUFFIX = ".tflite"
 _MARK, _DIGITS = b"sha256:", 64
-_ALIGNMENT = 16  # bytes; the schema's force_align of what a buffer holds
-# The fields of the schema's table Model: `version` is a number, all others lie elsewhere and are pointed at.
-_VERSION, _BUFFERS, _METADATA, _MODEL_FIELDS = 0, 4, 6, 10
 
 
 @dataclass(frozen=True)
@@ -78,10 +73,7 @@ def unseal(path: Path | str) -> Sealed:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such model file; give the path of a .tflite file")
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    data = read_bytes(Path(path))
     _check(data, path)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -113,100 +105,20 @@ def _check(data, path):
 
 
 def _with_metadata(model, metadata):
-    """The model with one more buffer, and the entry that names it.
-
-    Unpacking and packing the whole would lose the alignment of the buffers, and any field that the schema here does
-    not know. So the model stays as it is, byte for byte and at a multiple of 16, and gets a new root before it that
-    points into it: a flatbuffer's offsets point forward, as far as they like.
-    """
-    root, known = _root(model), tflite.Model.GetRootAs(model)
-    builder = flatbuffers.Builder(len(model) + len(metadata) + 4096)
-    start = _blob(builder, model)  # builders count from the end: what is at p in the model has offset start - p
-    data = _blob(builder, metadata)
-    buffer = _table(builder, [(builder.PrependUOffsetTRelativeSlot, 0, data + 4)])  # a vector begins at its length
-    name = builder.CreateString(tflite_metadata.ENTRY)
-    places = {field: start - place for field, place in _pointed_at(root)}
-    buffers = [start - place for place in _listed(root, _BUFFERS)]
-    far = {}
-    for index in _far(known):
-        buffers[index], far[index] = _far_buffer(builder, known.Buffers(index))
-    entry = _table(builder, [(builder.PrependUOffsetTRelativeSlot, 0, name),
-                             (builder.PrependUint32Slot, 1, len(buffers))])
-    places[_BUFFERS] = _vector(builder, [*buffers, buffer])
-    places[_METADATA] = _vector(builder, [*(start - place for place in _listed(root, _METADATA)), entry])
-    builder.Finish(_table(builder, [
-        (builder.PrependUint32Slot, _VERSION, known.Version()),
-        *((builder.PrependUOffsetTRelativeSlot, field, place) for field, place in places.items())]), IDENTIFIER)
-    packed = builder.Output()
-    for index, number in far.items():
-        position = known.Buffers(index).Offset() + len(packed) - start
-        struct.pack_into("<Q", packed, len(packed) - number, position)
-    return bytes(packed)
-
-
-def _far(model):
-    """Indices of the buffers whose content lies at an absolute position behind the flatbuffer (AI Edge Quantizer)."""
-    return [index for index in range(model.BuffersLength()) if model.Buffers(index).Offset() > 1]
-
-
-def _far_buffer(builder, buffer):
-    """Write the table of such a buffer; its offset, and that of its position, which is known when all is packed."""
-    builder.StartObject(3)
-    builder.PrependUint64Slot(2, buffer.Size(), 0)
-    builder.PrependUint64Slot(1, buffer.Offset(), 0)
-    position = builder.Offset()
-    return builder.EndObject(), position
-
-
-def _root(model):
-    """The table Model at the root; ValueError where it holds what a new root would lose or misplace."""
-    known = tflite.Model.GetRootAs(model)
-    if any(known.Metadata(i).Name() == tflite_metadata.ENTRY.encode() for i in range(known.MetadataLength())):
+    """The model with one more buffer, which holds the metadata, and the entry that names it."""
+    content = unpacked(model)
+    if any(entry.name == tflite_metadata.ENTRY.encode() for entry in content.metadata or []):
         raise ValueError("the model has metadata already; seal what the converter gave")
-    for subgraph in map(known.Subgraphs, range(known.SubgraphsLength())):
-        if any(subgraph.Operators(i).LargeCustomOptionsOffset() for i in range(subgraph.OperatorsLength())):
-            raise ValueError("the model keeps an operator's options behind its flatbuffer; such a one cannot be sealed")
-    root = Table(model, 0)
-    root.Pos = root.Indirect(0)
-    vtable = root.Pos - root.Get(number_types.SOffsetTFlags, root.Pos)
-    fields = root.Get(number_types.VOffsetTFlags, vtable) // 2 - 2
-    if fields > _MODEL_FIELDS:
-        raise ValueError(f"the model's root has {fields} fields, {_MODEL_FIELDS} are known; the format has grown")
-    return root
-
-
-def _pointed_at(root):
-    """(field, position) of what each field of the root but the version points at."""
-    return [(field, root.Indirect(root.Pos + place)) for field in range(_MODEL_FIELDS)
-            if field != _VERSION and (place := root.Offset(4 + 2 * field))]
-
-
-def _listed(root, field):
-    """Positions of the tables in the root's vector `field`."""
-    place = root.Offset(4 + 2 * field)
-    return [root.Indirect(root.Vector(place) + 4 * i) for i in range(root.VectorLen(place))] if place else []
-
-
-def _blob(builder, data):
-    """Write a vector of bytes, aligned; the offset of its first byte."""
-    builder.StartVector(1, len(data), _ALIGNMENT)
-    builder.head -= len(data)
-    builder.Bytes[builder.head:builder.head + len(data)] = data
-    return builder.EndVector() - 4
-
-
-def _vector(builder, offsets):
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return builder.EndVector()
-
-
-def _table(builder, fields):
-    builder.StartObject(_MODEL_FIELDS)  # room for the largest; a builder cuts what is not used
-    for write, field, value in fields:
-        write(field, value, 0)
-    return builder.EndObject()
+    if any(operator.largeCustomOptionsOffset for graph in content.subgraphs for operator in graph.operators):
+        raise ValueError("the model keeps an operator's options behind its flatbuffer; such a one cannot be sealed")
+    for buffer in content.buffers:
+        if buffer.offset > 1:  # its data are behind the flatbuffer, where AI Edge Quantizer puts them
+            buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    entry = tflite.MetadataT(name=tflite_metadata.ENTRY, buffer=len(content.buffers))
+    content.metadata = [*(content.metadata or []), entry]
+    content.buffers.append(tflite.BufferT(data=np.frombuffer(metadata, np.uint8)))
+    return packed(content)
 
 
 def _with_files(model, files):

@@ -79,10 +79,9 @@ def confident_box(pose: Pose, image: np.ndarray, min_score: float = CONFIDENT) -
     Its edges are rounded outwards to a grid of a power of two pixels. Otherwise, two runtimes whose first results
     differ by a thousandth of a pixel would continue with different crops, and return different keypoints.
     """
-    confident = pose.scores >= min_score
-    if confident.sum() < min(MIN_CONFIDENT, pose.schema.size):
+    tight = pose.tight_box(min_score, MIN_CONFIDENT, max(1.0, MIN_SIDE * max(image.shape[:2])))
+    if tight is None:
         return None
-    tight = Box.around(pose.keypoints[confident], min_size=max(1.0, MIN_SIDE * max(image.shape[:2])))
     step = 2.0 ** math.floor(math.log2(max(tight.w, tight.h) / GRID))
     low = np.floor(np.array([tight.x, tight.y]) / step) * step
     size = np.ceil(np.array([tight.x + tight.w, tight.y + tight.h]) / step) * step - low

@@ -91,10 +91,7 @@ def follow(predict: Callable, video: Video, *, smooth: bool,
 
 def next_box(pose, frame: np.ndarray, followed: float = FOLLOWED) -> Box | None:
     """Return the box to crop in the next frame, or None if the person is lost."""
-    confident = pose.scores >= followed
-    if confident.sum() < min(MIN_FOLLOWED, len(confident)):
-        return None
-    return Box.around(pose.keypoints[confident], min_size=max(1.0, 0.05 * max(frame.shape[:2])))
+    return pose.tight_box(followed, MIN_FOLLOWED, max(1.0, 0.05 * max(frame.shape[:2])))
 
 
 class Writer:

@@ -1,4 +1,4 @@
-"""The page that posecascade-demo serves, in a real Chromium: what it finds beside Python, offline, camera, errors."""
+"""The page that posecascade-demo serves, in Chromium: poses compared with Python's, offline use, camera, errors."""
 
 import contextlib
 import http.server
@@ -44,7 +44,7 @@ CAMERA_SIZE, CAMERA_FRAMES = (320, 240), 5
 
 @pytest.fixture(scope="module")
 def demo(exported):
-    """The installed command, serving the small export's maps: its address, file and process."""
+    """Run the installed command on the small export; its address, file and process."""
     file = exported.tflite("heatmaps", "float32")
     process = subprocess.Popen([SCRIPTS / "posecascade-demo", "--port=0", f"--model={file}"], text=True,
                                stdout=subprocess.PIPE)
@@ -54,7 +54,7 @@ def demo(exported):
 
 @contextlib.contextmanager
 def ending(process):
-    """Terminates it in the end."""
+    """Terminate the process in the end."""
     try:
         yield
     finally:
@@ -63,7 +63,7 @@ def ending(process):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Files of three rendered people, a JPEG on its side, a PNG, one half transparent; a film of one for the camera."""
+    """Images of three rendered people: a rotated JPEG, a PNG, one half transparent; a video of one for the camera."""
     folder = tmp_path_factory.mktemp("people")
     images = people(3)[0]
     files = [folder / name for name in ("one.jpg", "two.png", "three.png")]
@@ -79,14 +79,14 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def launched():
-    """Starts Chromium with these words."""
+    """Start Chromium with these arguments."""
     with playwright.sync_playwright() as driver:
         yield lambda *words: driver.chromium.launch(executable_path=CHROMIUM, args=words)
 
 
 @pytest.fixture(scope="module")
 def chromium(launched, pictures):
-    """The browser, whose camera plays the film."""
+    """The browser, whose camera plays the video."""
     with launched("--use-fake-device-for-media-stream",
                   f"--use-file-for-fake-video-capture={pictures.film}") as browser:
         yield browser
@@ -94,7 +94,7 @@ def chromium(launched, pictures):
 
 @pytest.fixture
 def opened(chromium):
-    """Opens an address in a window of its own: the page, ready. An error in the page's code fails the test."""
+    """Open an address in a new window and wait until it is ready. An error in the page's code fails the test."""
     contexts, errors = [], []
 
     def open_page(url, **options):
