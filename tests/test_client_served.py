@@ -172,7 +172,7 @@ def command(*words, stdin=""):
 
 
 @pytest.fixture
-def pictures(rendered, tmp_path):
+def inputs(rendered, tmp_path):
     """A folder with two images and a broken one, and JSON lines of people with boxes."""
     (tmp_path / "photos").mkdir()
     for number in (0, 1):
@@ -183,8 +183,8 @@ def pictures(rendered, tmp_path):
     return tmp_path
 
 
-def test_client_command_writes_the_same_lines_as_predict(url, local, pictures, monkeypatch):
-    monkeypatch.chdir(pictures)
+def test_client_command_writes_the_same_lines_as_predict(url, local, inputs, monkeypatch):
+    monkeypatch.chdir(inputs)
     done = command(url, "people.jsonl", "photos/0.png")
     assert (done.returncode, done.stderr) == (DONE, "")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -199,8 +199,8 @@ def test_client_command_writes_the_same_lines_as_predict(url, local, pictures, m
     assert lines[0]["box"] == others[0]["box"]
 
 
-def test_client_command_reports_unreadable_images_and_writes_the_rest(url, pictures, monkeypatch):
-    monkeypatch.chdir(pictures)
+def test_client_command_reports_unreadable_images_and_writes_the_rest(url, inputs, monkeypatch):
+    monkeypatch.chdir(inputs)
     done = command(url, "photos", "none.png", "--output=lines.jsonl")
     assert done.returncode == BAD_INPUT and done.stdout == ""
     assert done.stderr.splitlines() == [
@@ -213,7 +213,7 @@ def test_client_command_reports_unreadable_images_and_writes_the_rest(url, pictu
         ["photos/0.png", "photos/1.png"]
     kept = Path("lines.jsonl").read_text()
     assert command(url, "photos/broken.png", "--output=lines.jsonl").returncode == BAD_INPUT
-    assert Path("lines.jsonl").read_text() == kept and [path.name for path in pictures.glob(".lines*")] == []
+    assert Path("lines.jsonl").read_text() == kept and [path.name for path in inputs.glob(".lines*")] == []
     assert command(url, "photos").returncode == DONE  # unreadable images in a folder are only reported
 
 
