@@ -107,10 +107,9 @@ def test_keypoints_are_matched_by_name_and_others_are_not_counted(rng):
 
 def test_model_without_a_keypoint_of_the_data_is_refused(rng):
     records = people(rng, 1)
-    tail = Schema("tail", ("tip",))
     with pytest.raises(InputError, match=r"^the model's keypoints \(tail\) and the data's \(lsp14\) have no name in "
                                          r"common; choose another --data or --schema$"):
-        predicted(knowing(records, tail), records)
+        predicted(knowing(records, Schema("tail", ("tip",))), records)
 
 
 def test_unreadable_image_is_skipped_and_reported(rng):
@@ -209,8 +208,7 @@ def test_unknown_metric_is_refused_with_a_suggestion():
 
 
 def test_boxes_are_annotated_or_the_paper_s(rng):
-    record, = people(rng, 1)
-    image = np.zeros((80, 121, 3), np.uint8)
+    [record], image = people(rng, 1), np.zeros((80, 121, 3), np.uint8)
     assert annotated_box(record, image) == record.box
     assert paper_box(record, image) == record.box
     assert paper_box(replace(record, square=Box(1, 2, 3, 4)), image) == Box(1, 2, 3, 4)
@@ -261,8 +259,8 @@ def test_keypoints_that_the_model_does_not_have_do_not_lower_the_ap(rng):
 def test_oks_needs_sigmas_and_pycocotools(rng, monkeypatch):
     schema = Schema("bare", ("left_shoulder", "right_hip"), torso=("left_shoulder", "right_hip"))
     records = people(rng, 1, schema)
-    with pytest.raises(InputError, match="^schema 'bare': has no 'sigmas', which OKS needs; add them, or pass "
-                                         "--metric=pck$"):
+    with pytest.raises(InputError, match=r"^schema 'bare': has no 'sigmas', which OKS needs; add them, or pass "
+                                         r"--metric=pck$"):
         evaluate(knowing(records), records, metric="oks")
     original = builtins.__import__
 
