@@ -155,7 +155,7 @@ def test_a_name_goes_before_a_folder_of_that_name_unless_it_is_written_as_a_path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lite").mkdir()
     assert model_file("lite").parent == zoo.FOLDER
-    with pytest.raises(InputError, match="holds neither"):
+    with pytest.raises(InputError, match="contains neither"):
         model_file("./lite")
 
 

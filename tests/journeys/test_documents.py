@@ -127,4 +127,4 @@ def test_the_tables_of_the_ablation_are_of_its_figures():
             sys.modules.pop(name)
     results = json.loads(documents.read("benchmarks/ablation.json"))["runs"]
     page = documents.read("docs/claims.md")
-    assert ablation.table(results) in page and ablation.joints_table(results) in page
+    assert ablation.table(results) in page and ablation.keypoints_table(results) in page
