@@ -139,7 +139,7 @@ def ours(name: str, file: Path) -> Model:
     """The package's model `name`, or the int8 file of an export of it."""
     if not name.endswith(INT8):
         return Model(predictor.load(name), file.stat().st_size)
-    return Model(predictor.load(file), file.stat().st_size, tflite_file.unseal(file).model)
+    return Model(predictor.load(file), file.stat().st_size, tflite_file.read(file).model)
 
 
 def places(folder: Path | None, exported: Path | None, only: Sequence[str]) -> dict[str, Path]:

@@ -53,12 +53,12 @@ def main(arguments: list[str]) -> None:
     found = list(dict.fromkeys(file for word in arguments for file in benchmark.files_of(Path(word))))
     names = {file: file.name if [f.name for f in found].count(file.name) == 1 else str(file) for file in found}
     report = benchmark.measure(benchmark.cells(found, threads, chosen), rounds=FLAGS.num_rounds, calls=FLAGS.num_runs,
-                               rest=FLAGS.cooldown_s, tell=_progress)
+                               cooldown_s=FLAGS.cooldown_s, log=_progress)
     _progress("")
     machine = thermals.device()
     if FLAGS.json:
         files.write_json(FLAGS.json, _as_dict(report, machine))
-    for (delegate, why), those in report.passed_over.items():
+    for (delegate, why), those in report.skipped.items():
         print(f"posecascade-benchmark: delegate {delegate} is passed over for {len(those)} of {len(found)} files "
               f"({why})", file=sys.stderr)
     print(f"{machine['name']}, {machine['cores']} cores, {machine['processor']}, {machine['system']}")
@@ -104,7 +104,7 @@ def _table(report, names) -> list[str]:
 
 def _remarks(report, names) -> list[str]:
     """What the table alone would not tell."""
-    from posecascade.benchmark.benchmark import AGREES, DRIFT
+    from posecascade.benchmark.benchmark import MIN_AGREEMENT, MIN_DRIFT
 
     remarks = []
     if any(row.whole is False for row in report.rows):
@@ -114,11 +114,11 @@ def _remarks(report, names) -> list[str]:
         remarks.append(f"hottest sensor, first and last round: {first.celsius:.0f} and {last.celsius:.0f} °C")
     if first.megahertz is not None and last.megahertz is not None:
         remarks.append(f"clock, first and last round: {first.megahertz:.0f} and {last.megahertz:.0f} MHz")
-    if report.drift >= DRIFT:
+    if report.drift >= MIN_DRIFT:
         remarks.append(f"the last round was slower than the first by {100 * report.drift:.0f} %: the device throttles, "
                        "or something else runs on it; cool it, or let it cool down with --cooldown_s=SECONDS")
     remarks += [f"{names[row.cell.file]}: outputs on {Path(row.cell.delegate).name} agree with the CPU's to "
-                f"{row.agrees:.2f} only; do not use it" for row in report.rows if row.agrees < AGREES]
+                f"{row.agrees:.2f} only; do not use it" for row in report.rows if row.agrees < MIN_AGREEMENT]
     return remarks
 
 
@@ -134,7 +134,7 @@ def _as_dict(report, machine) -> dict:
                   "rounds_ms": row.rounds, "agrees": row.agrees, "whole_graph": row.whole} for row in report.rows],
         "heat": [heat._asdict() for heat in report.heat], "drift": report.drift,
         "passed_over": [{"delegate": delegate, "reason": why, "files": list(map(str, those))}
-                        for (delegate, why), those in report.passed_over.items()]}
+                        for (delegate, why), those in report.skipped.items()]}
 
 
 def console() -> None:
