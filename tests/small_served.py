@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from posecascade.export.warmup import PLACE, write_warmup
+from posecascade.export.warmup import WARMUP_FILE, write_warmup
 from posecascade.schema import Schema
 
 SIDE, STRIDE = 32, 4
@@ -49,6 +49,6 @@ def write(folder: Path, joints=JOINTS, offset: float = 0.0, warm: bool = True) -
     tf.saved_model.save(tf.Module(), str(folder), signatures={
         name: tf.function(call, input_signature=specs) for name, (call, specs) in given.items()})
     if warm:
-        write_warmup(folder / PLACE, [("serving_default", {"image_bytes": np.array([GOOD] * size, object)})
+        write_warmup(folder / WARMUP_FILE, [("serving_default", {"image_bytes": np.array([GOOD] * size, object)})
                                       for size in (1, 2)])
     return folder

@@ -13,7 +13,8 @@ from posecascade.formats import tflite_file  # noqa: E402  (needs ai_edge_litert
 
 KEYPOINTS = ("left_wrist", "right_wrist", "pelvis", "kopf_oben", "nœud")
 METADATA = {"format": 1, "schema": {"name": "five", "keypoints": list(KEYPOINTS)}, "input_size": 32, "stride": 4}
-DESCRIPTION = {"name": "five keypoints", "description": "A test.", "version": "1.2.3", "author": "Somebody", "license": "MIT"}
+DESCRIPTION = {"name": "five keypoints", "description": "A test.", "version": "1.2.3", "author": "Somebody",
+               "license": "MIT"}
 SIDE, K = 32, len(KEYPOINTS)
 
 

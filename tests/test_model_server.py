@@ -182,14 +182,14 @@ def test_what_the_grpc_api_does_not_take_has_its_code(served, change, code, word
 
 
 def test_a_version_whose_warm_up_fails_is_not_served_and_the_one_before_goes_on(tmp_path):
-    from posecascade.export.warmup import PLACE, write_warmup
+    from posecascade.export.warmup import WARMUP_FILE, write_warmup
 
     write(tmp_path / "1")
     service = service_of(tmp_path)
     spec = service.spec(MODEL, None, None)
     assert service.models.find(spec)[0] == 1 and service.models.find(spec)[1].warmed == 2
     write(tmp_path / "3", warm=False)
-    write_warmup(tmp_path / "3" / PLACE, [("nothing", {})])
+    write_warmup(tmp_path / "3" / WARMUP_FILE, [("nothing", {})])
     (tmp_path / "notes").mkdir()
     models = Models({MODEL: Config(tmp_path, versions=(1, 3))})
     models.refresh()

@@ -77,7 +77,7 @@ def test_three_models_join_and_the_first_may_change_the_type(network, decoder, r
 
 def test_models_that_do_not_fit_are_refused(network, decoder):
     other = converted(lambda maps: {"x": maps + 1}, "other", maps=((1, 2, 2, 5), tf.float32))
-    with pytest.raises(ValueError, match=r"^'maps' is not an output of the first graph, which returns heatmaps, parts$"):
+    with pytest.raises(ValueError, match=r"^'maps' is not an output of the first graph, which returns heatmaps, pa"):
         joined(network, other, "x")
     wrong = converted(lambda parts: {"x": parts + 1}, "other", parts=((1, 2, 2, 4), tf.float32))
     with pytest.raises(ValueError, match=r"has shape \[1, 8, 8, 4\], expected \[1, 2, 2, 4\], or has "):
