@@ -22,6 +22,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SHARED = Path(os.environ.get("POSECASCADE_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
+# The files that take longest, which xdist's processes begin with so that they end together. The first makes the export
+# (see `exported`); those that need it come after some that do not, so that no process waits for it.
+FIRST = ("test_docs_export", "test_cli_train", "test_recipes", "test_resume", "test_web_page", "test_export_used",
+         "test_docs_train", "test_export_serving", "test_export_image_crops", "test_export_certificate",
+         "test_export_artifacts", "test_client_served", "test_training_backends", "test_export_images",
+         "test_export_network", "test_training")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests of FIRST before all others."""
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(FIRST)))
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real annotated people, where a checkout has one beside it."""
@@ -69,12 +83,18 @@ def small_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory):
-    """A small trained model and its export, both made by the installed commands, once for all processes of pytest."""
-    from exported import built
-
+def kept(request, tmp_path_factory):
+    """A folder that all processes of pytest share, and the next runs too unless the cache is disabled."""
+    if hasattr(request.config, "cache"):
+        return Path(request.config.cache.mkdir("posecascade"))
     shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    (shared / "exported").mkdir(exist_ok=True)
-    with FileLock(shared / "exported.lock"):
-        return built(shared / "exported")
+    return shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+
+
+@pytest.fixture(scope="session")
+def exported(kept):
+    """A small trained model and its export, both made by the installed commands, once until a source changes."""
+    from exported import built_once
+
+    with FileLock(kept / "exported.lock"):
+        return built_once(kept / "exported")

@@ -147,7 +147,7 @@ def test_files_folders_and_exports_give_their_files(exported, tmp_path):
 def test_a_delegate_gives_what_the_predictor_s_interpreter_gives(exported, rng, delegate, kind):
     path = exported.tflite(kind, "float32")
     crop = rng.integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    expected = runtime.tflite(tflite_file.unseal(path).model)(crop)
+    expected = runtime.tflite(tflite_file.read(path).model)(crop)
     model = delegates.opened(path, delegate, 2)
     assert model.shape == crop.shape and model.dtype == (np.float32 if kind == "heatmaps" else np.uint8)
     found = model.call(crop.astype(model.dtype))

@@ -79,7 +79,7 @@ def test_decoder_agrees_with_the_predictor_on_people(exported):
                           calibration=metadata.calibration)
     crops = predictor.crops(images, boxes)[0]
     maps = run(crops)
-    stages, scores, visibility = predictor._joints(crops)
+    stages, scores, visibility = predictor._keypoints(crops)
     decode = runtime.interpreter(tflite_file.read(exported.tflite("heatmaps", "int8")).decoder).get_signature_runner()
     for i in range(len(crops)):
         found = decode(**{name: values[i:i + 1] for name, values in maps.items()})

@@ -9,7 +9,7 @@ import spots
 import tensorflow as tf
 from test_export_serving import assert_same, files, looked_for, rounds
 
-from posecascade.codec.score_calibration import IDENTITY, MIN_JOINTS, Calibration
+from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration
 from posecascade.export import artifacts, certificate, exporting, tflite
 from posecascade.export.graph.network import Network
 from posecascade.export.graph.serving import Serving
@@ -20,7 +20,7 @@ from posecascade.training.augment import NONE
 from posecascade.training.recipe import Data, Export, Recipe
 
 CURVE = Calibration(1.5, 0.8)
-PEOPLE = 48  # of five keypoints: two halves of more than MIN_JOINTS
+PEOPLE = 48  # of five keypoints: two halves of more than MIN_KEYPOINTS
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_poorly_calibrated_scores_get_a_curve(trained):
         IDENTITY, {"error": entry["error"], "error_after": None, "slope": 1.0, "offset": 0.0})
     kept, second = exporting.curve_of(plain, curve, records, "pck", 0.05)
     assert kept == curve and second["error"] < 0.05 and second["error_after"] is None
-    few = records[:2 * MIN_JOINTS // len(spots.JOINTS) - 1]
+    few = records[:2 * MIN_KEYPOINTS // len(spots.JOINTS) - 1]
     assert exporting.curve_of(plain, CURVE, few, "pck", 0.0) == (
         CURVE, {"error": None, "error_after": None, "slope": 1.5, "offset": 0.8})
 
@@ -96,6 +96,7 @@ def test_every_exported_artifact_has_the_curve(trained, tmp_path, monkeypatch):
     lines = []
     for name in ("of_saved_model", "of_tflite"):  # measured in other tests
         monkeypatch.setattr(artifacts, name, lambda *_: [])
+    monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
     folder = exporting.export(file, tmp_path / "out", people, recipe, license="test", manifest=None, log=lines.append)
     written = json.loads((folder / exporting.CERTIFICATE).read_text())
     scores = written["scores"]

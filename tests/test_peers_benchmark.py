@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import subprocess
 import sys
 from base64 import b64encode
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from exported import ended
 
 from posecascade.errors import InputError
 from posecascade.formats import runtime, tflite_graphs
@@ -219,8 +219,6 @@ def test_a_model_is_measured_and_shown(peers, arrays, file):
     json.dumps(found, allow_nan=False)
 
 
-def test_the_command_says_what_is_missing_in_one_line(tmp_path):
-    done = subprocess.run([sys.executable, str(BENCHMARKS / "peers.py"), "--data=synthetic:20", f"--peers={tmp_path}"],
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"peers.py: error: --peers={tmp_path}: holds no movenet-lightning")
+def test_the_command_says_what_is_missing_in_one_line(peers, tmp_path):
+    code, _, [error] = ended(peers, "--data=synthetic:20", f"--peers={tmp_path}")
+    assert code == 2 and error.partition(": error: ")[2].startswith(f"--peers={tmp_path}: holds no movenet-lightning")

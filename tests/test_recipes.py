@@ -11,7 +11,7 @@ from small_runs import state_arrays
 
 from posecascade.cli import train as command
 from posecascade.formats import keras_file
-from posecascade.models import BACKBONES, detector, hourglass, resnet
+from posecascade.models import BACKBONES, detector, efficientnet_lite, hourglass, resnet
 from posecascade.schema import find_schema
 from posecascade.training import trainer
 from posecascade.training.build import build, check
@@ -26,6 +26,9 @@ SIDE = 64  # px: the smallest that every regressor takes
 def _few_blocks(monkeypatch):
     """The deepest networks with few blocks and channels, and no compiler, which takes longer than two steps."""
     monkeypatch.setattr(keras.Model, "run_eagerly", property(lambda self: True, lambda self, value: None))
+    for version, stages in ((0, efficientnet_lite.LITE0), (2, efficientnet_lite.LITE2)):
+        monkeypatch.setitem(BACKBONES, f"efficientnet_lite{version}", efficientnet_lite._backbone(
+            version, tuple((1, *stage) for _, *stage in stages)))
     monkeypatch.setitem(BACKBONES, "resnet50", resnet._backbone((1, 1, 1, 1)))
     monkeypatch.setitem(BACKBONES, "resnet152", resnet._backbone((1, 1, 2, 1)))
     monkeypatch.setattr(detector, "FC_CHANNELS", 32)
@@ -73,7 +76,7 @@ def kinds() -> list[str]:
 
 @pytest.mark.parametrize("name", kinds())
 def test_it_trains_two_steps_in_small(name, tmp_path, monkeypatch):
-    recipe, told, begun = in_small(load_recipe(name)), [], []
+    recipe, lines, begun = in_small(load_recipe(name)), [], []
 
     def built(*arguments, **options):
         network, twin = build(*arguments, **options)
@@ -83,8 +86,8 @@ def test_it_trains_two_steps_in_small(name, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "build", built)
     monkeypatch.setattr(trainer, "_validated", lambda *_: {})
     monkeypatch.setattr(trainer, "_finish", lambda *_: {})
-    train(recipe, tmp_path, ["synthetic:4"], tell=told.append)
-    [epoch] = [line for line in told if line.startswith("epoch 1/1  loss ")]
+    train(recipe, tmp_path, ["synthetic:4"], log=lines.append)
+    [epoch] = [line for line in lines if line.startswith("epoch 1/1  loss ")]
     metadata = keras_file.load_metadata(tmp_path / "last.keras")
     assert metadata.schema == find_schema(recipe.data.schema)
     assert metadata.result["step"] == 2 and 0 < metadata.result["loss"] < np.inf, epoch

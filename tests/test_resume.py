@@ -11,15 +11,15 @@ from posecascade.training import checkpoints
 
 
 @pytest.fixture(scope="module", params=["tensorflow", "jax"])
-def runs(request, tmp_path_factory):
+def runs(request, tmp_path_factory, kept):
     """The folders of a run in one go and of one that was interrupted three times."""
     if not importlib.util.find_spec(request.param):
         pytest.skip(f"needs {request.param}, which is not installed")
     folder = tmp_path_factory.mktemp(request.param)
-    ended = called("whole_and_interrupted", folder, folder / "cache", request.param)
+    ended = called("whole_and_interrupted", folder, kept / "jax", request.param)
     assert ended.returncode == 0, ended.stderr
-    starts = [line for line in ended.stdout.splitlines() if line.startswith("going on")]
-    assert starts == [f"going on after step {step} of 12" for step in (5, 8, 10)]
+    starts = [line for line in ended.stdout.splitlines() if line.startswith("resuming")]
+    assert starts == [f"resuming after step {step} of 12" for step in (5, 8, 10)]
     return folder / "whole", folder / "parts"
 
 

@@ -138,7 +138,7 @@ def test_pictures_have_the_promised_size_and_shrink_by_blocks(index):
     assert max(synthetic.record_of(SEED, index, size=100).image.read().shape) == 100
 
 
-@pytest.mark.parametrize("index", range(40))
+@pytest.mark.parametrize("index", range(12))
 def test_box_area_and_head_size_fit_the_person(index, scenes):
     scene, record = scenes[index], synthetic.record_of(SEED, index)
     x, y, w, h = record.box.as_list()
@@ -155,7 +155,7 @@ def angle(a, b):
     return np.degrees(np.arccos(np.clip(a @ b / np.linalg.norm(a) / np.linalg.norm(b), -1, 1)))
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(30))
 def test_bones_have_their_lengths_and_joints_bend_within_their_limits(seed):
     rng = np.random.default_rng(seed)
     pose, build = bodies.random_pose(rng), bodies.random_build(rng)
@@ -171,7 +171,7 @@ def test_bones_have_their_lengths_and_joints_bend_within_their_limits(seed):
         assert angle(thigh, shin) == pytest.approx(pose.angles[f"{side}_knee"], abs=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 def test_the_mirrored_pose_gives_the_mirrored_body(seed):
     pose = bodies.random_pose(np.random.default_rng(seed))
     other = {"left": "right", "right": "left"}

@@ -15,10 +15,10 @@ SHARE = 0.01  # of what the maps vary by: maps of nearly one value must not agre
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_a_model_trained_on_another_backend_says_the_same_on_tensorflow(backend, tmp_path):
+def test_a_model_trained_on_another_backend_says_the_same_on_tensorflow(backend, tmp_path, kept):
     if not importlib.util.find_spec(backend):
         pytest.skip(f"needs {backend}, which is not installed")
-    ended = called("quickstart", tmp_path / "run", tmp_path / "cache", backend)
+    ended = called("quickstart", tmp_path / "run", kept / "jax", backend)
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
     assert "epoch 1/1  loss " in ended.stdout
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["backend"] == backend

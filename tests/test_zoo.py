@@ -2,16 +2,17 @@
 
 import dataclasses
 import runpy
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from exported import ended
 
 import posecascade
 from posecascade import files
+from posecascade.cli import predict
+from posecascade.drawing import write_image
 from posecascade.errors import InputError
 from posecascade.formats import keras_file, zoo
 from posecascade.formats.metadata import Metadata
@@ -131,16 +132,16 @@ def test_altered_shipped_model_is_refused(model, tmp_path, monkeypatch):
 def test_ship_removes_paths_from_the_recipe(model, tmp_path):
     ship = runpy.run_path(str(TOOLS / "ship.py"))["ship"]
     recipe = Recipe().as_dict()
-    recipe["model"] |= OPTIONS | {"start_from": "some/run/best.keras", "weights": "else/where.npz"}
+    recipe["model"] |= OPTIONS | {"init_from": "some/run/best.keras", "backbone_weights": "else/where.npz"}
     recipe["loss"]["teacher"] = "some/other/best.keras"
-    recipe["data"] |= {"sources": ["lspet:some/where"], "weights": [1.0]}
+    recipe["data"] |= {"sources": ["lspet:some/where"], "sampling_weights": [1.0]}
     keras_file.save(model, tmp_path / "best.keras", dataclasses.replace(METADATA, recipe=recipe))
     path = ship(str(tmp_path), "pair", tmp_path / "weights", 96)
     assert path.name == "pair.npz" and files.sha256(path) in (tmp_path / "weights" / "SHA256SUMS").read_text()
     metadata = zoo.load(path)[1]
     assert metadata.recipe["loss"] == recipe["loss"] | {"teacher": "best.keras"}
     assert metadata.input_size == 96 and metadata.recipe["data"]["sources"] == []
-    assert metadata.recipe["model"] == recipe["model"] | {"start_from": "best.keras", "weights": "where.npz"}
+    assert metadata.recipe["model"] == recipe["model"] | {"init_from": "best.keras", "backbone_weights": "where.npz"}
 
 
 def test_nan_is_not_saved(tmp_path):
@@ -164,13 +165,11 @@ def test_unknown_name_suggests_the_nearest():
         posecascade.load("light")
 
 
-def test_predict_uses_base_by_default(tmp_path):
-    from posecascade.drawing import write_image
-
+def test_predict_uses_base_by_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "one.png", np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8))
-    command = "from posecascade.cli.predict import console; import sys; sys.argv = ['p', 'one.png']; console()"
-    process = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
+    code, _, errors = ended(predict, "one.png")
+    assert (code, errors) == (0, [])
     assert len((tmp_path / "poses" / "predictions.jsonl").read_text().splitlines()) == 1
 
 

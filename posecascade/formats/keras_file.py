@@ -18,7 +18,7 @@ from posecascade.errors import InputError, first_line
 from posecascade.formats import zoo
 from posecascade.formats.metadata import METADATA_FILE, Metadata, metadata_dict, metadata_from
 from posecascade.models.backbone import weighted_layers
-from posecascade.models.joints import joint_axes
+from posecascade.models.keypoint_channels import keypoint_axes
 from posecascade.schema import Schema
 
 
@@ -138,7 +138,7 @@ def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> W
             left.append(name)
             continue
         layer.set_weights(merged)
-        new = bool(any(joint_axes(layer)) and (order < 0).any())
+        new = bool(any(keypoint_axes(layer)) and (order < 0).any())
         partly, copied = partly + new, copied + (not new)
     new_keypoints = tuple(name for name, index in zip(schema.keypoints, order, strict=True) if index < 0)
     return WarmStart(copied, int(partly), tuple(left), new_keypoints)
@@ -149,24 +149,24 @@ def _merged(layer, source, order, source_size):
 
     `order` gives for each keypoint of the layer its index in the source (-1: none), `source_size` the source's count.
     """
-    own, theirs, axes = layer.get_weights(), source.get_weights(), joint_axes(layer)
-    if len(own) != len(theirs) or axes != joint_axes(source):
+    own, theirs, axes = layer.get_weights(), source.get_weights(), keypoint_axes(layer)
+    if len(own) != len(theirs) or axes != keypoint_axes(source):
         return None
     known = np.flatnonzero(order >= 0)
-    for value, other, keypoint_axes in zip(own, theirs, axes, strict=True):
+    for value, other, chosen_axes in zip(own, theirs, axes, strict=True):
         expected = list(value.shape)
-        for axis in keypoint_axes:
+        for axis in chosen_axes:
             expected[axis] = source_size
         if list(other.shape) != expected:
             return None
-        value[_select(value.shape, keypoint_axes, known)] = \
-            other[_select(other.shape, keypoint_axes, order[known])]
+        value[_select(value.shape, chosen_axes, known)] = \
+            other[_select(other.shape, chosen_axes, order[known])]
     return own
 
 
-def _select(shape, keypoint_axes, chosen):
+def _select(shape, chosen_axes, chosen):
     """Return the index of the chosen keypoints along their axes, and of everything along the other axes."""
-    axes = {axis % len(shape) for axis in keypoint_axes}
+    axes = {axis % len(shape) for axis in chosen_axes}
     return np.ix_(*(chosen if axis in axes else np.arange(size) for axis, size in enumerate(shape)))
 
 

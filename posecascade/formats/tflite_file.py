@@ -18,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
 from posecascade.errors import InputError, first_line
+from posecascade.files import read_bytes
 from posecascade.formats import tflite_metadata
 from posecascade.formats.metadata import KEYPOINTS_FILE, METADATA_FILE
 from posecascade.formats.tflite_graphs import IDENTIFIER, packed, unpacked
@@ -74,10 +75,7 @@ def read(path: Path | str) -> Contents:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such model file; give the path of a .tflite file")
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    data = read_bytes(Path(path))
     _check(data, path)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -84,16 +84,16 @@ def _run(line, where, server):
         return []
     if name == "posecascade-demo" and not any(word.startswith("--output") for word in words):
         return []  # it serves until it is interrupted: test_docs_export.py starts it
-    code, told, errors = ended(command, *words)
-    assert (code, errors) == (0, []), f"{where}: {line}\n{told}\n{errors}"
-    return told
+    code, output, errors = ended(command, *words)
+    assert (code, errors) == (0, []), f"{where}: {line}\n{output}\n{errors}"
+    return output
 
 
 def _execute(text, where):
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         exec(compile(text, where, "exec"), {"__name__": "__main__"})
-    return told.getvalue().splitlines()
+    return output.getvalue().splitlines()
 
 
 def _write_yaml(block, where):

@@ -55,8 +55,8 @@ def test_the_demo_serves_its_page_until_it_is_interrupted(exported):
     file = exported.tflite("heatmaps", "float32")  # of `lite`, which the command takes itself, it would take longer
     command = [Path(sys.executable).with_name("posecascade-demo"), "--port=0", f"--model={file}"]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        told = process.stdout.readline()
-        with urllib.request.urlopen(re.search(r"http://\S+", told)[0]) as answer:
+        line = process.stdout.readline()
+        with urllib.request.urlopen(re.search(r"http://\S+", line)[0]) as answer:
             assert b"<title>posecascade</title>" in answer.read()
         process.send_signal(signal.SIGINT)
         assert (process.wait(), process.stderr.read()) == (0, "\n")
