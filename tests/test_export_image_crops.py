@@ -105,8 +105,8 @@ def test_no_image_gives_no_crop(crops_of_images, crops_of_files):
 
 
 # Crops of an image stored shrunk are cut from rounded means (PNG) or libjpeg's reduced pixels (JPEG). If the crop is
-# shrunk as much anyway, that is one more rounding; else these smooth images lose a few levels at extrema. A crop that is
-# shifted by one pixel is off by 6 levels on average (255 in 40 pixels).
+# shrunk as much anyway, that is one more rounding; else these smooth images lose a few levels at extrema. A crop shifted
+# by one pixel is off by 6 levels on average (255 in 40 pixels).
 STORED_SHRUNK_MAX, STORED_SHRUNK_MEAN = 8, 1
 
 
@@ -123,7 +123,7 @@ def test_crops_of_a_shrunk_and_rotated_image_are_in_place(monkeypatch, rng):
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".jpg", 8000), (".png", 4200)])  # of more than STORED_PIXELS
-def test_a_picture_of_8000_pixels_a_side_has_the_crops_of_images(crops_of_files, rng, suffix, side):
+def test_crops_of_a_huge_image_agree(crops_of_files, rng, suffix, side):
     huge = cv2.resize(rng.integers(0, 256, (200, 200, 3), np.uint8), (side, side), interpolation=cv2.INTER_LINEAR)
     quick = (cv2.IMWRITE_PNG_COMPRESSION, 1) if suffix == ".png" else ()
     data = cv2.imencode(suffix, huge, quick)[1].tobytes()

@@ -158,7 +158,8 @@ def damaged(data, rng):
 def test_damaged_files_do_not_affect_the_others(decode_all, rng):
     image = scene(37, 24, rng)
     exif = segment(b"Exif\0\0" + tiff(6))
-    intact = [jpeg(image, exif), jpeg(image, exif, progressive=True), png(image, 8, RGB, before=chunk(b"eXIf", tiff(3))),
+    intact = [jpeg(image, exif), jpeg(image, exif, progressive=True),
+              png(image, 8, RGB, before=chunk(b"eXIf", tiff(3))),
               random_png(37, 24, 4, PALETTE, rng, transparent=True), random_png(37, 24, 16, RGBA, rng)]
     alone = [decode_all(data)[0][-1] for data in intact]
     for _ in range(40):
@@ -185,12 +186,12 @@ def test_only_bad_files_and_no_files(decode_all):
 
 
 GRAPH = tf.function(graph_images.decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
-HUGE = "the image has {} x {} pixels, more than 67108864"
+HUGE = "the picture has {} x {} pixels, more than 67108864"
 
 
 @pytest.mark.parametrize(("make", "problem"), [
-    (lambda image: b"", "the data are neither JPEG nor PNG"),
-    (lambda image: b"GIF89a, another image", "the data are neither JPEG nor PNG"),
+    (lambda image: b"", "the data are no JPEG or PNG"),
+    (lambda image: b"GIF89a, another image", "the data are no JPEG or PNG"),
     (lambda image: jpeg(image)[:-9], "the JPEG data are damaged or end too early"),
     (lambda image: jpeg_of(8, 0, image), "the JPEG data are damaged or end too early"),
     (lambda image: png(image, 8, RGB)[:40], "the PNG data are damaged or end too early"),
@@ -216,8 +217,8 @@ def test_decode_agrees_with_decode_all(decode_all, rng):
 
 
 # A marker without a length, bytes between segments, an invalid length: libjpeg skips each in its own way, so one of the
-# two walks could miss a segment behind it. After the first, a length read from the next bytes (0xFFE1) leads to the next
-# segment.
+# two walks could miss a segment behind it. After the first, a length read from the next bytes (0xFFE1) leads to the
+# next segment.
 @pytest.mark.parametrize("decoy", [b"\xff\xd0" + segment(bytes(0xFFE1 - 4)), b"\xff\x01" + segment(bytes(0xFFE1 - 4)),
                                    b"\0\0\0", b"\xff\0", b"\xff\xe1\0\1", b"\xff\xe1\0\0"],
                          ids=["restart", "temporary", "bytes", "stuffed", "length 1", "length 0"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import spots
 import tensorflow as tf
-from test_export_serving import assert_same, files, looked_for, rounds
+from test_export_serving import assert_same, files, images_without_boxes, rounds
 
 from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration
 from posecascade.export import artifacts, certificate, exporting, tflite
@@ -25,7 +25,7 @@ PEOPLE = 48  # of five keypoints: two halves of more than MIN_KEYPOINTS
 
 @pytest.fixture(scope="module")
 def predictor_with_curve():
-    return replace(spots.road_of(spots.network()), calibration=CURVE)
+    return replace(spots.predictor_of(spots.network()), calibration=CURVE)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def trained(tmp_path_factory):
 
 
 def test_search_finds_the_same_people_with_calibrated_scores(predictor_with_curve):
-    images = [image for image, _ in looked_for()]
+    images = [image for image, _ in images_without_boxes()]
     serving = Serving(Network(spots.network(), replace(spots.metadata(), calibration=CURVE)))
     poses = predictor_with_curve.predict_batch(images)
     assert_same(serving.serving_default(files(images)), poses)
-    assert [rounds(predictor_with_curve, image) for image in images] == [count for _, count in looked_for()]
+    assert [rounds(predictor_with_curve, image) for image in images] == [count for _, count in images_without_boxes()]
     uncalibrated = replace(predictor_with_curve, calibration=IDENTITY).predict_batch(images)
     for pose, plain in zip(poses, uncalibrated, strict=True):
         np.testing.assert_array_equal(pose.keypoints, plain.keypoints)
@@ -76,7 +76,7 @@ def test_curve_is_read_from_metadata_and_defaults_to_identity():
 
 def test_poorly_calibrated_scores_get_a_curve(trained):
     _, _, people = trained
-    records, plain = exporting.chosen(people, PEOPLE), spots.road_of(spots.network())
+    records, plain = exporting.chosen(people, PEOPLE), spots.predictor_of(spots.network())
     curve, entry = exporting.curve_of(plain, IDENTITY, records, "pck", 0.05)
     raw = np.concatenate([pose.scores for pose in plain([r.image.read() for r in records], [r.box for r in records])])
     assert entry["error"] == pytest.approx(1 - raw.mean())  # all keypoints are right
@@ -104,7 +104,7 @@ def test_every_exported_artifact_has_the_curve(trained, tmp_path, monkeypatch):
     assert curve != IDENTITY and scores["error_after"] < scores["error"]
     assert certificate.scores_line(scores) in lines[-1] and lines[-1] in (folder / exporting.TABLE).read_text()
     images, boxes = map(list, zip(*((r.image.read(), r.box) for r in exporting.chosen(people, 4)), strict=True))
-    expected = replace(spots.road_of(spots.network()), calibration=curve)(images, boxes)
+    expected = replace(spots.predictor_of(spots.network()), calibration=curve)(images, boxes)
     for path in (folder, folder / "tflite" / "heatmaps_float32.tflite",
                  folder / "tflite" / "keypoints_float32.tflite"):
         loaded = predictor.load(path)

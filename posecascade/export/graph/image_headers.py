@@ -1,7 +1,7 @@
 """Read the header of a JPEG or PNG by TensorFlow operations: size, depth, transparency, orientation.
 
 Nothing here fails, whatever the bytes: every read is limited to the data and padded with zeros, every loop is bounded.
-`Header.problem` describes what is wrong. The walk over a JPEG's segments steps exactly as libjpeg does or refuses the
+`Header.problem` describes what is wrong; its texts are part of exported graphs and never change. The walk over a JPEG's segments steps exactly as libjpeg does or refuses the
 data, so that no file can show a small size here and a large one to the decoder.
 """
 
@@ -44,10 +44,10 @@ SIGNATURE = Header(*(tf.TensorSpec((), kind) for kind in (tf.string, tf.int64, t
 
 def header(data: tf.Tensor, max_pixels: int) -> Header:
     """Return the header of `data` (a scalar string); more than `max_pixels` pixels are a problem too."""
-    unknown = Header(tf.constant("the data are neither JPEG nor PNG"), *_int64(1, 1), *[tf.constant(False)] * 3, *_int64(1))
+    unknown = Header(tf.constant("the data are no JPEG or PNG"), *_int64(1, 1), *[tf.constant(False)] * 3, *_int64(1))
     found = tf.case([(_substr(data, 0, 8) == PNG_START, lambda: _png(data)),
                      (_substr(data, 0, 3) == JPEG_START, lambda: _jpeg(data))], default=lambda: unknown)
-    large = tf.strings.join(["the image has ", tf.strings.as_string(found.width), " x ",
+    large = tf.strings.join(["the picture has ", tf.strings.as_string(found.width), " x ",
                              tf.strings.as_string(found.height), f" pixels, more than {max_pixels}"])
     # By division, as the product of two 32-bit sides may overflow.
     is_large = found.width > max_pixels // tf.maximum(found.height, 1)
