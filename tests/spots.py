@@ -1,7 +1,7 @@
 """Helper: a network of plain layers that detects colored spots, images of people made of spots, and their data sets.
 
-Each keypoint has a color; its map is the amount of that color in the image, averaged over cells and blurred. So each map
-has one distinct peak, a fraction of a cell from the keypoint, and keypoints are missed if the spots are small.
+Each keypoint has a color; its map is the amount of that color in the image, averaged over cells and blurred. So each
+map has one distinct peak, a fraction of a cell from the keypoint, and keypoints are missed if the spots are small.
 """
 
 import json

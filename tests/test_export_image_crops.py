@@ -105,8 +105,8 @@ def test_no_image_gives_no_crop(crops_of_images, crops_of_files):
 
 
 # Crops of an image stored shrunk are cut from rounded means (PNG) or libjpeg's reduced pixels (JPEG). If the crop is
-# shrunk as much anyway, that is one more rounding; else these smooth images lose a few levels at extrema. A crop shifted
-# by one pixel is off by 6 levels on average (255 in 40 pixels).
+# shrunk as much anyway, that is one more rounding; else these smooth images lose a few levels at extrema. A crop
+# shifted by one pixel is off by 6 levels on average (255 in 40 pixels).
 STORED_SHRUNK_MAX, STORED_SHRUNK_MEAN = 8, 1
 
 

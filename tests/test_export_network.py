@@ -144,8 +144,8 @@ def test_every_kind_exists_in_every_precision(models):
 
 
 # float32: another order of sums. float16: weights of 11 bits in the last layers. dynamic: TensorFlow Lite keeps kernels
-# of fewer than 1024 numbers, which all of these are, in float32. int8: 1 / 256 of the largest weight, and of the largest
-# value of each of five layers. A part map is up to four times as steep as the heatmap.
+# of fewer than 1024 numbers, which all of these are, in float32. int8: 1 / 256 of the largest weight, and of the
+# largest value of each of five layers. A part map is up to four times as steep as the heatmap.
 @pytest.mark.parametrize(("precision", "bounds"), [
     ("float32", {"heatmaps": 1e-5, "parts": 1e-5}), ("float16", {"heatmaps": 5e-4, "parts": 2e-3}),
     ("dynamic", {"heatmaps": 1e-5, "parts": 1e-5}), ("int8", {"heatmaps": 0.02, "parts": 0.08})])
