@@ -32,7 +32,7 @@ def test_examples_of_a_module_give_what_they_show(module):
 
 @pytest.mark.parametrize("name", sorted(set(posecascade.__all__) - WITHOUT_EXAMPLE))
 def test_public_name_has_an_example(name):
-    [test] = [test for test in doctest.DocTestFinder(recurse=False).find(getattr(posecascade, name), name)]
+    [test] = doctest.DocTestFinder(recurse=False).find(getattr(posecascade, name), name)
     assert test.examples
 
 

@@ -96,7 +96,8 @@ def test_people_without_a_joint_in_the_schema_are_left_out():
     assert kept.schema == LSP14
     with pytest.raises(InputError) as caught:
         checked_conversion(people[1:], LSP14)
-    assert str(caught.value) == ("no person has a labeled keypoint of schema 'lsp14' (data: 1 people, schema 'mpii16'); "
+    assert str(caught.value) == (
+        "no person has a labeled keypoint of schema 'lsp14' (data: 1 people, schema 'mpii16'); "
                                  "choose another --data or schema")
     with pytest.raises(InputError, match=r"\(data: 0 people, schema 'none'\)"):
         checked_conversion([], LSP14)

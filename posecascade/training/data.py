@@ -68,6 +68,17 @@ def read_splits(sources: Sequence[str], schema_name: str) -> Splits:
     return load_splits(sources, find_schema(schema_name), custom=schema_name.endswith((".yaml", ".yml")))
 
 
+def read_split(source: str, split: str, schema: Schema, files_schema: Schema | None = None) -> list[Record]:
+    """Return the records of one split of TYPE:ROOT, converted to the schema.
+
+    Args:
+        files_schema: what COCO-style files are annotated in; None: as their categories say.
+    Raises:
+        InputError: the source cannot be read, or shares no keypoint with the schema.
+    """
+    return checked_conversion(datasets.read(source, split, files_schema), schema)
+
+
 def load_splits(sources: Sequence[str], schema: Schema, *, custom: bool = False) -> Splits:
     """Return the "train" and "val" records of every TYPE:ROOT, converted to the schema.
 
@@ -80,8 +91,8 @@ def load_splits(sources: Sequence[str], schema: Schema, *, custom: bool = False)
     train, validation = [], []
     for source in sources:
         kind = datasets.parse(source)[0]
-        train.append(checked_conversion(datasets.read(source, "train", files_schema), schema))
-        records = checked_conversion(datasets.read(source, "val", files_schema), schema)
+        train.append(read_split(source, "train", schema, files_schema))
+        records = read_split(source, "val", schema, files_schema)
         number = sum(other.startswith(f"{kind}:") for other in sources[:len(validation)]) + 1
         metric = default_metric(kind, records)
         check_measurable(records, metric, source)

@@ -37,11 +37,11 @@ def _share(default):
 
 @dataclass(frozen=True)
 class Data:
-    """Which people to train on.
+    """Settings of the training data.
 
     Attributes:
         sources: data sets as TYPE:ROOT; --data overrides them.
-        sampling_weights: share of each data set in an epoch, one number per source; empty means everybody once per epoch.
+        sampling_weights: share of each data set in an epoch, one number per source; empty: everybody once per epoch.
         schema: the model's keypoints: a built-in name (lsp14, mpii16, coco17) or a .yaml file.
     """
 
@@ -52,7 +52,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Which network.
+    """Settings of the network.
 
     Attributes:
         stages: the complete cascade, or one of its two stages alone.
@@ -64,7 +64,8 @@ class Model:
         input_size: side of the square crop in pixels.
         regressor_sees_image: whether the regressor reads the image next to the part maps.
         backbone_weights: weights that the backbone starts with: none, imagenet or a file.
-        init_from: a trained model (a .keras file, or a shipped model) whose weights are taken if they fit; keypoints are
+        init_from: a trained model (a .keras file, or a shipped model) whose weights are taken if they fit; keypoints
+            are
             matched by name.
         decoder: how keypoints are read from the maps.
     """
@@ -84,7 +85,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Loss:
-    """The losses of the two stages (`training.losses`).
+    """Settings of the losses of the two stages (`training.losses`).
 
     Attributes:
         detection_weight: weight of the detector's loss (sigmoid cross-entropy of the part maps).
@@ -92,7 +93,8 @@ class Loss:
         foreground_weight: additional weight of the cells inside discs and Gaussians.
         disc_radius_px: radius of the detector's targets, in pixels of an input of `model.input_size`.
         gaussian_sigma_px: standard deviation of the regressor's targets, in the same pixels.
-        occluded_parts: detector target for occluded keypoints: "detect" = as visible, "ignore" = excluded from the loss,
+        occluded_parts: detector target for occluded keypoints: "detect" = as visible, "ignore" = excluded from the
+            loss,
             "reject" = all-zero map.
         teacher: a trained cascade (a file, or a shipped model) whose maps are learned in addition to the labels.
         distillation_weight: share of both losses that is computed against the teacher's maps.
@@ -110,7 +112,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How the weights are updated.
+    """Settings of the optimizer.
 
     Attributes:
         name: the optimizer.
@@ -120,7 +122,8 @@ class Optimizer:
         weight_decay: of adamw.
         clip_norm: limit of the gradient's norm; 0 means none.
         ema_decay: decay of the averaged weights, which are evaluated and saved; 0 means no average.
-        schedule: the learning rate over the run: constant, cosine to zero, or multiplied by step_factor at each milestone.
+        schedule: the learning rate over the run: constant, cosine to zero, or multiplied by step_factor at each
+            milestone.
         warmup_steps: steps over which the learning rate rises linearly.
         milestones: for the step schedule, positions relative to the run, between 0 and 1.
         step_factor: for the step schedule.
@@ -141,7 +144,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Training:
-    """The training run itself.
+    """Settings of the training run.
 
     Attributes:
         epochs: number of passes through the data.
@@ -176,7 +179,8 @@ class Export:
         max_pck_drop: points of PCK that an artifact with 8-bit weights may lose.
         people: validation people measured, at most.
         calibration_crops: augmented crops on which the ranges of int8 activations are calibrated.
-        max_calibration_error: expected calibration error of the scores above which a calibration curve is added; 1 never.
+        max_calibration_error: expected calibration error of the scores above which a calibration curve is added; 1
+            never.
         batch_sizes: batch sizes for which warm-up requests are written.
     """
 
