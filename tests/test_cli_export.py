@@ -128,8 +128,8 @@ def test_artifacts_past_a_limit_are_reported_and_nothing_is_written(quick, tmp_p
     assert code == BAD_INPUT and not any(line.startswith("exported to") for line in lines)
     assert errors == [
         "posecascade-export: error: 2 artifacts are past a limit, so nothing is exported: saved_model/images: "
-        "keypoints differ from the model's by 0.250 px of the crop (99th percentile, worst neck), expected less than 0.1; "
-        "tflite/b.tflite: loses 1.50 points of PCK (50.00 to 48.50), expected less than 1. Change the limits by "
+        "keypoints differ from the model's by 0.250 px of the crop (99th percentile, worst neck), expected less than "
+        "0.1; tflite/b.tflite: loses 1.50 points of PCK (50.00 to 48.50), expected less than 1. Change the limits by "
         "--set=export.max_float_error_px or --set=export.max_pck_drop"]
     assert any(line.startswith("tflite/b.tflite ") for line in lines)  # the table is printed
     assert files_in(tmp_path / "out") == {"1/saved_model.pb"}
@@ -196,7 +196,6 @@ def models(tmp_path_factory):
 
 
 MODEL, DATA = "--model=unnamed.keras", "--data=synthetic:4"
-SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
 
 
 @pytest.mark.parametrize(("words", "problem"), [
@@ -210,10 +209,10 @@ SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
     ([MODEL, DATA, "--output=file/deeper"],
      "--output=file/deeper: cannot be written (Not a directory); free disk space or choose another folder"),
     (["--model=none.keras"], "none.keras: no such model file; give the path of a .keras file or one of base, lite"),
-    (["--model=none"], "no model 'none': neither a file nor a folder of that name exists; give a .keras "
-                       "file, the folder of a training run, an export, or a model of the package (choose from base, "
-                       "lite)"),
-    (["--model=empty"], f"empty: holds neither best.keras nor last.keras nor an export; {SOME}"),
+    (["--model=none"], "no model 'none': no such file or folder; expected a .keras file, the folder of a "
+                       "training run, an export, or a model of the package (choose from base, lite)"),
+    (["--model=empty"], "empty: contains neither best.keras nor last.keras nor an export; expected the folder of a "
+                        "training run or of posecascade-export, or a .keras file"),
     (["--model=text.keras"],
      "text.keras: is not a .keras file, or is truncated or damaged (File is not a zip file); copy or download it "
      "again"),

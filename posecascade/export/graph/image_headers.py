@@ -1,8 +1,9 @@
 """Read the header of a JPEG or PNG by TensorFlow operations: size, depth, transparency, orientation.
 
 Nothing here fails, whatever the bytes: every read is limited to the data and padded with zeros, every loop is bounded.
-`Header.problem` describes what is wrong; its texts are part of exported graphs and never change. The walk over a JPEG's segments steps exactly as libjpeg does or refuses the
-data, so that no file can show a small size here and a large one to the decoder.
+`Header.problem` describes what is wrong; its texts are part of exported graphs, so they do not change. The walk over a
+JPEG's segments steps exactly as libjpeg does or refuses the data, so that no file can show a small size here and a
+large one to the decoder.
 """
 
 from typing import NamedTuple
