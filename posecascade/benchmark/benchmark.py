@@ -137,8 +137,8 @@ def measure(cells: Sequence[Cell], *, rounds: int, calls: int, cooldown_s: float
             time.sleep(cooldown_s)
         order = list(outcomes)
         start = number * len(order) // rounds
-        for place, cell in enumerate(order[start:] + order[:start], 1):
-            log(f"round {number + 1} of {rounds}, {place} of {len(order)}")
+        for position, cell in enumerate(order[start:] + order[:start], 1):
+            log(f"round {number + 1} of {rounds}, {position} of {len(order)}")
             outcome = timed(cell, calls)
             if isinstance(outcome, str):
                 del outcomes[cell]

@@ -66,18 +66,18 @@ def joined(first: bytes, second: bytes, key: str) -> bytes:
     """
     model, other = unpacked(first), unpacked(second)
     graph, more = model.subgraphs[MAIN], other.subgraphs[MAIN]
-    ours, theirs = model.signatureDefs[0], other.signatureDefs[0]
-    given = {entry.name: entry.tensorIndex for entry in ours.outputs}
+    first_signature, second_signature = model.signatureDefs[0], other.signatureDefs[0]
+    outputs_of_first = {entry.name: entry.tensorIndex for entry in first_signature.outputs}
     at = {}  # tensor of `second` -> tensor of the result
-    for entry in theirs.inputs:
-        if entry.name not in given:
+    for entry in second_signature.inputs:
+        if entry.name not in outputs_of_first:
             raise ValueError(f"{_text(entry.name)!r} is not an output of the first graph, which returns "
-                             f"{', '.join(map(_text, given))}")
-        one, two = graph.tensors[given[entry.name]], more.tensors[entry.tensorIndex]
+                             f"{', '.join(map(_text, outputs_of_first))}")
+        one, two = graph.tensors[outputs_of_first[entry.name]], more.tensors[entry.tensorIndex]
         if _shape(one) != _shape(two) or one.type != two.type:
             raise ValueError(f"{_text(entry.name)!r} has shape {_shape(one)}, expected {_shape(two)}, or has another "
                              "type")
-        at[entry.tensorIndex] = given[entry.name]
+        at[entry.tensorIndex] = outputs_of_first[entry.name]
     buffers, codes = len(model.buffers) - 1, len(model.operatorCodes)  # buffer 0 is empty in both
     for index, tensor in enumerate(more.tensors):
         if index not in at:
@@ -92,9 +92,9 @@ def joined(first: bytes, second: bytes, key: str) -> bytes:
     model.buffers += other.buffers[1:]
     model.operatorCodes += other.operatorCodes
     graph.outputs = _moved(more.outputs, at)
-    for entry in theirs.outputs:
+    for entry in second_signature.outputs:
         entry.tensorIndex = at[entry.tensorIndex]
-    ours.outputs, ours.signatureKey = theirs.outputs, key
+    first_signature.outputs, first_signature.signatureKey = second_signature.outputs, key
     return packed(model)
 
 
@@ -106,8 +106,8 @@ def with_float16_weights(model: bytes) -> bytes:
               if _code(content.operatorCodes[operator.opcodeIndex]) in WEIGHTED]
     weights = list(dict.fromkeys(int(layer.inputs[1]) for layer in layers if _is_constant(content, layer.inputs[1])))
     sizes = [int(np.prod(graph.tensors[index].shape)) for index in weights]
-    most = KEPT_FLOAT32 * sum(sizes)
-    late = [index for index, reached in zip(weights, np.cumsum(sizes), strict=True) if reached > most]
+    limit = KEPT_FLOAT32 * sum(sizes)
+    late = [index for index, reached in zip(weights, np.cumsum(sizes), strict=True) if reached > limit]
     code = len(content.operatorCodes)
     content.operatorCodes.append(_operator_code(tflite.BuiltinOperator.DEQUANTIZE))
     first = []

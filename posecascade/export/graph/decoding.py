@@ -76,15 +76,15 @@ def soft_argmax(maps: tf.Tensor, stride: int) -> Decoded:
     # The window is a product of one along x and one along y, which takes a third of the time of one over both. `along`
     # (B, 2K, N, N) holds the weights twice: first transposed, for x, then as they are, for y.
     along = tf.concat([tf.transpose(rows, (0, 1, 3, 2)), rows], 1)
-    place = tf.zeros_like(along[:, :, 0, :1])
+    center = tf.zeros_like(along[:, :, 0, :1])
     for _ in range(decoders.SOFT_ROUNDS):  # in Python: the graph has no loop
-        window = tf.exp(tf.math.squared_difference(reach, place) * (-0.5 / decoders.SOFT_WINDOW ** 2))
+        window = tf.exp(tf.math.squared_difference(reach, center) * (-0.5 / decoders.SOFT_WINDOW ** 2))
         across = tf.concat(tf.split(window, 2, axis=1)[::-1], 1)
         here = window * tf.reduce_sum(along * across[:, :, None], 3)
         total = tf.maximum(tf.reduce_sum(here, -1, keepdims=True), decoders.MIN_TOTAL)
         mean = tf.reduce_sum(here * reach, -1, keepdims=True) / total
-        place = tf.clip_by_value(mean, -decoders.SOFT_STEP, decoders.SOFT_STEP)
-    step = tf.concat(tf.split(place, 2, axis=1), -1)
+        center = tf.clip_by_value(mean, -decoders.SOFT_STEP, decoders.SOFT_STEP)
+    step = tf.concat(tf.split(center, 2, axis=1), -1)
     return decoders.cells_to_pixels(tf.cast(cells, tf.float32) + step, stride), scores
 
 
@@ -126,19 +126,19 @@ def calibrated(scores, calibration):
 
 def _peaks(maps):
     """Return the highest cell (B, K, 2) int32 as (x, y), the first of equal ones, and its value (B, K)."""
-    _, height, width, joints = maps.shape
-    flat = tf.reshape(maps, (-1, height * width, joints))
+    _, height, width, keypoints = maps.shape
+    flat = tf.reshape(maps, (-1, height * width, keypoints))
     at = tf.argmax(flat, 1, output_type=tf.int32)
     return tf.stack([at % width, at // width], -1), tf.reduce_max(flat, 1)
 
 
 def _window(maps, cells, offsets):
     """Return the maps (B, K, N) at cells (B, K, 2) plus offsets (N, 2); edge values repeat beyond the map."""
-    _, height, width, joints = maps.shape
+    _, height, width, keypoints = maps.shape
     at = tf.clip_by_value(cells[:, :, None] + offsets, 0, _last(maps))
-    index = tf.reduce_sum(at * np.array([joints, width * joints], np.int32), -1)
-    index += np.arange(joints, dtype=np.int32)[:, None]
-    return tf.gather(tf.reshape(maps, (-1, height * width * joints)), index, batch_dims=1)
+    index = tf.reduce_sum(at * np.array([keypoints, width * keypoints], np.int32), -1)
+    index += np.arange(keypoints, dtype=np.int32)[:, None]
+    return tf.gather(tf.reshape(maps, (-1, height * width * keypoints)), index, batch_dims=1)
 
 
 def _smoothed_neighbors(maps, cells):
@@ -146,10 +146,10 @@ def _smoothed_neighbors(maps, cells):
 
     Each of the nine is a sum of its own nine cells in the same order, so equal cells give equal sums to the last bit.
     """
-    joints, count = maps.shape[3], len(_NEIGHBORS)
+    keypoints, count = maps.shape[3], len(_NEIGHBORS)
     offsets = (_NEIGHBORS[:, None] + _NEIGHBORS).reshape(-1, 2)
     taps = np.exp(-0.5 * (_NEIGHBORS ** 2).sum(-1) / decoders.DARK_SIGMA ** 2)
-    window = tf.reshape(_window(maps, cells, offsets), (-1, joints, count, count))
+    window = tf.reshape(_window(maps, cells, offsets), (-1, keypoints, count, count))
     return tf.reduce_sum(window * (taps / taps.sum()).astype(np.float32), -1)
 
 

@@ -46,15 +46,15 @@ SIGNATURE = Header(*(tf.TensorSpec((), kind) for kind in (tf.string, tf.int64, t
 def header(data: tf.Tensor, max_pixels: int) -> Header:
     """Return the header of `data` (a scalar string); more than `max_pixels` pixels are a problem too."""
     unknown = Header(tf.constant("the data are no JPEG or PNG"), *_int64(1, 1), *[tf.constant(False)] * 3, *_int64(1))
-    found = tf.case([(_substr(data, 0, 8) == PNG_START, lambda: _png(data)),
+    parsed = tf.case([(_substr(data, 0, 8) == PNG_START, lambda: _png(data)),
                      (_substr(data, 0, 3) == JPEG_START, lambda: _jpeg(data))], default=lambda: unknown)
-    large = tf.strings.join(["the picture has ", tf.strings.as_string(found.width), " x ",
-                             tf.strings.as_string(found.height), f" pixels, more than {max_pixels}"])
+    large = tf.strings.join(["the picture has ", tf.strings.as_string(parsed.width), " x ",
+                             tf.strings.as_string(parsed.height), f" pixels, more than {max_pixels}"])
     # By division, as the product of two 32-bit sides may overflow.
-    is_large = found.width > max_pixels // tf.maximum(found.height, 1)
-    problem = tf.where((found.problem == "") & is_large, large, found.problem)
-    orientation = tf.where((found.orientation >= 1) & (found.orientation <= 8), found.orientation, 1)
-    return found._replace(problem=problem, orientation=orientation)
+    is_large = parsed.width > max_pixels // tf.maximum(parsed.height, 1)
+    problem = tf.where((parsed.problem == "") & is_large, large, parsed.problem)
+    orientation = tf.where((parsed.orientation >= 1) & (parsed.orientation <= 8), parsed.orientation, 1)
+    return parsed._replace(problem=problem, orientation=orientation)
 
 
 def _jpeg(data):
@@ -77,8 +77,8 @@ def _jpeg(data):
     _, size, orientation, scan = tf.while_loop(
         lambda at, size, orientation, scan: (at + 4 <= length) & (scan == 0), step,
         (*_int64(2), tf.zeros((2,), tf.int64), *_int64(0, 0)), maximum_iterations=MAX_STEPS, parallel_iterations=1)
-    whole = (scan > 0) & _has_end_mark(data, scan)
-    problem = tf.where(whole & tf.reduce_all(size > 0), "", "the JPEG data are damaged or end too early")
+    complete = (scan > 0) & _has_end_mark(data, scan)
+    problem = tf.where(complete & tf.reduce_all(size > 0), "", "the JPEG data are damaged or end too early")
     return Header(problem, size[1], size[0], tf.constant(False), tf.constant(False), tf.constant(False), orientation)
 
 

@@ -52,13 +52,13 @@ def means(pixels, low, high, factor, rgb=tf.identity):
     return bands.concat()
 
 
-def bilinear(part, places):
-    """Return (S, S, 3) uint8: `part` (h, w, 3) sampled at all pairs of `places` (S, 2) x, y; gray beyond its edges."""
+def bilinear(part, positions):
+    """Return (S, S, 3) uint8: `part` (h, w, 3) at all pairs of `positions` (S, 2) x, y; gray beyond its edges."""
     framed = tf.pad(part, [[1, 1], [1, 1], [0, 0]], constant_values=GRAY)
     last = tf.cast(side_lengths(part), tf.float64)
-    places = tf.clip_by_value(places, -1, last) + 1  # in the framed part, limited to its border
-    before = tf.minimum(tf.floor(places), last)
-    weights, before = tf.cast(places - before, tf.float32), tf.cast(before, tf.int32)
+    positions = tf.clip_by_value(positions, -1, last) + 1  # in the framed part, limited to its border
+    before = tf.minimum(tf.floor(positions), last)
+    weights, before = tf.cast(positions - before, tf.float32), tf.cast(before, tf.int32)
     for axis, (where, weight) in enumerate(((before[:, 1], weights[:, 1, None, None]),
                                             (before[:, 0], weights[:, 0, None]))):
         near, far = (tf.cast(tf.gather(framed, where + step, axis=axis), tf.float32) for step in (0, 1))

@@ -140,24 +140,24 @@ def crops(images: DecodedImages, boxes: tf.Tensor, size: int, rows: tf.Tensor | 
 def _crop(image, box, size):
     pixel = CROP_PADDING * tf.maximum(box[2], box[3]) / size  # side of a crop's pixel in the full image
     middle = box[:2] + box[2:] / 2
-    places = (tf.range(size, dtype=tf.float64) - (size - 1) / 2)[:, None] * pixel + middle  # (size, 2) x, y
+    positions = (tf.range(size, dtype=tf.float64) - (size - 1) / 2)[:, None] * pixel + middle  # (size, 2) x, y
     shrink = tf.cast(image.shrink, tf.float64)
-    places = (places - tf.cast(image.origin, tf.float64) - (shrink - 1) / 2) / shrink  # in stored pixels
+    positions = (positions - tf.cast(image.origin, tf.float64) - (shrink - 1) / 2) / shrink  # in stored pixels
     steps = [2 ** power for power in range(SHRINK_LIMIT.bit_length() - 1)]
     factor = 2 ** tf.reduce_sum(tf.cast([pixel >= 2 * step for step in steps], tf.int32))
     factor = tf.maximum(factor // image.shrink, 1)
     # As in `images.crop`: two blocks beyond the crop's corners, from a multiple of the factor.
     limits = side_lengths(image.pixels)
     block, last = tf.cast(factor, tf.float64), tf.cast(-(-limits // factor), tf.float64)
-    low = factor * tf.cast(tf.clip_by_value(tf.floor(places[0] / block) - 2, 0, last), tf.int32)
-    high = factor * tf.cast(tf.clip_by_value(tf.math.ceil(places[-1] / block) + 3, 0, last), tf.int32)
+    low = factor * tf.cast(tf.clip_by_value(tf.floor(positions[0] / block) - 2, 0, last), tf.int32)
+    high = factor * tf.cast(tf.clip_by_value(tf.math.ceil(positions[-1] / block) + 3, 0, last), tf.int32)
     high = tf.minimum(high, limits)
 
     def sample():
         # Blocks of one pixel, the usual case, need no averaging, which would double the time.
         part = tf.cond(factor == 1, lambda: image.pixels[low[1]:high[1], low[0]:high[0]],
                        lambda: means(image.pixels, low, high, factor))
-        return bilinear(part, (places - tf.cast(low, tf.float64) - (block - 1) / 2) / block)
+        return bilinear(part, (positions - tf.cast(low, tf.float64) - (block - 1) / 2) / block)
 
     return tf.cond(tf.reduce_all(low < high), sample,
                    lambda: tf.fill((size, size, 3), tf.constant(GRAY, tf.uint8)))

@@ -119,8 +119,8 @@ class Serving:
         answer = tf.cond(tf.size(rows) > 0, lambda: self._best_of_tiles(images, answer, sizes, rows), lambda: answer)
         moving = images.readable
         for _ in range(ROUNDS):
-            boxes, moved = self._confident(answer, sizes)
-            rows = tf.cast(tf.where(moving & moved)[:, 0], tf.int32)
+            boxes, changed = self._confident(answer, sizes)
+            rows = tf.cast(tf.where(moving & changed)[:, 0], tf.int32)
             answer, moving = tf.cond(
                 tf.size(rows) > 0,
                 lambda answer=answer, boxes=boxes, rows=rows: self._closer(images, answer, boxes, rows),
