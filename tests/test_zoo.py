@@ -156,7 +156,7 @@ def test_name_of_a_model_precedes_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lite").mkdir()
     assert model_file("lite").parent == zoo.FOLDER
-    with pytest.raises(InputError, match="holds neither"):
+    with pytest.raises(InputError, match="contains neither"):
         model_file("./lite")
 
 
