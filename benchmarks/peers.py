@@ -143,7 +143,7 @@ def ours(name: str, file: Path) -> Model:
     """Return the package's model `name`, or the int8 file of its export."""
     if not name.endswith(INT8):
         return Model(predictor.load(name), file.stat().st_size)
-    return Model(predictor.load(file), file.stat().st_size, tflite_file.unseal(file).model)
+    return Model(predictor.load(file), file.stat().st_size, tflite_file.read(file).model)
 
 
 def model_files(folder: Path | None, exported: Path | None, only: Sequence[str]) -> dict[str, Path]:

@@ -14,8 +14,7 @@ from exported import SCRIPTS, ended, people
 
 import posecascade
 from posecascade.cli import demo
-from posecascade.formats import keras_file
-from posecascade.formats.tflite_file import unseal
+from posecascade.formats import keras_file, tflite_file
 from posecascade.models import cascade
 from posecascade.schema import LSP14
 from posecascade.web import site
@@ -45,9 +44,9 @@ def test_written_model_predicts_the_same_poses_as_the_trained_one(model, tmp_pat
     assert (code, errors) == (DONE, [])
     assert re.fullmatch(rf"page and model written to {tmp_path}/site: 8 files, 3\.\d MB", printed)
     path = written(tmp_path / "site", tmp_path)
-    sealed = unseal(path)
-    assert (sealed.sidecar["kind"], sealed.sidecar["precision"]) == ("heatmaps", "float32")
-    assert sealed.sidecar["source"]["file"] == "tiny.keras" and "terms of the data" in sealed.sidecar["license"]
+    contents = tflite_file.read(path)
+    assert (contents.metadata["kind"], contents.metadata["precision"]) == ("heatmaps", "float32")
+    assert contents.metadata["source"]["file"] == "tiny.keras" and "terms of the data" in contents.metadata["license"]
     [image], [box] = people(1)
     one, other = (posecascade.load(given).predict(image, box) for given in (path, model))
     np.testing.assert_allclose(one.keypoints, other.keypoints, atol=NEAR)
