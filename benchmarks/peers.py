@@ -29,7 +29,7 @@ from posecascade.inference import predictor
 from posecascade.inference.predictor import Predictor
 from posecascade.records import Record, checked_conversion
 from posecascade.schema import COCO17, LSP14, Schema
-from posecascade.training.data import people_of
+from posecascade.training.data import load_splits
 from posecascade.training.provenance import versions
 from posecascade.training.recipe import Recipe
 
@@ -131,7 +131,7 @@ def peer(name: str, file: Path, data: str) -> Model:
     side = PEERS[name][1]
     if file.suffix == ".tflite":
         return blazepose(file, side)
-    crops = exporting.calibration(people_of([data], LSP14), Recipe(), side) if name.endswith(INT8) else None
+    crops = exporting.calibration(load_splits([data], LSP14), Recipe(), side) if name.endswith(INT8) else None
     return movenet(peers_tfjs.model(file, side, crops), side)
 
 

@@ -95,7 +95,7 @@ def _trainer_turn(recipe, spec) -> float:
     trainer.Learner.step = step
     try:
         with tempfile.TemporaryDirectory() as folder:
-            trainer.train(recipe, Path(folder), (spec,), tell=lambda line: None)
+            trainer.train(recipe, Path(folder), (spec,), log=lambda line: None)
     except Clock:
         pass
     finally:

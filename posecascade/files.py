@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, folders with one writer, YAML without surprises, nearest names for errors."""
+"""Atomic writes, locked folders, JSON and YAML files, and the nearest valid name for error messages."""
 
 import contextlib
 import difflib
@@ -17,17 +17,23 @@ from filelock import FileLock, Timeout
 
 from posecascade.errors import InputError
 
-# All that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
+# Everything that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, KeyError)
 
-LOCK = ".lock"  # in a folder that a process holds
+LOCK = ".lock"  # the name of the lock file in a locked folder
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """A draft beside `path` that replaces it when the block ends well, and is removed when it does not.
+    """Yield a draft's path; the draft replaces `path` when the block ends, or is removed if the block raises.
 
-    The draft keeps the suffix of `path`, since Keras and OpenCV choose the format by it.
+    The draft is in the same folder and has the suffix of `path`, by which Keras and OpenCV choose the format.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_write(Path(folder) / "notes.txt") as draft:
+    ...         _ = draft.write_text("done")
+    ...     (Path(folder) / "notes.txt").read_text()
+    'done'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,9 +42,9 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     draft = Path(name)
     try:
         yield draft
-        with open(draft, "rb") as file:  # on disk before the name points at it: a power cut loses neither
+        with open(draft, "rb") as file:  # written to disk before the rename, so that a power cut loses neither file
             os.fsync(file.fileno())
-        draft.chmod(0o644)  # mkstemp makes it private
+        draft.chmod(0o644)  # mkstemp creates private files
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -46,53 +52,60 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Keeps other processes out of the folder until the block ends or this process is killed.
+    """Lock the folder against other processes until the block ends or this process is killed.
 
-    A folder that is not there is made, and removed where it stays empty. Raises InputError, beginning with `what` the
-    folder is ("--model_dir"), where another process holds it.
+    A missing folder is created, and removed again if it stays empty. Raises InputError, beginning with `what` the
+    folder is ("--model_dir"), if another process has locked it.
     """
-    made = not folder.exists()
+    created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"{what}={folder}: another process is at work in this folder; wait until it has ended, stop "
-                         "it, or give another folder") from None
+        raise InputError(f"{what}={folder}: another process is using this folder; wait until it has ended, stop it, or "
+                         "give another folder") from None
     try:
         yield
     finally:
         (folder / LOCK).unlink(missing_ok=True)
         lock.release()
-        if made and not any(folder.iterdir()):
+        if created and not any(folder.iterdir()):
             folder.rmdir()
 
 
 def write_json(path: Path | str, value: object) -> None:
-    """Write `value` as indented JSON, whole or not at all; NaN is refused, being no JSON."""
+    """Write `value` as indented JSON, atomically. Raises ValueError for NaN, which JSON does not have."""
     with atomic_write(path) as draft:
         draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def sha256(path: Path | str) -> str:
-    """Hex SHA-256 of the file's bytes."""
+    """Return the hexadecimal SHA-256 of the file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
             hashlib.sha256(file.read()).hexdigest()
 
 
-def read_yaml(path: Path, what: str) -> Any:
-    """The value in a YAML file of plain data.
+def read_bytes(path: Path, what: str = "") -> bytes:
+    """Return the file's bytes. Raises InputError, beginning with `what` the file is ("image"), if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        name = f"{what} {path}" if what else path
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from None
 
-    Raises InputError, beginning with `what` it is ("recipe"), where the file cannot be read, is no YAML, or gives a key
-    twice, of which YAML would silently take the last.
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Return the value in a YAML file of plain data.
+
+    Raises InputError, beginning with `what` the file is ("recipe"), if the file cannot be read, is not YAML, or has a
+    key twice (YAML itself would silently use the last).
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _SingleKeys)
-    except OSError as error:
-        raise InputError(f"{what} {path}: cannot be read ({error.strerror}); check the path") from None
+        return yaml.load(read_bytes(path, what).decode("utf-8"), _SingleKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} {path}: is no YAML ({' '.join(str(error).split())})") from None
+        raise InputError(f"{what} {path}: is not YAML ({' '.join(str(error).split())})") from None
 
 
 class _SingleKeys(yaml.SafeLoader):
@@ -100,14 +113,19 @@ class _SingleKeys(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.YAMLError(f"key {key.value!r} is given twice, the second time in line "
-                                     f"{key.start_mark.line + 1}")
+                raise yaml.YAMLError(f"key {key.value!r} is given twice, again in line {key.start_mark.line + 1}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """The end of an error about `word`: the nearest valid name, or all of them."""
+    """Return the end of a message about an unknown `word`: the nearest of the choices, or all of them.
+
+    >>> did_you_mean("adm", ["adam", "sgd"])
+    "did you mean 'adam'?"
+    >>> did_you_mean("x", ["adam", "sgd"])
+    'choose from adam, sgd'
+    """
     choices = sorted(choices)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(choices)}"

@@ -1,12 +1,11 @@
-"""Boxes, affine maps and mirrors, and the one pixel convention that everything keeps.
+"""Boxes, affine maps and mirrors, and the one pixel convention of the package.
 
-The convention: a point is (x, y), x to the right and y down, and the *center* of the top left pixel is (0, 0).
-So an image of W x H pixels covers -0.5 <= x < W - 0.5, a mirror sends x to W - 1 - x, and the center of cell u
-of a map at stride s lies at s * u + (s - 1) / 2 in input pixels. Coordinates on disk that count from 1
-(MPII) are brought here by their readers.
+A point is (x, y), x to the right and y down, and the *center* of the top left pixel is (0, 0). So an image of W x H
+pixels covers -0.5 <= x < W - 0.5, a mirror maps x to W - 1 - x, and the center of cell u of a map with stride s is at
+s * u + (s - 1) / 2 in input pixels. Readers of data sets whose coordinates count from 1 (MPII) subtract 1.
 
-The ladder, from a map's cell to the photograph:
-    cell --(codec.cells_to_pixels)--> input pixel --(crop_transform(...).inverse())--> pixel of the original image
+From a cell of a map to the original image:
+    cell --(codec.decoders.cells_to_pixels)--> input pixel --(crop_transform(...).inverse())--> original pixel
 """
 
 import math
@@ -14,12 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CROP_PADDING = 1.25  # side of the square crop over the longer side of the person's box
+CROP_PADDING = 1.25  # side of the square crop divided by the longer side of the person's box
 
 
 @dataclass(frozen=True)
 class Box:
-    """A person's rectangle: left, top, width, height in image pixels (COCO's order); w and h are positive."""
+    """A person's rectangle: left, top, width and height in image pixels, COCO's order; w and h are positive.
+
+    >>> box = Box(10, 20, 100, 200)
+    >>> box.center, box.side
+    ((60.0, 120.0), 250.0)
+    >>> box.iou(Box(60, 20, 100, 200))
+    0.3333333333333333
+    """
 
     x: float
     y: float
@@ -32,16 +38,16 @@ class Box:
 
     @property
     def center(self) -> tuple[float, float]:
-        """(x, y) of the middle."""
+        """Return (x, y) of the middle."""
         return self.x + self.w / 2, self.y + self.h / 2
 
     @property
     def side(self) -> float:
-        """Side of the square crop in image pixels: CROP_PADDING times the longer side."""
+        """Return the side of the square crop in image pixels: CROP_PADDING times the longer side."""
         return CROP_PADDING * max(self.w, self.h)
 
     def as_list(self) -> list[float]:
-        """[x, y, w, h]."""
+        """Return [x, y, w, h]."""
         return [float(self.x), float(self.y), float(self.w), float(self.h)]
 
     def iou(self, other: "Box") -> float:
@@ -53,7 +59,11 @@ class Box:
 
     @staticmethod
     def around(points: np.ndarray, min_size: float = 1.0) -> "Box":
-        """Return the tight box of (N, 2) finite points, N >= 1, at least `min_size` pixels wide and high."""
+        """Return the tight box of (N, 2) finite points, N >= 1, at least `min_size` pixels wide and high.
+
+        >>> Box.around(np.array([[1, 2], [4, 2]]), min_size=2)
+        Box(x=1.0, y=1.0, w=3.0, h=2.0)
+        """
         low, high = np.min(points, axis=0), np.max(points, axis=0)
         size = np.maximum(high - low, min_size)
         corner = (low + high) / 2 - size / 2
@@ -61,9 +71,12 @@ class Box:
 
     @staticmethod
     def from_center_scale(center: tuple[float, float], scale: float, unit: float = 200.0) -> "Box":
-        """MPII's way: a person of `unit * scale` pixels round `center`, as the box whose crop is that square.
+        """Return the box whose crop is MPII's square: `unit * scale` pixels around `center`.
 
-        The crop of the result (side `unit * scale`) is the paper's, docs/paper.md "Test time".
+        This is the crop of the paper, docs/paper.md "Test time".
+
+        >>> Box.from_center_scale((100, 100), scale=1.0).side
+        200.0
         """
         size = unit * scale / CROP_PADDING
         return Box(center[0] - size / 2, center[1] - size / 2, size, size)
@@ -71,41 +84,53 @@ class Box:
 
 @dataclass(frozen=True)
 class Affine:
-    """A map of the plane, p -> A p + t, as the 2 x 3 matrix [A | t] that OpenCV takes (float64)."""
+    """An affine map of the plane, p -> A p + t, as OpenCV's 2 x 3 matrix [A | t] (float64).
+
+    >>> double = Affine(np.array([[2.0, 0.0, 1.0], [0.0, 2.0, 0.0]]))
+    >>> double([3, 4]).tolist(), double.inverse()([7, 8]).tolist(), double.zoom
+    ([7.0, 8.0], [3.0, 4.0], 2.0)
+    """
 
     matrix: np.ndarray
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 2) carried over, float64."""
+        """Return the mapped points (..., 2) as float64."""
         moved: np.ndarray = np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
         return moved
 
     def inverse(self) -> "Affine":
-        """The way back; the linear part must be regular."""
+        """Return the inverse map; A must be invertible."""
         back = np.linalg.inv(self.matrix[:, :2])
         return Affine(np.column_stack([back, -back @ self.matrix[:, 2]]))
 
     def after(self, first: "Affine") -> "Affine":
-        """This map applied to what `first` gives."""
+        """Return the composition: `first`, then this map."""
         linear = self.matrix[:, :2] @ first.matrix[:, :2]
         return Affine(np.column_stack([linear, self(first.matrix[:, 2])]))
 
     @property
     def zoom(self) -> float:
-        """Length after over length before (square root of the area ratio)."""
+        """Return how much longer lengths become: the square root of the ratio of areas."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
 
 def crop_transform(box: Box, size: int, *, rotation: float = 0.0, zoom: float = 1.0,
                    shift: tuple[float, float] = (0.0, 0.0), flip: bool = False) -> Affine:
-    """From image pixels to the pixels of a square crop of `size` x `size` round `box`.
+    """Return the map from image pixels to the pixels of a square crop of `size` x `size` around `box`.
 
     Args:
-        box: the person; the crop without zoom is a square of `box.side` round its center.
-        rotation: degrees by which the picture turns clockwise as seen (y down).
+        box: the person; without zoom, the crop is a square of `box.side` around the center of the box.
+        size: side of the crop in its own pixels.
+        rotation: degrees by which the image turns clockwise as seen (y down).
         zoom: above 1 the person appears larger.
-        shift: of the crop's center, in parts of the crop's side, along image x and y.
+        shift: of the crop's center along image x and y, as a fraction of the crop's side.
         flip: mirror the crop; the caller exchanges left and right (`Schema.flip_order`).
+
+    >>> to_crop = crop_transform(Box(0, 0, 80, 80), 50)
+    >>> to_crop([[40.0, 40.0]]).tolist()
+    [[24.5, 24.5]]
+    >>> to_crop.inverse()([[24.5, 24.5]]).tolist()
+    [[40.0, 40.0]]
     """
     angle, scale = math.radians(rotation), zoom * size / box.side
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
@@ -116,16 +141,28 @@ def crop_transform(box: Box, size: int, *, rotation: float = 0.0, zoom: float = 
 
 
 def mirror_transform(width: int) -> Affine:
-    """x -> width - 1 - x: the mirror of an image `width` pixels wide; its own inverse."""
+    """Return the mirror of an image `width` pixels wide, x -> width - 1 - x; it is its own inverse.
+
+    >>> mirror_transform(10)([0.0, 3.0]).tolist()
+    [9.0, 3.0]
+    """
     return Affine(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))
 
 
 def shrink_transform(factor: int) -> Affine:
-    """From the pixels of an image to those of its copy shrunk `factor` times (blocks of pixels averaged)."""
+    """Return the map from the pixels of an image to those of its copy shrunk `factor` times by averaging blocks.
+
+    >>> shrink_transform(2)([0.5, 0.5]).tolist()
+    [0.0, 0.0]
+    """
     return Affine(np.array([[1 / factor, 0, -(factor - 1) / 2 / factor], [0, 1 / factor, -(factor - 1) / 2 / factor]]))
 
 
 def inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(...,) bool: which of the points (..., 2) lie on the pixels of a `width` x `height` image."""
+    """Return (...,) bool: which of the points (..., 2) are on the pixels of a `width` x `height` image.
+
+    >>> inside(np.array([[0, 0], [-0.6, 0], [9.4, 0]]), 10, 10).tolist()
+    [True, False, True]
+    """
     x, y = points[..., 0], points[..., 1]
     return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)

@@ -1,32 +1,34 @@
-"""Pictures from disk: any depth and channel count, EXIF rotation, shrunk while decoding where they are huge."""
+"""Read, convert, shrink and warp images: any depth and channel count, EXIF rotation, huge files."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Refused above this, before memory is taken: OpenCV's own limit is 2**30 pixels. Read on cv2's first import.
+# Larger images are refused before memory is allocated: OpenCV's own limit is 2**30 pixels. Read on cv2's first import.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 ** 30))
-# What OpenCV would print about a damaged picture, our InputError says; also read on the first import.
+# Our InputError replaces what OpenCV would print about a damaged image; also read on the first import.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 import cv2
 import numpy as np
 
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.geometry import Affine, shrink_transform
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-SHRINK_LIMIT = 64  # times, in `crop`: beyond it the padding to whole blocks would outweigh a thin picture
+SHRINK_LIMIT = 64  # times, in `crop`: beyond it, padding to complete blocks would distort a thin image
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture on disk.
+    """An image on disk.
 
     Attributes:
         path: the file.
-        upright: turn it as its EXIF tag says, as viewers show it. Annotation tools of the data sets counted
-            stored pixels, so their readers leave it False; `predict` sets it.
+        upright: rotate it by its EXIF tag, as viewers do. The data sets' annotations count stored pixels, so their
+            readers leave it False; `predict` sets it.
     """
 
     path: Path
@@ -34,37 +36,33 @@ class ImageFile:
 
     @property
     def name(self) -> str:
-        """The path as given."""
+        """Return the path as given."""
         return str(self.path)
 
     def read(self, shrink: int = 1) -> np.ndarray:
-        """(H, W, 3) uint8 RGB; `shrink` in 1, 2, 4, 8 divides both sides (rounded up) while decoding."""
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise InputError(f"image {self.path}: cannot be read ({error.strerror}); check the path") from None
-        return decode(data, str(self.path), shrink=shrink, upright=self.upright)
+        """Return (H, W, 3) uint8 RGB; `shrink` in 1, 2, 4, 8 divides both sides (rounded up) while decoding."""
+        return decode(read_bytes(self.path, "image"), str(self.path), shrink=shrink, upright=self.upright)
 
 
 def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) -> np.ndarray:
-    """(H, W, 3) uint8 RGB from the bytes of a picture file.
+    """Return (H, W, 3) uint8 RGB from the bytes of an image file.
 
-    Gray is repeated, transparency laid on white, 16 bits scaled to 8 by the full range.
-    Raises InputError, naming `name`, for data that are no picture or end too early.
+    Gray is repeated, transparency is blended with white, 16 bits are scaled to 8 by the full range.
+    Raises InputError with `name` if the data are not an image or end too early.
     """
     if data[:3] == b"\xff\xd8\xff":
-        if not _jpeg_is_whole(data):  # libjpeg would fill the missing rows with gray and only warn
+        if not _is_complete_jpeg(data):  # libjpeg would only warn, and fill the missing rows with gray
             raise InputError(f"image {name}: the JPEG data end too early; copy the file again")
         flags = _REDUCED.get(shrink, cv2.IMREAD_COLOR) | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         return cv2.cvtColor(_decoded(data, flags, name), cv2.COLOR_BGR2RGB)
     image = _decoded(data, cv2.IMREAD_UNCHANGED, name)
-    if upright and image.shape[2:] != (4,):  # unchanged keeps transparency but ignores EXIF
+    if upright and image.shape[2:] != (4,):  # IMREAD_UNCHANGED keeps transparency but ignores EXIF
         image = _decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, name)
     return shrunk(to_rgb(image), shrink)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB from OpenCV's gray, BGR or BGRA picture of 8 or 16 bits or float in 0..1."""
+    """Return (H, W, 3) uint8 RGB from OpenCV's gray, BGR or BGRA image of 8 or 16 bits or float in 0..1."""
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     elif image.dtype != np.uint8:
@@ -78,33 +76,38 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
-    """The picture with both sides divided by `factor` (rounded up), blocks averaged; itself where `factor` is 1."""
+    """Return the image with both sides divided by `factor` (rounded up), blocks averaged; itself if `factor` is 1.
+
+    >>> shrunk(np.array([[[0] * 3, [90] * 3, [7] * 3]], np.uint8), 2)[..., 0].tolist()
+    [[45, 7]]
+    """
     if factor == 1:
         return image
     height, width = (-(-side // factor) for side in image.shape[:2])
     padded = cv2.copyMakeBorder(image, 0, height * factor - image.shape[0], 0, width * factor - image.shape[1],
-                                cv2.BORDER_REPLICATE)  # so that every cell averages a whole block
+                                cv2.BORDER_REPLICATE)  # so that every cell averages a complete block
     return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def warp(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
-    """The picture carried by `transform` into `size` x `size` pixels, bilinearly, gray where it has nothing.
+    """Return `size` x `size` pixels of the image mapped by `transform`, bilinear, gray outside the image.
 
-    The one warp of training, evaluation and prediction. Gray (127) is what the backbones' normalization sends to 0.
+    Training, evaluation and prediction all use this function. The backbones' normalization maps gray (127) to 0.
     """
     return cv2.warpAffine(image, transform.matrix, (size, size), flags=cv2.INTER_LINEAR,
                           borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
 
 
 def crop(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
-    """`warp`, of a copy shrunk by a power of two where the crop has at least twice its final size in the picture.
+    """Return a crop as `warp` does; if the image has at least twice its resolution, from a copy shrunk 2, 4, ... times.
 
-    The same crop as training makes while decoding. Only the part of the picture that the crop shows is touched, so a
-    huge picture costs no more than its crop, and sides beyond OpenCV's 32767 px do no harm.
+    Training makes the same crop while decoding. Only the part of the image that the crop shows is read, so a huge
+    image costs no more than its crop, and its sides may exceed OpenCV's limit of 32767 px.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         transform: from its pixels to those of the crop.
+        size: side of the crop in pixels.
     Returns:
         (size, size, 3) uint8 RGB.
     """
@@ -113,8 +116,8 @@ def crop(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
         factor *= 2
     corners = transform.inverse()(np.array([[x, y] for x in (0, size - 1) for y in (0, size - 1)]))
     limits = np.array(image.shape[1::-1])
-    # Two blocks more than the crop's corners, which bilinear weights may touch; from a multiple of the factor, so
-    # that blocks fall as they would in the whole picture.
+    # Two blocks more than the crop's corners, for bilinear interpolation; from a multiple of the factor, so that the
+    # blocks are those of the complete image.
     low = np.clip(np.floor(corners.min(0) / factor).astype(int) - 2, 0, None) * factor
     high = np.clip((np.ceil(corners.max(0) / factor).astype(int) + 3) * factor, 0, limits)
     if (high <= low).any():
@@ -125,9 +128,12 @@ def crop(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
 
 
 def from_array(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB from a picture in memory: (H, W), (H, W, 1), RGB or RGBA; uint8, uint16 or float in 0..1.
+    """Return (H, W, 3) uint8 RGB from an array: (H, W), (H, W, 1), RGB or RGBA; uint8, uint16 or float in 0..1.
 
-    Raises InputError for another shape, an empty picture, another type, or floats beyond 0..1.
+    Raises InputError for another shape, an empty image, another type, or floats beyond 0..1.
+
+    >>> from_array(np.full((1, 1), 0.5))[0, 0].tolist()
+    [128, 128, 128]
     """
     image = np.asarray(image)
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)) or 0 in image.shape:
@@ -144,27 +150,42 @@ def from_array(image: np.ndarray) -> np.ndarray:
 
 
 def png(image: np.ndarray) -> bytes:
-    """The bytes of a PNG file, which loses nothing, of (H, W, 3) uint8 RGB."""
-    return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()  # quick, not small
+    """Return (H, W, 3) uint8 RGB as the bytes of a PNG file."""
+    return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()  # fast, not small
 
 
 def shrink_for(side: float, size: int) -> int:
-    """The factor (1, 2, 4, 8) by which to shrink an image whose crop of `side` pixels becomes `size` pixels.
+    """Return the factor (1, 2, 4, 8) by which to shrink an image whose crop of `side` pixels becomes `size` pixels.
 
-    The crop keeps at least its final resolution; without it, warping a huge picture would alias.
+    The crop keeps at least its final resolution. Without shrinking, warping a huge image would alias.
+
+    >>> shrink_for(1000, 192)
+    4
     """
     return max(factor for factor in (1, 2, 4, 8) if factor == 1 or side / factor >= size)
 
 
-def _jpeg_is_whole(data):
-    """Whether the end mark follows the scan; marks inside a thumbnail and bytes after the picture do not count."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment of a JPEG file's header; the start of scan (0xDA) is the last.
+
+    `data[start:end]` is the segment's content. It ends early, without an error, if the header is damaged.
+    """
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2:at + 4], "big")
-        if marker == 0xDA:  # start of scan: after it, 0xFF 0xD9 can only be the end of the picture
-            return data.find(b"\xff\xd9", at + 2 + length) >= 0
-        at += 1 if marker == 0xFF else 2 + length
-    return False
+        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2:at + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield marker, at + 4, end
+        if marker == 0xDA:
+            return
+        at = end
+
+
+def _is_complete_jpeg(data):
+    """Return whether the end mark follows the scan; one in a thumbnail, and bytes after the image, do not count."""
+    # After the start of scan, 0xFF 0xD9 can only be the end of the image.
+    return any(marker == 0xDA and data.find(b"\xff\xd9", end) >= 0 for marker, _, end in jpeg_segments(data))
 
 
 def _decoded(data, flags, name):
@@ -173,5 +194,5 @@ def _decoded(data, flags, name):
     except cv2.error as error:
         raise InputError(f"image {name}: cannot be decoded ({error.err}); save it again as JPEG or PNG") from None
     if image is None:
-        raise InputError(f"image {name}: is no picture that can be decoded; save it again as JPEG or PNG")
+        raise InputError(f"image {name}: is not an image that can be decoded; save it again as JPEG or PNG")
     return image

@@ -1,4 +1,4 @@
-"""Poses as JSON lines and CSV, and the people asked for in JSON lines."""
+"""Write poses as JSON lines and CSV, and read requests for images and boxes from JSON lines."""
 
 import csv
 import json
@@ -11,21 +11,21 @@ from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.poses import Pose
 
-PIXEL_DIGITS, SCORE_DIGITS = 3, 4  # after the point: far below what a model can tell
-BOX_LIMITS = (1e-3, 1e7)  # px: least longer side, largest number; beyond them arithmetic fails, and nobody is
+PIXEL_DIGITS, SCORE_DIGITS = 3, 4  # decimals; far finer than any model is exact
+BOX_LIMITS = (1e-3, 1e7)  # px: minimum longer side, largest number; no person is beyond them, and arithmetic fails
 COLUMNS = ("x", "y", "score", "visibility")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A picture to predict on.
+    """An image to predict on.
 
     Attributes:
-        image: its name as given; what the answer says.
-        path: where it is.
-        box: the person in its upright pixels, or None to look for one.
-        origin: where it was asked for, for messages; "" where the picture itself was given.
-        in_folder: whether it was found in a folder, and so not asked for by its name.
+        image: the name as given, which the answer repeats.
+        path: of the file.
+        box: the person in pixels of the upright image, or None to search for the person.
+        origin: the file and line of the request, for messages; "" if the image itself was given.
+        in_folder: whether the image was found in a folder rather than given by name.
     """
 
     image: str
@@ -34,21 +34,25 @@ class Request:
     origin: str = ""
     in_folder: bool = False
 
-    def told(self, error: InputError) -> InputError:
-        """What is wrong with the picture, and where it was asked for."""
+    def with_origin(self, error: InputError) -> InputError:
+        """Return the error with the request's origin before its message."""
         return InputError(f"{self.origin}: {error}") if self.origin else error
 
 
 def requests(lines: Iterable[str], origin: str, folder: Path) -> Iterator[Request | InputError]:
-    """Of each line `{"image": PATH, "box": [x, y, w, h]}` a request, or what is wrong with it; blank lines are none.
+    """Yield a Request per line `{"image": PATH, "box": [x, y, w, h]}`, or an InputError if the line is malformed.
 
-    Other keys are passed over, so that a file of predictions can be asked again.
+    Blank lines are skipped. Other keys are ignored, so that a file of predictions is also a file of requests.
 
     Args:
         lines: of JSON.
-        origin: the file's name.
-        folder: of the file. A relative PATH counts from the working folder, as on the command line, or where nothing
-            is there from this one.
+        origin: the file's name, for messages.
+        folder: of the file. A relative PATH is relative to the working folder, as on the command line, or to this
+            folder if there is no such file.
+
+    >>> [request] = requests(['{"image": "/a.jpg", "box": [1, 2, 30, 40]}'], "people.jsonl", Path())
+    >>> request.image, request.box, request.origin
+    ('/a.jpg', Box(x=1.0, y=2.0, w=30.0, h=40.0), 'people.jsonl, line 1')
     """
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -62,7 +66,7 @@ def _request(line: str, origin: str, folder: Path) -> Request:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{origin}: is no JSON ({error}); mend or remove the line") from None
+        raise InputError(f"{origin}: is not JSON ({error}); fix or remove the line") from None
     if not isinstance(value, dict) or not isinstance(value.get("image"), str) or not value["image"]:
         raise InputError(f'{origin}: expected {{"image": PATH, "box": [x, y, w, h]}}, found {line.strip()[:80]}')
     path = Path(value["image"])
@@ -77,9 +81,12 @@ def _box(value, origin: str) -> Box | None:
 
 
 def box_from(value: Box | Sequence[float] | None) -> Box | None:
-    """A Box from [x, y, w, h]; None as it is.
+    """Return a Box from [x, y, w, h]; a Box and None are returned as they are.
 
-    Raises InputError where it is empty, no four numbers, or beyond BOX_LIMITS.
+    Raises InputError if the value is empty, is not four numbers, or is beyond BOX_LIMITS.
+
+    >>> box_from([1, 2, 30, 40])
+    Box(x=1.0, y=2.0, w=30.0, h=40.0)
     """
     if value is None or isinstance(value, Box):
         return value
@@ -89,38 +96,38 @@ def box_from(value: Box | Sequence[float] | None) -> Box | None:
         box = Box(*map(float, value))
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"box {value!r}: expected [x, y, w, h] in pixels with w, h > 0") from None
-    least, most = BOX_LIMITS
-    if max(box.w, box.h) < least or max(map(abs, box.as_list())) > most:
-        raise InputError(f"box {value!r}: expected pixels, a longer side of at least {least:g} and no number beyond "
-                         f"{most:g}")
+    min_side, limit = BOX_LIMITS
+    if max(box.w, box.h) < min_side or max(map(abs, box.as_list())) > limit:
+        raise InputError(f"box {value!r}: expected pixels, a longer side of at least {min_side:g} and no number beyond "
+                         f"{limit:g}")
     return box
 
 
 def answer(image: str, pose: Pose, box: Box | None = None) -> dict:
-    """A line's object: `image` as given, the box as given or as found, and each joint by name."""
-    found = [round(v, PIXEL_DIGITS) for v in pose.box.as_list()]
-    return {"image": image, "box": box.as_list() if box else found,
+    """Return the object of a line: `image` as given, the box given or used, and each keypoint by name."""
+    used = [round(v, PIXEL_DIGITS) for v in pose.box.as_list()]
+    return {"image": image, "box": box.as_list() if box else used,
             "keypoints": {name: [round(x, PIXEL_DIGITS), round(y, PIXEL_DIGITS), round(score, SCORE_DIGITS),
                                  round(visibility, SCORE_DIGITS)]
                           for name, (x, y, score, visibility) in pose.as_dict().items()}}
 
 
 def as_line(line: dict) -> str:
-    """One `answer` as a line of JSON."""
+    """Return an `answer` as a line of JSON."""
     return json.dumps(line, allow_nan=False) + "\n"
 
 
 class PoseWriter:
-    """Writes the same answers to a file of JSON lines and to a CSV table, one row per person."""
+    """Write the same answers to a file of JSON lines and to a CSV table, one row per person."""
 
     def __init__(self, lines: TextIO, table: TextIO, names: tuple[str, ...]):
-        """`names` are the joints, which head the table's columns; both files are open for text."""
+        """Write the table's header for the keypoints `names`; both files are open for text."""
         self._lines, self._table = lines, csv.writer(table, lineterminator="\n")
         self._table.writerow(["image", "box_x", "box_y", "box_w", "box_h",
                               *(f"{name}_{column}" for name in names for column in COLUMNS)])
 
     def write(self, line: dict) -> None:
-        """One `answer`."""
+        """Write one `answer`."""
         self._lines.write(as_line(line))
-        values = [value for joint in line["keypoints"].values() for value in joint]
+        values = [value for keypoint in line["keypoints"].values() for value in keypoint]
         self._table.writerow([line["image"], *line["box"], *values])

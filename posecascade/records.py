@@ -1,4 +1,4 @@
-"""Record, one annotated person on disk, and Sample, the same in memory: the types that all stages share."""
+"""Record, one annotated person on disk, and Sample, the same person in memory: types that all rooms share."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from posecascade.schema import Schema
 
 
 class Visibility(IntEnum):
-    """What is known of a joint, in COCO's codes."""
+    """Label of a keypoint, in COCO's codes."""
 
     UNLABELED = 0
     OCCLUDED = 1
@@ -21,16 +21,16 @@ class Visibility(IntEnum):
 
 
 class ImageSource(Protocol):
-    """Where a picture comes from: a file (`images.ImageFile`) or the renderer (`datasets.synthetic`)."""
+    """Source of an image: a file (`images.ImageFile`) or the renderer (`datasets.synthetic`)."""
 
     @property
     def name(self) -> str:
-        """For messages and outputs: the path, or what was rendered."""
+        """Return the path, or a description of what is rendered; for messages and outputs."""
 
     def read(self, shrink: int = 1) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, shrunk `shrink` (1, 2, 4 or 8) times.
+        """Return (H, W, 3) uint8 RGB, both sides divided by `shrink` (1, 2, 4 or 8).
 
-        Raises InputError where the file is missing or cannot be decoded.
+        Raises InputError if the file is missing or cannot be decoded.
         """
 
 
@@ -39,18 +39,24 @@ class Record:
     """One annotated person.
 
     Attributes:
-        image: where the picture is, or None in an annotations-only data set.
-        origin: where the annotation is, for messages ("joints.mat, person 17").
-        schema: names the K joints.
-        box: the person in image pixels, tight round the joints or as the data set gives it.
-        keypoints: (K, 2) float64, image pixels; NaN where unlabeled.
+        image: the source of the image, or None in an annotations-only data set.
+        origin: the place of the annotation, for messages ("joints.mat, person 17").
+        schema: names the K keypoints.
+        box: the person in image pixels, tight around the keypoints or as in the data set.
+        keypoints: (K, 2) float64, image pixels; NaN if unlabeled.
         visibility: (K,) int8, codes of `Visibility`.
-        head_size: the PCKh reference in image pixels, where the data set gives one.
-        area: of the person in square pixels, for OKS; of the box where the data set gives none.
-        image_id, person_id: the data set's own numbers, -1 where it has none.
-        square: the data set's own crop of the person (MPII's center and scale), as the box whose crop it is; the
-            paper's protocol uses it, nothing else.
-        occlusion_known: whether `visibility` tells occluded from visible joints (LSPET's flags do not).
+        head_size: PCKh's reference in image pixels, if the data set has one.
+        area: of the person in square pixels, for OKS; of the box if the data set has none.
+        image_id, person_id: the data set's own numbers, -1 if it has none.
+        occlusion_known: whether `visibility` distinguishes occluded from visible keypoints (LSPET's flags do not).
+        square: the data set's own crop of the person (MPII's center and scale), as the box whose crop it is; used by
+            the paper's protocol only.
+
+    >>> from posecascade import Schema
+    >>> record = Record(None, "a.json, person 0", Schema("toy", ("head", "tail")), Box(0, 0, 9, 9),
+    ...                 np.array([[1, 2], [0, 0]]), np.array([2, 0]))
+    >>> record.labeled.tolist(), record.keypoints.tolist()
+    ([True, False], [[1.0, 2.0], [nan, nan]])
     """
 
     image: ImageSource | None
@@ -72,25 +78,25 @@ class Record:
         size = self.schema.size
         if keypoints.shape != (size, 2) or visibility.shape != (size,):
             raise InputError(f"{self.origin}: has keypoints of shape {keypoints.shape} and visibility of shape "
-                             f"{visibility.shape}, schema {self.schema.name!r} has {size} joints; "
-                             "pass --schema or mend the file")
+                             f"{visibility.shape}, schema {self.schema.name!r} has {size} keypoints; "
+                             "pass --schema or fix the file")
         if not np.isin(visibility, list(Visibility)).all():
             raise InputError(f"{self.origin}: visibility is {visibility.tolist()}, expected 0 (unlabeled), "
-                             "1 (occluded) or 2 (visible) each; mend the file")
+                             "1 (occluded) or 2 (visible) each; fix the file")
         keypoints[visibility == Visibility.UNLABELED] = np.nan
         if not np.isfinite(keypoints[visibility > 0]).all():
-            raise InputError(f"{self.origin}: a labeled joint has no finite coordinates; mend the file")
+            raise InputError(f"{self.origin}: a labeled keypoint has no finite coordinates; fix the file")
         for name, array in (("keypoints", keypoints), ("visibility", visibility)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
     @property
     def labeled(self) -> np.ndarray:
-        """(K,) bool."""
+        """Return (K,) bool: which keypoints have a label."""
         return self.visibility > Visibility.UNLABELED
 
     def length(self, which: str) -> float | None:
-        """Pixels between the two joints of the schema's `head` or `torso`; None where either is unlabeled."""
+        """Return the pixels between the two keypoints of the schema's `head` or `torso`; None if one is unlabeled."""
         ends = self.schema.segment(which)
         if ends is None or not self.labeled[list(ends)].all():
             return None
@@ -98,19 +104,19 @@ class Record:
 
     @property
     def image_name(self) -> str:
-        """The picture's name, or the annotation's where there is no picture."""
+        """Return the image's name, or the annotation's if there is no image."""
         return self.image.name if self.image else self.origin
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A person in memory: what augmentation takes and gives.
+    """A person in memory: the input and the output of augmentation.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        keypoints: (K, 2) float64 in this image's pixels; NaN where unlabeled.
+        keypoints: (K, 2) float64 in this image's pixels; NaN if unlabeled.
         visibility: (K,) int8.
-        schema: names the joints.
+        schema: names the keypoints.
     """
 
     image: np.ndarray
@@ -120,7 +126,7 @@ class Sample:
 
 
 def converted(record: Record, schema: Schema) -> Record:
-    """The record in another schema, joint by joint *name*; joints that it lacks become unlabeled."""
+    """Return the record in another schema, matched by the keypoints' names; those without a match are unlabeled."""
     if record.schema == schema:
         return record
     order = schema.order_from(record.schema)
@@ -129,11 +135,14 @@ def converted(record: Record, schema: Schema) -> Record:
 
 
 def checked_conversion(records: Iterable[Record], schema: Schema) -> list[Record]:
-    """All records in `schema`, leaving out people without a labeled joint there; InputError where none is left."""
+    """Return the records in `schema`, without people that have no labeled keypoint in it.
+
+    Raises InputError if nobody remains.
+    """
     records = list(records)
     kept = [r for r in (converted(record, schema) for record in records) if r.labeled.any()]
     if not kept:
-        had = records[0].schema.name if records else "none"
-        raise InputError(f"no person has a labeled joint of schema {schema.name!r} (data: {len(records)} people, "
-                         f"schema {had!r}); choose another --data or schema")
+        other = records[0].schema.name if records else "none"
+        raise InputError(f"no person has a labeled keypoint of schema {schema.name!r} (data: {len(records)} people, "
+                         f"schema {other!r}); choose another --data or schema")
     return kept

@@ -1,4 +1,4 @@
-"""Joint schemas: names, left/right pairs, limbs and reference segments, built in or from a YAML file."""
+"""Keypoint schemas: names, left/right pairs, limbs and reference segments; built in or from a YAML file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,22 +7,31 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from posecascade.checks import dataclass_from
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean, read_yaml
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The joints of a data set or model, in order.
+    """The keypoints of a data set or model, in order.
 
     Attributes:
         name: short name, as given to `--schema` and in recipes.
-        keypoints: K joint names; the order of every (K, ...) array.
+        keypoints: K names; the order of every (K, ...) array.
         pairs: (left, right) names that a mirror exchanges.
-        limbs: (from, to) names joined by a line in drawings.
-        head: the two joints whose distance is the head size where a data set gives none, or None.
-        torso: the two joints whose distance PCK refers to, or None.
-        sigmas: K OKS fall-offs (COCO's `sigmas`, relative to the square root of the person's area), or None.
+        limbs: (from, to) names connected by a line in drawings.
+        head: the two keypoints whose distance is the head size if a data set has none of its own, or None.
+        torso: the two keypoints whose distance is PCK's reference, or None.
+        sigmas: K fall-offs for OKS (COCO's `sigmas`, relative to the square root of the person's area), or None.
+
+    >>> face = Schema("face", ("nose", "left_eye", "right_eye"), pairs=(("left_eye", "right_eye"),))
+    >>> face.size, face.index("left_eye")
+    (3, 1)
+    >>> face.flip_order.tolist()
+    [0, 2, 1]
+    >>> face.order_from(COCO17).tolist()
+    [0, 1, 2]
     """
 
     name: str
@@ -38,54 +47,54 @@ class Schema:
             raise InputError(f"schema {self.name!r}: {problem}")
 
         if not self.keypoints:
-            refuse("'keypoints' is empty; name at least one joint")
-        double = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
-        if double:
-            refuse(f"'keypoints' names {', '.join(double)} more than once")
+            refuse("'keypoints' is empty; name at least one keypoint")
+        repeated = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
+        if repeated:
+            refuse(f"'keypoints' names {', '.join(repeated)} more than once")
         segments = {"pairs": self.pairs, "limbs": self.limbs,
                     "head": (self.head,) if self.head else (), "torso": (self.torso,) if self.torso else ()}
         for field, couples in segments.items():
             for couple in couples:
                 for name in couple:
                     if name not in self.keypoints:
-                        refuse(f"{field!r} names unknown joint {name!r}; {did_you_mean(name, self.keypoints)}")
+                        refuse(f"{field!r} names unknown keypoint {name!r}; {did_you_mean(name, self.keypoints)}")
                 if len(set(couple)) != 2:
-                    refuse(f"{field!r} holds {list(couple)}, expected two different joints")
+                    refuse(f"{field!r} holds {list(couple)}, expected two different keypoints")
         paired = [name for couple in self.pairs for name in couple]
         if len(set(paired)) != len(paired):
-            refuse("'pairs' names a joint more than once")
+            refuse("'pairs' names a keypoint more than once")
         if self.sigmas is not None and (
                 len(self.sigmas) != self.size or not all(0 < sigma < np.inf for sigma in self.sigmas)):
             refuse(f"'sigmas' holds {list(self.sigmas)}, expected {self.size} positive numbers")
 
     @property
     def size(self) -> int:
-        """Number of joints K."""
+        """Return the number of keypoints K."""
         return len(self.keypoints)
 
     @property
     def flip_order(self) -> np.ndarray:
-        """(K,) int: `values[flip_order]` exchanges left and right along the joint axis; its own inverse."""
+        """Return (K,) int: `values[flip_order]` exchanges left and right along the keypoint axis; its own inverse."""
         twin = dict(self.pairs) | {b: a for a, b in self.pairs}
         return np.array([self.index(twin.get(name, name)) for name in self.keypoints])
 
     def index(self, name: str) -> int:
-        """Position of joint `name`; InputError with the nearest name where there is none."""
+        """Return the index of keypoint `name`. Raises InputError with the nearest name if there is none."""
         if name not in self.keypoints:
-            raise InputError(f"schema {self.name!r} has no joint {name!r}; {did_you_mean(name, self.keypoints)}")
+            raise InputError(f"schema {self.name!r} has no keypoint {name!r}; {did_you_mean(name, self.keypoints)}")
         return self.keypoints.index(name)
 
     def segment(self, which: str) -> tuple[int, int] | None:
-        """Positions of the two joints of `head` or `torso`, or None where the schema defines none."""
+        """Return the indices of the two keypoints of `head` or `torso`, or None if the schema defines none."""
         couple = {"head": self.head, "torso": self.torso}[which]
         return (self.index(couple[0]), self.index(couple[1])) if couple else None
 
     def order_from(self, other: "Schema") -> np.ndarray:
-        """(K,) int: for each joint of this schema its position in `other`, by name, or -1 where it has none."""
+        """Return (K,) int: the index of each keypoint in `other`, matched by name; -1 if it has none of that name."""
         return np.array([other.keypoints.index(n) if n in other.keypoints else -1 for n in self.keypoints])
 
     def as_dict(self) -> dict[str, Any]:
-        """The schema as plain lists and strings, as in its YAML file; `schema_from` reads it back."""
+        """Return plain lists and strings, as in a YAML file, which `schema_from` reads back."""
         segments = {key: list(value) for key in ("head", "torso") if (value := getattr(self, key))}
         sigmas = {"sigmas": list(self.sigmas)} if self.sigmas else {}
         return {"name": self.name, "keypoints": list(self.keypoints), "pairs": [list(p) for p in self.pairs],
@@ -103,13 +112,13 @@ _ARMS = ("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_
 _LIMB_PAIRS = _sides("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _TORSO = ("left_shoulder", "right_hip")  # LSP's reference distance, docs/paper.md "Evaluation"
 
-# MPII calls `neck` "upper neck"; the same name as LSP's, because the paper's release maps one on the other.
+# MPII calls `neck` "upper neck"; it has the name of LSP's because the paper's release maps one to the other.
 MPII16 = Schema(
     "mpii16", _LEGS + ("pelvis", "thorax", "neck", "head_top") + _ARMS, _LIMB_PAIRS,
     _ARMS_AND_LEGS + (("thorax", "right_shoulder"), ("thorax", "left_shoulder"), ("pelvis", "right_hip"),
                       ("pelvis", "left_hip"), ("pelvis", "thorax"), ("thorax", "neck"), ("neck", "head_top")),
     head=("neck", "head_top"), torso=_TORSO,
-    # COCO's fall-offs for the joints both have; CrowdPose's 0.079 for head and neck, hips' for the pelvis.
+    # COCO's fall-offs for the keypoints that both have; CrowdPose's 0.079 for head and neck, the hips' for the pelvis.
     sigmas=(.089, .087, .107, .107, .087, .089, .107, .079, .079, .079, .062, .072, .079, .079, .072, .062))
 
 LSP14 = Schema(
@@ -135,53 +144,28 @@ SCHEMAS = {schema.name: schema for schema in (MPII16, LSP14, COCO17)}
 
 
 def schema_from(value: object, origin: str) -> Schema:
-    """A schema from the mapping that a YAML file, a checkpoint or a recipe holds.
+    """Return the schema described by the mapping of a YAML file, a checkpoint or a recipe.
 
-    Raises InputError, naming `origin` and the field, for unknown or missing keys and wrong shapes.
+    Raises InputError with `origin` and the key if a key is unknown or missing, or has a value of the wrong type. A key
+    without a value counts as missing.
+
+    >>> schema_from({"name": "face", "keypoints": ["nose", "left_eye", "right_eye"]}, "face.yaml").size
+    3
+    >>> schema_from({"name": "face"}, "face.yaml")
+    Traceback (most recent call last):
+    posecascade.errors.InputError: face.yaml: keypoints is missing; add it
     """
-    fields = tuple(Schema.__dataclass_fields__)
-    if not isinstance(value, Mapping):
-        raise InputError(f"{origin}: holds {type(value).__name__}, expected the keys {', '.join(fields)}")
-    for key in value:
-        if key not in fields:
-            raise InputError(f"{origin}: unknown key {key!r}; {did_you_mean(str(key), fields)}")
-    for key in ("name", "keypoints"):
-        if key not in value:
-            raise InputError(f"{origin}: {key!r} is missing; add it")
-
-    def names(key: str, length: int | None = None) -> tuple[Any, ...]:
-        found = value[key]
-        if not isinstance(found, (list, tuple)) or not all(isinstance(n, str) for n in found) \
-                or (length and len(found) != length):
-            raise InputError(f"{origin}: {key!r} holds {found!r}, expected a list of "
-                             f"{length or 'joint'} names in quotes or plain words")
-        return tuple(found)
-
-    def couples(key: str) -> tuple[Any, ...]:
-        found = value.get(key) or ()
-        if not isinstance(found, (list, tuple)) or not all(
-                isinstance(c, (list, tuple)) and len(c) == 2 and all(isinstance(n, str) for n in c) for c in found):
-            raise InputError(f"{origin}: {key!r} holds {found!r}, expected pairs of joint names like "
-                             "[[left_a, right_a]]")
-        return tuple(tuple(couple) for couple in found)
-
-    sigmas = value.get("sigmas")
-    if sigmas is not None and not (isinstance(sigmas, (list, tuple)) and
-                                   all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in sigmas)):
-        raise InputError(f"{origin}: 'sigmas' holds {sigmas!r}, expected one number per joint")
-    checked: tuple[Any, ...] = (str(value["name"]), names("keypoints"), couples("pairs"), couples("limbs"),
-               *(names(key, 2) if value.get(key) is not None else None for key in ("head", "torso")),
-               tuple(sigmas) if sigmas is not None else None)
-    try:
-        return Schema(*checked)
-    except InputError as error:
-        raise InputError(f"{origin}: {error}") from None
+    given = {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
+    return dataclass_from(Schema, given, origin)
 
 
 def find_schema(name_or_file: str) -> Schema:
-    """A built-in schema by name, or a user's own from its YAML file.
+    """Return a built-in schema by name, or a custom one from a YAML file.
 
-    Raises InputError naming the nearest built-in where neither exists.
+    Raises InputError with the nearest built-in name if there is neither.
+
+    >>> find_schema("lsp14") == LSP14
+    True
     """
     if name_or_file in SCHEMAS:
         return SCHEMAS[name_or_file]

@@ -24,7 +24,8 @@ PACKAGE = Path(posecascade.__file__).parent
 TOP = """
     errors
     files  geometry
-    schema  images
+    checks  images
+    schema
     records  poses  drawing
     poses_io
     posecascade
@@ -90,6 +91,7 @@ OUTSIDE = {
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "training.figures cli.evaluate"),
     "tensorboard": ("tensorboard", "training.logging"),
+    "tqdm": ("tqdm", "training.logging"),
     "pycocotools": ("pycocotools", "evaluation.evaluate"),
 }
 

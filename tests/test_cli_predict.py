@@ -1,4 +1,4 @@
-"""posecascade-predict on photographs, folders, lines and videos: files and coordinates out, one line where it fails."""
+"""posecascade-predict on images, folders, JSON lines and videos: its files, coordinates, exit status and errors."""
 
 import io
 import json
@@ -33,31 +33,33 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def run(model, tmp_path, monkeypatch, capsys):
-    """Runs the command in a folder of its own, output in `out`: (exit code, lines written, stdout, stderr lines)."""
+    """A function that runs the command in a new folder with --output=out.
+
+    It returns the exit status, the parsed lines of predictions.jsonl, standard output and the lines of standard error.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def command(*words, stdin="", model=model):
-        predict.FLAGS.unparse_flags()  # a process parses once, this one does so again and again
+    def command(*arguments, stdin="", model=model):
+        predict.FLAGS.unparse_flags()  # this process parses the flags repeatedly
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        given = [f"--model={model}"] if model else []
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exited:
             app.run(predict.main, predict.FLAGS, predict.__doc__,
-                    ["posecascade-predict", *map(str, words), *given, "--output=out"])
-        shown, file = capsys.readouterr(), tmp_path / "out" / "predictions.jsonl"
+                    ["posecascade-predict", *map(str, arguments), f"--model={model}", "--output=out"])
+        printed, file = capsys.readouterr(), tmp_path / "out" / "predictions.jsonl"
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else None
-        return left.value.code, lines, shown.out, shown.err.splitlines()
+        return exited.value.code, lines, printed.out, printed.err.splitlines()
 
     return command
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with a color and a gray photograph, and what is no picture."""
+    """A folder with a color photograph, a gray one, and a text file."""
     folder = tmp_path / "photos"
     folder.mkdir()
     cv2.imwrite(str(folder / "astronaut.png"), skimage.data.astronaut()[..., ::-1])
     cv2.imwrite(str(folder / "camera.jpg"), skimage.data.camera())
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -65,10 +67,10 @@ def overlays(tmp_path):
     return sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir())
 
 
-def test_one_photograph_gives_a_line_a_row_and_an_overlay(run, model, photos, tmp_path):
-    code, [line], shown, errors = run("photos/astronaut.png")
+def test_one_image_writes_a_json_line_a_csv_row_and_an_overlay(run, model, photos, tmp_path):
+    code, [line], printed, errors = run("photos/astronaut.png")
     assert (code, errors) == (DONE, [])
-    assert shown == "1 poses written to out/predictions.jsonl\n"
+    assert printed == "1 poses written to out/predictions.jsonl\n"
     assert list(line) == ["image", "box", "keypoints"] and line["image"] == "photos/astronaut.png"
     pose = posecascade.load(model).predict(skimage.data.astronaut())
     np.testing.assert_allclose(list(line["keypoints"].values()), list(pose.as_dict().values()), atol=1e-3)
@@ -79,70 +81,70 @@ def test_one_photograph_gives_a_line_a_row_and_an_overlay(run, model, photos, tm
     assert cv2.imread("out/overlays/astronaut.jpg").shape == (512, 512, 3)
 
 
-def test_joints_below_the_min_score_are_left_out_of_overlays_not_of_files(run, photos):
-    _, all_of_them, _, _ = run("photos/camera.jpg", "--min_score=0")
+def test_keypoints_below_min_score_are_written_but_not_drawn(run, photos):
+    _, expected, _, _ = run("photos/camera.jpg", "--min_score=0")
     drawn = cv2.imread("out/overlays/camera.jpg")
     _, lines, _, _ = run("photos/camera.jpg", "--min_score=1")
     photo = cv2.imread("photos/camera.jpg")
-    assert np.abs(cv2.imread("out/overlays/camera.jpg").astype(int) - photo).max() < 30  # JPEG's losses
+    assert np.abs(cv2.imread("out/overlays/camera.jpg").astype(int) - photo).max() < 30  # JPEG artifacts
     assert np.abs(drawn.astype(int) - photo).max() > 100
-    assert lines == all_of_them
+    assert lines == expected
     code, _, _, errors = run("photos/camera.jpg", "--min_score=1.5")
     assert code == BAD_INPUT and "min_score" in errors[-1]
 
 
-def test_a_folder_gives_its_pictures_by_name_and_passes_over_the_unreadable(run, photos, tmp_path):
+def test_folder_is_read_by_name_and_unreadable_images_are_skipped(run, photos, tmp_path):
     (photos / "broken.jpg").write_bytes((photos / "camera.jpg").read_bytes()[:5000])
     (photos / "deeper").mkdir()
     shutil.copy(photos / "camera.jpg", photos / "deeper" / "inside.jpg")
-    code, lines, shown, errors = run("photos", "--nodraw", "--batch_size=1")
-    assert code == DONE and "(1 pictures could not be read)" in shown
+    code, lines, printed, errors = run("photos", "--nodraw", "--batch_size=1")
+    assert code == DONE and "(1 images could not be read)" in printed
     assert errors == ["posecascade-predict: image photos/broken.jpg: the JPEG data end too early; copy the file again"]
     assert [line["image"] for line in lines] == ["photos/astronaut.png", "photos/camera.jpg"]
     assert not (tmp_path / "out" / "overlays").exists()
 
 
-def test_lines_from_a_file_and_from_standard_input_are_the_same(run, photos, tmp_path):
-    asked = [{"image": "photos/astronaut.png", "box": [150, 20, 200, 400]}, {"image": "photos/camera.jpg"},
+def test_json_lines_of_a_file_and_of_standard_input_give_the_same_poses(run, photos, tmp_path):
+    requests = [{"image": "photos/astronaut.png", "box": [150, 20, 200, 400]}, {"image": "photos/camera.jpg"},
              {"image": "photos/astronaut.png", "box": [100, 0, 300, 500.5]}]
-    text = "\n".join(map(json.dumps, asked)) + "\n"
+    text = "\n".join(map(json.dumps, requests)) + "\n"
     (tmp_path / "people.jsonl").write_text(text)
     code, from_file, _, errors = run("people.jsonl")
     assert (code, errors) == (DONE, [])
-    assert [line["image"] for line in from_file] == [a["image"] for a in asked]
-    assert from_file[0]["box"] == asked[0]["box"] and from_file[2]["box"] == asked[2]["box"]
+    assert [line["image"] for line in from_file] == [request["image"] for request in requests]
+    assert from_file[0]["box"] == requests[0]["box"] and from_file[2]["box"] == requests[2]["box"]
     assert overlays(tmp_path) == ["astronaut.jpg", "astronaut_2.jpg", "camera.jpg"]
     code, from_stdin, _, _ = run("-", "--nodraw", stdin=text)
     assert code == DONE and from_stdin == from_file
-    # A path that is not in the working folder counts from the file's.
+    # A path that does not exist in the working folder is resolved against the .jsonl file's folder.
     (photos / "near.jsonl").write_text('{"image": "camera.jpg"}')
     assert run("photos/near.jsonl")[1][0]["keypoints"] == from_file[1]["keypoints"]
 
 
-def test_what_is_predicted_can_be_asked_again_and_lies_in_the_picture_s_pixels(run, photos, tmp_path):
-    """Twice the picture and twice the box must give twice the coordinates."""
+def test_doubled_image_and_box_double_the_coordinates_and_predictions_are_valid_input(run, photos, tmp_path):
+    """Keypoints are in pixels of the image."""
     image = skimage.data.astronaut()
     box = np.array([150.0, 20, 200, 400])
     doubled = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     cv2.imwrite("double.png", doubled[..., ::-1])
-    # Pixel centers at whole numbers: x of the small picture is 2 x + 0.5 of the large one.
+    # Pixel centers have integer coordinates: x in the small image is 2 x + 0.5 in the large one.
     big = [*(2 * box[:2] + 0.5), *(2 * box[2:])]
     lines = [{"image": "photos/astronaut.png", "box": list(box)}, {"image": "double.png", "box": big}]
     code, [small, large], _, _ = run("-", stdin="\n".join(map(json.dumps, lines)))
     assert code == DONE
     small, large = (np.array(list(line["keypoints"].values()))[:, :2] for line in (small, large))
-    # Nearest-neighbor doubling differs from the picture by half a pixel of smoothing at most.
+    # Crops of the doubled image are shifted by up to half a pixel, because it was resized by nearest neighbor.
     assert np.median(np.abs(2 * small + 0.5 - large)) <= 1
     shutil.copy("out/predictions.jsonl", "again.jsonl")
     assert run("again.jsonl")[0] == DONE
 
 
-def test_pictures_of_every_kind_are_predicted_upright_in_their_own_pixels(run, tmp_path):
+def test_alpha_16_bit_and_rotated_images_give_the_same_pose(run, tmp_path):
     image = skimage.data.astronaut()[:300]
     cv2.imwrite("rgba.png", np.dstack([image[..., ::-1], np.full(image.shape[:2], 255, np.uint8)]))
     cv2.imwrite("deep.png", image[..., ::-1].astype(np.uint16) * 257)
     cv2.imwrite("plain.png", image[..., ::-1])
-    # Stored lying on its side, with the EXIF tag that says so: orientation 6, turn clockwise to view.
+    # Stored rotated, with EXIF orientation 6: to be turned clockwise.
     stored = cv2.imencode(".jpg", np.rot90(image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
     tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     (tmp_path / "turned.jpg").write_bytes(
@@ -153,12 +155,12 @@ def test_pictures_of_every_kind_are_predicted_upright_in_their_own_pixels(run, t
     assert plain["keypoints"] == rgba["keypoints"] == deep["keypoints"]
     assert turned["box"] == plain["box"]
     difference = [np.subtract(turned["keypoints"][name], plain["keypoints"][name]) for name in LSP14.keypoints]
-    assert np.median(np.abs(difference)) < 1  # JPEG's losses can move a random model's single joints
+    assert np.median(np.abs(difference)) < 1  # JPEG artifacts can move single keypoints of a random model
     drawn = cv2.imread("out/overlays/turned.jpg", cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR)
     assert drawn.shape == (300, 512, 3)
 
 
-def test_a_huge_picture_s_overlay_is_shrunk(run):
+def test_overlay_of_a_huge_image_is_shrunk(run):
     cv2.imwrite("huge.png", np.zeros((200, 9000, 3), np.uint8))
     code, [line], _, _ = run("huge.png")
     assert code == DONE and max(abs(v) for v in line["box"]) <= 9000
@@ -167,7 +169,7 @@ def test_a_huge_picture_s_overlay_is_shrunk(run):
 
 @pytest.fixture
 def clip(tmp_path):
-    """Five frames of a photograph that moves to the right."""
+    """Five frames of a photograph that is shifted to the right in steps."""
     image = skimage.data.astronaut()[:240, :321]
     with video.Writer(tmp_path / "clip.mp4", 10.0) as writer:
         for step in range(5):
@@ -175,8 +177,8 @@ def clip(tmp_path):
     return tmp_path / "clip.mp4"
 
 
-def test_a_video_gives_a_line_per_frame_and_a_video(run, clip, tmp_path, monkeypatch):
-    # Random weights score below 0.01: the person would be lost in every frame, and smoothing begun anew with it.
+def test_video_writes_a_line_per_frame_and_an_overlay_video(run, clip, tmp_path, monkeypatch):
+    # Scores of random weights are below 0.01: the person would be lost, and smoothing reset, in every frame.
     monkeypatch.setattr(video, "FOLLOWED", -1.0)
     code, lines, _, errors = run("clip.mp4")
     assert (code, errors) == (DONE, [])
@@ -188,8 +190,7 @@ def test_a_video_gives_a_line_per_frame_and_a_video(run, clip, tmp_path, monkeyp
     assert raw[0]["keypoints"] == lines[0]["keypoints"] and raw[4]["keypoints"] != lines[4]["keypoints"]
 
 
-def test_a_calibrated_model_follows_as_the_plain_one_does(run, clip, tmp_path, monkeypatch):
-    """The limit of FOLLOWED goes the way of the scores, or another one would count."""
+def test_tracking_threshold_is_calibrated_like_the_scores(run, clip, tmp_path, monkeypatch):
     curve = Calibration(1.0, 0.5)
     model, limits, real = tmp_path / "curved.keras", [], video.follow
     keras_file.save(cascade(14, backbone="tiny", width=16), model,
@@ -204,37 +205,42 @@ def test_a_calibrated_model_follows_as_the_plain_one_does(run, clip, tmp_path, m
     assert limits == [float(curve(np.float64(video.FOLLOWED)))] and limits[0] > 1.1 * video.FOLLOWED
 
 
-def test_bad_inputs_are_told_and_the_good_ones_written(run, photos, tmp_path):
+def test_bad_inputs_are_reported_and_the_others_written(run, photos, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     (tmp_path / "bad.jsonl").write_text('{"image": "photos/camera.jpg", "box": [0, 0, 0, 9]}\n{"image": "none.jpg"}\n')
     (tmp_path / "empty").mkdir()
-    code, lines, shown, errors = run("none.png", "photos/camera.jpg", "bad.mp4", "bad.jsonl", "empty", "--nodraw")
+    code, lines, printed, errors = run("none.png", "photos/camera.jpg", "bad.mp4", "bad.jsonl", "empty", "--nodraw")
     assert code == BAD_INPUT and [line["image"] for line in lines] == ["photos/camera.jpg"]
-    assert "1 poses written" in shown
+    assert "1 poses written" in printed
     assert errors[:-1] == [
         "posecascade-predict: image none.png: cannot be read (No such file or directory); check the path",
-        "posecascade-predict: video bad.mp4: cannot be opened, or has no frame that can be decoded; copy it again or "
+        "posecascade-predict: video bad.mp4: cannot be opened, or no frame can be decoded; copy it again or "
         "convert it to .mp4",
         "posecascade-predict: bad.jsonl, line 1: box [0, 0, 0, 9]: expected [x, y, w, h] in pixels with w, h > 0",
         "posecascade-predict: bad.jsonl, line 2: image none.jpg: cannot be read (No such file or directory); "
         "check the path"]
-    assert errors[-1].startswith("posecascade-predict: error: folder empty: has no picture directly in it (.jpg")
-    assert errors[-1].endswith("(inputs left out: 5, poses written: 1)")
+    assert errors[-1] == (
+        "posecascade-predict: error: folder empty: has no images; expected "
+        f"{', '.join(posecascade.images.SUFFIXES)} files directly in it. Subfolders are not searched "
+        "(failed inputs: 5, poses written: 1)")
 
 
-@pytest.mark.parametrize(("words", "problem"), [
+@pytest.mark.parametrize(("arguments", "problem"), [
     (["none.png"], "image none.png: cannot be read (No such file or directory); check the path"),
     (["none.jsonl"], "none.jsonl: cannot be read (No such file or directory); check the path"),
-    (["text.jsonl"], "text.jsonl, line 1: is no JSON"), (["bytes.jsonl"], "bytes.jsonl: is no UTF-8 text"),
-    (["-"], "standard input: has no line"), (["text.png"], "image text.png: is no picture that can be decoded"),
-    (["broken"], "none of 1 pictures could be read; nothing is written"), ([], "no INPUT is given; name pictures"),
+    (["text.jsonl"], "text.jsonl, line 1: is not JSON"), (["bytes.jsonl"], "bytes.jsonl: is not UTF-8 text"),
+    (["-"], "standard input: is empty; expected lines"),
+    (["text.png"], "image text.png: is not an image that can be decoded"),
+    (["broken"], "none of 1 images could be read; nothing was written"),
+    ([], "no INPUT given; expected images, folders, videos, the number of a camera, .jsonl files or -"),
     (["text.png", "--decoder=darc"], "unknown decoder 'darc'; did you mean 'dark'?"),
-    (["text.png", "--model="], "--model is empty; pass --model=..., a model's name, file or folder"),
+    (["text.png", "--model="], "--model: is empty; expected the name, file or folder of a model"),
     (["text.png", "--model=text.png"], "text.png: is no .keras file"),
-    (["text.png", "--output="], "--output is empty"), (["text.png", "--output=text.png"], "expected a folder"),
+    (["text.png", "--output="], "--output: is empty; expected a folder to write to"),
+    (["text.png", "--output=text.png"], "--output=text.png: is a file; expected a folder"),
     (["text.png", "--batch_size=0"], "batch_size"), (["text.png", "--modle=x"], "Unknown command line flag 'modle'")],
     ids=str)
-def test_where_nothing_can_be_done_there_is_one_line_and_older_files_stay(run, model, tmp_path, words, problem):
+def test_useless_input_is_one_line_and_keeps_existing_files(run, model, tmp_path, arguments, problem):
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "text.jsonl").write_text("hello\n")
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
@@ -242,31 +248,31 @@ def test_where_nothing_can_be_done_there_is_one_line_and_older_files_stay(run, m
     (tmp_path / "broken" / "a.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.jsonl").write_text('{"older": 1}\n')
-    given = [f"--model={model}", "--output=out", *words]
     predict.FLAGS.unparse_flags()
-    with pytest.raises(SystemExit) as left, pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(SystemExit) as exited, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", io.StringIO(""))
         output = io.StringIO()
         patch.setattr(sys, "stderr", output)
-        app.run(predict.main, predict.FLAGS, predict.__doc__, ["posecascade-predict", *given])
-    assert left.value.code == BAD_INPUT
+        app.run(predict.main, predict.FLAGS, predict.__doc__,
+                ["posecascade-predict", f"--model={model}", "--output=out", *arguments])
+    assert exited.value.code == BAD_INPUT
     last = output.getvalue().splitlines()[-1]
     assert last.startswith("posecascade-predict: error: ") and problem in last
-    assert len(output.getvalue().splitlines()) == (2 if words == ["broken"] else 1)
+    assert len(output.getvalue().splitlines()) == (2 if arguments == ["broken"] else 1)
     assert (tmp_path / "out" / "predictions.jsonl").read_text() == '{"older": 1}\n'
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.jsonl"]
 
 
-def test_interrupted_it_keeps_what_it_has(run, clip, photos, monkeypatch, tmp_path):
+def test_poses_written_before_an_interrupt_are_kept(run, clip, photos, monkeypatch, tmp_path):
     real = video.follow
 
-    def impatient(*arguments, **options):
-        for number, found in enumerate(real(*arguments, **options)):
+    def interrupted(*arguments, **options):
+        for number, result in enumerate(real(*arguments, **options)):
             if number == 3:
                 raise KeyboardInterrupt
-            yield found
+            yield result
 
-    monkeypatch.setattr(video, "follow", impatient)
+    monkeypatch.setattr(video, "follow", interrupted)
     code, lines, _, errors = run("photos/camera.jpg", "clip.mp4", "photos/astronaut.png")
     assert (code, errors) == (INTERRUPTED, ["posecascade-predict: interrupted"])
     assert [line["image"] for line in lines] == ["photos/camera.jpg", *(f"clip.mp4#{i}" for i in range(3))]
@@ -276,7 +282,7 @@ def test_interrupted_it_keeps_what_it_has(run, clip, photos, monkeypatch, tmp_pa
     assert not list(tmp_path.glob("out/.*")) and not list(tmp_path.glob("out/overlays/.*"))
 
 
-def test_a_digit_is_a_camera_unless_a_file_has_that_name(run, photos, tmp_path):
+def test_number_is_a_camera_unless_a_file_has_that_name(run, photos, tmp_path):
     code, lines, _, errors = run("77")
     assert (code, lines) == (BAD_INPUT, None) and "error: camera 77: cannot be opened" in errors[-1]
     shutil.copy(photos / "camera.jpg", tmp_path / "77")
@@ -284,10 +290,10 @@ def test_a_digit_is_a_camera_unless_a_file_has_that_name(run, photos, tmp_path):
     assert code == DONE and line["image"] == "77"
 
 
-def test_an_output_that_cannot_be_written_is_told(run, photos, tmp_path):
+def test_unwritable_output_is_reported(run, photos, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "overlays").write_text("in the way")
+    (tmp_path / "out" / "overlays").write_text("a file, not a folder")
     code, _, _, errors = run("photos/camera.jpg")
     assert code == BAD_INPUT
     assert errors == ["posecascade-predict: error: --output=out: cannot be written (File exists); "
-                      "free or choose another"]
+                      "free disk space or choose another folder"]

@@ -87,7 +87,7 @@ def killed(whole, words, tmp_path_factory):
 def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happened(whole, killed):
     """Bit for bit: weights, averages, the optimizer and its schedule, the log, the results."""
     one, (other, step, told) = whole()[0], killed
-    assert 0 < step < EPOCH_STEPS and f"going on after step {step} of {STEPS}\n" in told
+    assert 0 < step < EPOCH_STEPS and f"resuming after step {step} of {STEPS}\n" in told
     for name in ("best.keras", "last.keras"):
         assert_same_weights(one / name, other / name)
     for piece in ("network", "optimizer"):
@@ -102,13 +102,13 @@ def test_it_tells_what_it_takes_how_it_goes_and_what_came_out(whole):
     folder, told, drawn = whole()
     lines = told.splitlines()
     assert lines[:2] == ["parameters 46,188 (detector 41,854, regressor 4,334); about 0.0 GiB to train",
-                         "48 people to train on, 64 to measure on"]
+                         "48 people for training, 64 for validation"]
     assert [line.split("  loss")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
-    assert lines[-1] == (f"{folder}: best.keras is the best of 2 epochs; metrics.json, curve.png, predictions.jpg and "
-                         "log.csv tell how it did")
-    bars = [line for line in drawn.split("\r\x1b[K") if line.strip()]
-    assert bars and all(line.startswith("[") and "] step " in line and len(line) < 80 for line in bars)
-    assert any("/24  epoch 0." in line and " left  " in line for line in bars)
+    assert lines[-1] == (f"{folder}: best.keras is the best of 2 epochs; results are in metrics.json, curve.png, "
+                         "predictions.jpg and log.csv")
+    bars = [line for line in re.split(r"[\r\n]+", drawn) if line.strip()]
+    assert bars and all("/24 [" in line and len(line) <= 80 for line in bars)
+    assert any(re.match(r"epoch 0\.\d\d/2: .*step/s, loss=", line) for line in bars)
     with open(folder / "log.csv", newline="") as text:
         rows = list(csv.DictReader(text))
     assert [row["step"] for row in rows] == [str(EPOCH_STEPS), str(STEPS)]
@@ -171,7 +171,7 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
     ([QUICK, "extra"], "unexpected argument 'extra'; every option begins with --"),
     ([QUICK, "--modeldir=x"], "Unknown command line flag 'modeldir'. Did you mean: model_dir ?"),
     (["--recipe=quikstart"], "unknown recipe 'quikstart'; did you mean 'quickstart'? (or give a .yaml file)"),
-    (["--recipe=broken.yaml"], "recipe broken.yaml: is no YAML ("),
+    (["--recipe=broken.yaml"], "recipe broken.yaml: is not YAML ("),
     ([QUICK, "--set=training.epoch=3"], "--set=training.epoch=3: unknown key 'training.epoch'; did you mean "
                                         "'training.epochs'?"),
     ([QUICK, "--set=training.phases=[{frozen_blocks: 9}]"],
@@ -214,7 +214,7 @@ def test_a_rate_beyond_all_measure_is_told_and_the_last_good_checkpoint_stays(ru
     code, [error] = run(*wild, step=None)
     assert code == BAD_INPUT
     assert re.fullmatch(r"posecascade-train: error: step [12]: the loss or a weight is NaN or infinite \(loss .*\); "
-                        r"likely culprit: optimizer.learning_rate 1e\+30 is high for sgd; try 0.1; "
+                        r"likely cause: optimizer.learning_rate 1e\+30 is high for sgd; try 0.1; "
                         r"(wild/state.npz holds the last good step|nothing had been saved yet)", error), error
     code, [error] = run(*wild[:-1])  # the other run's folder
     assert code == BAD_INPUT and error.startswith("posecascade-train: error: run: holds a run that differs (optimizer.")

@@ -217,7 +217,7 @@ def test_every_picture_goes_into_one_request_of_its_kind(sizes, most):
     sent = [clients._Sent(place, "x", b"." * size, Box(0, 0, 1, 1) if boxed else None)
             for place, (size, boxed) in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clients, "BYTES_AT_ONCE", 20)
+        patch.setattr(clients, "MAX_REQUEST_BYTES", 20)
         chunks = list(clients._chunks(sent, most))
     assert sorted(picture.place for chunk in chunks for picture in chunk) == list(range(len(sent)))
     for chunk in chunks:

@@ -170,8 +170,8 @@ def test_strange_answers_are_told_in_a_line(proxy, answer, code, words):
 @pytest.mark.parametrize(("outputs", "words"), [
     ([1, 2], "holds no 'outputs' by name"), ({"card": [[1], [2, 3]]}, "an output is no array"),
     ({"card": ["{"], "joints": [["a"]]}, "its model_card is none"), ({"joints": [["a"]]}, "its model_card is none"),
-    ({"card": ["{}"], "joints": [["a"]]}, "model card: holds NoneType"),
-    ({"card": ["[]"], "joints": [["a"]]}, "model card: holds NoneType")])
+    ({"card": ["{}"], "joints": [["a"]]}, "model card: the schema holds None"),
+    ({"card": ["[]"], "joints": [["a"]]}, "model card: the schema holds None")])
 def test_a_model_of_another_kind_is_told_in_a_line(proxy, outputs, words):
     server, url = proxy
     server.script = [(200, json.dumps({"outputs": outputs}).encode())]

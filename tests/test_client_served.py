@@ -129,7 +129,7 @@ def test_what_cannot_be_decoded_fails_alone(client, rendered, direct, tmp_path):
     assert [str(answer) for answer in found[1:4]] == [
         "image number 1: the server cannot decode it, or it has more pixels than it takes; save it again as JPEG or "
         "PNG, or shrink it",
-        "image number 2: is no picture that can be decoded; save it again as JPEG or PNG",
+        "image number 2: is not an image that can be decoded; save it again as JPEG or PNG",
         f"image {tmp_path / 'none.png'}: cannot be read (No such file or directory); check the path"]
     assert_told([found[0], found[4]], direct([good, good]))
     with pytest.raises(InputError, match="image number 1: the server cannot decode it"):

@@ -52,7 +52,7 @@ def test_people_who_share_no_joint_or_cannot_be_measured_are_told_before_the_run
     (tmp_path / "hands.yaml").write_text(yaml.safe_dump(SCHEMA))
     with pytest.raises(InputError) as error:
         read_splits(["synthetic:2"], str(tmp_path / "hands.yaml"))
-    assert str(error.value) == ("no person has a labeled joint of schema 'hands' (data: 2 people, schema 'mpii16'); "
+    assert str(error.value) == ("no person has a labeled keypoint of schema 'hands' (data: 2 people, schema 'mpii16'); "
                                 "choose another --data or schema")
     (tmp_path / "bare.yaml").write_text(yaml.safe_dump({key: SCHEMA[key] for key in ("name", "keypoints")}))
     source = f"coco:{write_people(tmp_path, 20, joints=2)}"

@@ -120,7 +120,7 @@ def test_a_picture_is_written_as_it_is(tmp_path, rng):
     image = rng.integers(0, 256, (9, 7, 3), np.uint8)
     write_image(tmp_path / "new" / "a.png", image)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "new" / "a.png"))[..., ::-1], image)
-    with pytest.raises(InputError, match=r"a.odd: cannot be written as a picture; give a name that ends with .jpg"):
+    with pytest.raises(InputError, match=r"a.odd: cannot be written as an image; give a name that ends with .jpg"):
         write_image(tmp_path / "a.odd", image)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 

@@ -223,7 +223,7 @@ def test_what_is_measured_and_calibrated_on_is_chosen_evenly(trained):
     kept = found.validation[0].records
     assert exporting.chosen(found, 4) == [kept[0], kept[2], kept[5], kept[7]]
     assert exporting.chosen(found, 500) == kept
-    expected = [load_sample(record, 128).image for record in found.everybody[::2]]
+    expected = [load_sample(record, 128).image for record in found.train_records[::2]]
     np.testing.assert_array_equal(exporting.calibration(found, recipe, 128), expected)
     many = replace(recipe, export=Export(calibration_crops=500))
     assert exporting.calibration(found, many, 128).shape == (12, 128, 128, 3)
@@ -239,7 +239,7 @@ def test_people_without_a_picture_are_not_measured_on():
 def test_other_people_than_those_of_the_recipe_can_be_given(trained, tmp_path):
     source, _ = spots.write_data(tmp_path / "other", train=2, val=1)
     _, found = exporting.prepared(trained[0], [source], [])
-    assert found.sources == (source,) and len(found.everybody) == 2
+    assert found.sources == (source,) and len(found.train_records) == 2
     bare = spots.save(tmp_path / "bare.keras", Recipe())
     with pytest.raises(InputError) as error:
         exporting.prepared(bare, (), [])

@@ -79,7 +79,7 @@ def test_on_maps_of_people_it_gives_what_the_predictor_gives(exported):
                      calibration=metadata.calibration)
     crops = road.crops(images, boxes)[0]
     maps = run(crops)
-    stages, scores, visibility = road._joints(crops)
+    stages, scores, visibility = road._keypoints(crops)
     decode = runtime.interpreter(tflite_file.unseal(exported.tflite("heatmaps", "int8")).decoder).get_signature_runner()
     for i in range(len(crops)):
         found = decode(**{name: values[i:i + 1] for name, values in maps.items()})

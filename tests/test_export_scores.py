@@ -9,7 +9,7 @@ import spots
 import tensorflow as tf
 from test_export_serving import assert_same, files, looked_for, rounds
 
-from posecascade.codec.score_calibration import IDENTITY, MIN_JOINTS, Calibration
+from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration
 from posecascade.export import artifacts, certificate, exporting, tflite
 from posecascade.export.graph.network import Network
 from posecascade.export.graph.serving import Serving
@@ -20,7 +20,7 @@ from posecascade.training.augment import NONE
 from posecascade.training.recipe import Data, Export, Recipe
 
 CURVE = Calibration(1.5, 0.8)
-PEOPLE = 48  # of five joints: two halves of more than MIN_JOINTS
+PEOPLE = 48  # of five joints: two halves of more than MIN_KEYPOINTS
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_poor_scores_get_a_curve_and_good_ones_keep_theirs(trained):
         IDENTITY, {"error": told["error"], "error_after": None, "slope": 1.0, "offset": 0.0})
     kept, again = exporting.curve_of(plain, curve, records, "pck", 0.05)
     assert kept == curve and again["error"] < 0.05 and again["error_after"] is None
-    few = records[:2 * MIN_JOINTS // len(spots.JOINTS) - 1]
+    few = records[:2 * MIN_KEYPOINTS // len(spots.JOINTS) - 1]
     assert exporting.curve_of(plain, CURVE, few, "pck", 0.0) == (
         CURVE, {"error": None, "error_after": None, "slope": 1.5, "offset": 0.8})
 

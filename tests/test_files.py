@@ -90,8 +90,8 @@ def test_the_nearest_name_is_offered_or_all_of_them():
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("a: 1\nb:\n  c: 2\n  c: 3\n", "is no YAML (key 'c' is given twice, the second time in line 4)"),
-    ("a: [1", "is no YAML (while parsing a flow sequence"),
+    ("a: 1\nb:\n  c: 2\n  c: 3\n", "is not YAML (key 'c' is given twice, again in line 4)"),
+    ("a: [1", "is not YAML (while parsing a flow sequence"),
 ])
 def test_yaml_with_a_key_given_twice_is_refused(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
@@ -106,7 +106,7 @@ def test_yaml_is_read_as_data(tmp_path):
     path.write_text("a: [1, 2.5]\nb: {c: x}\n")
     assert read_yaml(path, "recipe") == {"a": [1, 2.5], "b": {"c": "x"}}
     path.write_text("a: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(InputError, match="is no YAML"):
+    with pytest.raises(InputError, match="is not YAML"):
         read_yaml(path, "recipe")
     with pytest.raises(InputError, match=r"recipe .*: cannot be read \(Is a directory\); check the path"):
         read_yaml(tmp_path, "recipe")
@@ -129,7 +129,7 @@ with locked(Path({str(folder)!r}), "--model_dir"):
                 pass
         finally:
             other.kill()
-    assert str(told.value) == (f"--model_dir={folder}: another process is at work in this folder; wait until it has "
+    assert str(told.value) == (f"--model_dir={folder}: another process is using this folder; wait until it has "
                                "ended, stop it, or give another folder")
     with locked(folder, "--model_dir"):
         assert names(folder) == [".lock"]

@@ -104,16 +104,16 @@ def saved(folder):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"schema": {"name": "pair"}}, "'keypoints' is missing"),
+    ({"schema": {"name": "pair"}}, "keypoints is missing"),
     ({"schema": LSP14.as_dict()}, "output 'heatmaps' has 2 channels, its schema 'lsp14' has 14 joints"),
-    ({"schema": None}, "'schema': holds NoneType"),
-    ({"input_size": "big"}, "'input_size' holds 'big', expected a positive whole number"),
-    ({"stride": 0}, "'stride' holds 0, expected a positive whole number"),
-    ({"decoder": "magic"}, "'decoder' holds 'magic', expected one of argmax, quarter, dark, soft"),
-    ({"calibration": [0, 1]}, "'calibration' holds [0, 1], expected a slope above 0 and an offset"),
-    ({"calibration": "no"}, "'calibration' holds 'no', expected a slope above 0 and an offset"),
-    ({"recipe": []}, "'recipe' holds [], expected an object"),
-    ({"format": 99}, "'format' holds 99, expected 1"),
+    ({"schema": None}, "'schema': the schema holds None"),
+    ({"input_size": "big"}, "input_size is 'big', expected a whole number"),
+    ({"stride": 0}, "stride is 0, expected at least 1"),
+    ({"decoder": "magic"}, "decoder is 'magic'; choose from argmax, dark, quarter, soft"),
+    ({"calibration": [0, 1]}, "calibration is [0.0, 1.0], expected a slope above 0 and an offset"),
+    ({"calibration": "no"}, "calibration is 'no', expected a list of 2 numbers"),
+    ({"recipe": []}, "recipe is [], expected a mapping of keys"),
+    ({"format": 99}, "format is 99, expected 1"),
 ])
 def test_wrong_metadata_say_which_field(change, message, minimal_file, tmp_path):
     path = tmp_path / "changed.keras"

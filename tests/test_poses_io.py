@@ -52,7 +52,7 @@ def test_a_relative_path_counts_from_the_working_folder_then_from_the_file_s(tmp
 
 
 @pytest.mark.parametrize(("line", "problem"), [
-    ('{"image": "a.jpg"', "is no JSON"), ("[1]", "expected {\"image\": PATH"), ('{"box": [1, 2, 3, 4]}', "expected {"),
+    ('{"image": "a.jpg"', "is not JSON"), ("[1]", "expected {\"image\": PATH"), ('{"box": [1, 2, 3, 4]}', "expected {"),
     ('{"image": 3}', "expected {"), ('{"image": ""}', "expected {"),
     ('{"image": "a.jpg", "box": [1, 2, 0, 4]}', r"box \[1, 2, 0, 4\]: expected \[x, y, w, h\] in pixels with w, h > 0"),
     ('{"image": "a.jpg", "box": [1, 2, -3, 4]}', "box .*w, h > 0"), ('{"image": "a.jpg", "box": [1, 2, 3]}', "box "),

@@ -76,7 +76,7 @@ def kinds() -> list[str]:
 
 @pytest.mark.parametrize("name", kinds())
 def test_it_trains_two_steps_in_small(name, tmp_path, monkeypatch):
-    recipe, told, begun = in_small(load_recipe(name)), [], []
+    recipe, lines, begun = in_small(load_recipe(name)), [], []
 
     def built(*arguments, **options):
         network, twin = build(*arguments, **options)
@@ -86,8 +86,8 @@ def test_it_trains_two_steps_in_small(name, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "build", built)
     monkeypatch.setattr(trainer, "_validated", lambda *_: {})
     monkeypatch.setattr(trainer, "_finish", lambda *_: {})
-    train(recipe, tmp_path, ["synthetic:4"], tell=told.append)
-    [epoch] = [line for line in told if line.startswith("epoch 1/1  loss ")]
+    train(recipe, tmp_path, ["synthetic:4"], log=lines.append)
+    [epoch] = [line for line in lines if line.startswith("epoch 1/1  loss ")]
     metadata = keras_file.load_metadata(tmp_path / "last.keras")
     assert metadata.schema == find_schema(recipe.data.schema)
     assert metadata.result["step"] == 2 and 0 < metadata.result["loss"] < np.inf, epoch

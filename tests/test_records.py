@@ -66,15 +66,15 @@ def test_a_record_is_a_copy_that_cannot_be_changed():
 
 @pytest.mark.parametrize(("points", "visibility", "problem"), [
     (np.zeros((2, 2)), [2, 2, 2], "has keypoints of shape (2, 2) and visibility of shape (3,), schema 'toy' has 3 "
-                                  "joints; pass --schema or mend the file"),
+                                  "keypoints; pass --schema or fix the file"),
     (np.zeros((3, 3)), [2, 2, 2], "has keypoints of shape (3, 3) and visibility of shape (3,), schema 'toy' has 3 "
-                                  "joints; pass --schema or mend the file"),
+                                  "keypoints; pass --schema or fix the file"),
     (np.zeros((3, 2)), [2, 2], "has keypoints of shape (3, 2) and visibility of shape (2,), schema 'toy' has 3 "
-                               "joints; pass --schema or mend the file"),
+                               "keypoints; pass --schema or fix the file"),
     (np.zeros((3, 2)), [2, 3, -1], "visibility is [2, 3, -1], expected 0 (unlabeled), 1 (occluded) or 2 (visible) "
-                                   "each; mend the file"),
-    ([[0, 0], [np.nan, 1], [0, 0]], [2, 1, 0], "a labeled joint has no finite coordinates; mend the file"),
-    ([[0, 0], [np.inf, 1], [0, 0]], [2, 2, 0], "a labeled joint has no finite coordinates; mend the file")], ids=str)
+                                   "each; fix the file"),
+    ([[0, 0], [np.nan, 1], [0, 0]], [2, 1, 0], "a labeled keypoint has no finite coordinates; fix the file"),
+    ([[0, 0], [np.inf, 1], [0, 0]], [2, 2, 0], "a labeled keypoint has no finite coordinates; fix the file")], ids=str)
 def test_a_wrong_record_is_refused_by_its_origin(points, visibility, problem):
     with pytest.raises(InputError) as caught:
         person(points=points, visibility=visibility)
@@ -96,7 +96,7 @@ def test_people_without_a_joint_in_the_schema_are_left_out():
     assert kept.schema == LSP14
     with pytest.raises(InputError) as caught:
         checked_conversion(people[1:], LSP14)
-    assert str(caught.value) == ("no person has a labeled joint of schema 'lsp14' (data: 1 people, schema 'mpii16'); "
+    assert str(caught.value) == ("no person has a labeled keypoint of schema 'lsp14' (data: 1 people, schema 'mpii16'); "
                                  "choose another --data or schema")
     with pytest.raises(InputError, match=r"\(data: 0 people, schema 'none'\)"):
         checked_conversion([], LSP14)

@@ -18,8 +18,8 @@ def runs(request, tmp_path_factory, kept):
     folder = tmp_path_factory.mktemp(request.param)
     ended = called("whole_and_interrupted", folder, kept / "jax", request.param)
     assert ended.returncode == 0, ended.stderr
-    starts = [line for line in ended.stdout.splitlines() if line.startswith("going on")]
-    assert starts == [f"going on after step {step} of 12" for step in (5, 8, 10)]
+    starts = [line for line in ended.stdout.splitlines() if line.startswith("resuming")]
+    assert starts == [f"resuming after step {step} of 12" for step in (5, 8, 10)]
     return folder / "whole", folder / "parts"
 
 

@@ -134,25 +134,25 @@ GOOD = {"name": "toy", "keypoints": ["a", "b", "c"]}
 
 
 @pytest.mark.parametrize(("change", "problem"), [
-    ({"keypoints": []}, "in: schema 'toy': 'keypoints' is empty; name at least one joint"),
+    ({"keypoints": []}, "in: schema 'toy': 'keypoints' is empty; name at least one keypoint"),
     ({"keypoints": ["a", "b", "a"]}, "in: schema 'toy': 'keypoints' names a more than once"),
-    ({"keypoints": [1, 2]}, "in: 'keypoints' holds [1, 2], expected a list of joint names in quotes or plain words"),
-    ({"keypoints": "abc"}, "in: 'keypoints' holds 'abc', expected a list of joint names in quotes or plain words"),
-    ({"pairs": [["a", "left_bb"]]}, "in: schema 'toy': 'pairs' names unknown joint 'left_bb'; choose from a, b, c"),
-    ({"pairs": [["a", "a"]]}, "in: schema 'toy': 'pairs' holds ['a', 'a'], expected two different joints"),
-    ({"pairs": [["a", "b"], ["b", "c"]]}, "in: schema 'toy': 'pairs' names a joint more than once"),
+    ({"keypoints": [1, 2]}, "in: keypoints[0] is 1, expected text"),
+    ({"keypoints": "abc"}, "in: keypoints is 'abc', expected a list of texts"),
+    ({"pairs": [["a", "left_bb"]]}, "in: schema 'toy': 'pairs' names unknown keypoint 'left_bb'; choose from a, b, c"),
+    ({"pairs": [["a", "a"]]}, "in: schema 'toy': 'pairs' holds ['a', 'a'], expected two different keypoints"),
+    ({"pairs": [["a", "b"], ["b", "c"]]}, "in: schema 'toy': 'pairs' names a keypoint more than once"),
     ({"pairs": {"a": "b"}},
-     "in: 'pairs' holds {'a': 'b'}, expected pairs of joint names like [[left_a, right_a]]"),
+     "in: pairs is {'a': 'b'}, expected a list of lists of 2 texts"),
     ({"limbs": [["a", "b", "c"]]},
-     "in: 'limbs' holds [['a', 'b', 'c']], expected pairs of joint names like [[left_a, right_a]]"),
-    ({"head": ["a"]}, "in: 'head' holds ['a'], expected a list of 2 names in quotes or plain words"),
-    ({"torso": ["a", "bb"]}, "in: schema 'toy': 'torso' names unknown joint 'bb'; did you mean 'b'?"),
-    ({"sigmas": [1, 2]}, "in: schema 'toy': 'sigmas' holds [1, 2], expected 3 positive numbers"),
-    ({"sigmas": [1, 2, 0]}, "in: schema 'toy': 'sigmas' holds [1, 2, 0], expected 3 positive numbers"),
-    ({"sigmas": [1, 2, float("nan")]}, "in: schema 'toy': 'sigmas' holds [1, 2, nan], expected 3 positive numbers"),
-    ({"sigmas": "small"}, "in: 'sigmas' holds 'small', expected one number per joint"),
+     "in: limbs[0] is ['a', 'b', 'c'], expected a list of 2 texts"),
+    ({"head": ["a"]}, "in: head is ['a'], expected a list of 2 texts"),
+    ({"torso": ["a", "bb"]}, "in: schema 'toy': 'torso' names unknown keypoint 'bb'; did you mean 'b'?"),
+    ({"sigmas": [1, 2]}, "in: schema 'toy': 'sigmas' holds [1.0, 2.0], expected 3 positive numbers"),
+    ({"sigmas": [1, 2, 0]}, "in: schema 'toy': 'sigmas' holds [1.0, 2.0, 0.0], expected 3 positive numbers"),
+    ({"sigmas": [1, 2, float("nan")]}, "in: sigmas[2] is nan, expected a number"),
+    ({"sigmas": "small"}, "in: sigmas is 'small', expected a list of numbers"),
     ({"keypoint": ["a"]}, "in: unknown key 'keypoint'; did you mean 'keypoints'?"),
-    ({"keypoints": None}, "in: 'keypoints' holds None, expected a list of joint names in quotes or plain words")],
+    ({"keypoints": None}, "in: keypoints is missing; add it")],
     ids=str)
 def test_a_wrong_schema_is_refused_in_one_line(change, problem):
     with pytest.raises(InputError) as caught:
@@ -164,14 +164,14 @@ def test_a_wrong_schema_is_refused_in_one_line(change, problem):
 def test_a_missing_key_is_told(key):
     with pytest.raises(InputError) as caught:
         schema_from({k: v for k, v in GOOD.items() if k != key}, "in")
-    assert str(caught.value) == f"in: '{key}' is missing; add it"
+    assert str(caught.value) == f"in: {key} is missing; add it"
 
 
 @pytest.mark.parametrize(("content", "problem"), [
     (None, "schema {path}: cannot be read (No such file or directory); check the path"),
-    (b"", "{path}: holds NoneType, expected the keys name, keypoints, pairs, limbs, head, torso, sigmas"),
-    (b"- a", "{path}: holds list, expected the keys name, keypoints, pairs, limbs, head, torso, sigmas"),
-    (b"\xff", "schema {path}: is no YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)")],
+    (b"", "{path}: the schema holds None, expected a mapping of keys"),
+    (b"- a", "{path}: the schema holds ['a'], expected a mapping of keys"),
+    (b"\xff", "schema {path}: is not YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)")],
     ids=str)
 def test_a_file_that_is_no_schema_is_refused_by_its_name(tmp_path, content, problem):
     path = tmp_path / "toy.yaml"
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_schema_is_refused_by_its_name(tmp_path, content, prob
 def test_broken_yaml_is_told_in_one_line(tmp_path):
     path = tmp_path / "toy.yml"
     path.write_text("name: [\n")
-    with pytest.raises(InputError, match=f"^schema {path}: is no YAML \\(.*line 2") as caught:
+    with pytest.raises(InputError, match=f"^schema {path}: is not YAML \\(.*line 2") as caught:
         find_schema(str(path))
     assert "\n" not in str(caught.value)
 
@@ -196,13 +196,13 @@ def test_unknown_names_are_told_with_the_nearest():
     assert str(caught.value) == "unknown schema 'mpi16'; did you mean 'mpii16'? (or give a .yaml file)"
     with pytest.raises(InputError) as caught:
         LSP14.index("left_anke")
-    assert str(caught.value) == "schema 'lsp14' has no joint 'left_anke'; did you mean 'left_ankle'?"
+    assert str(caught.value) == "schema 'lsp14' has no keypoint 'left_anke'; did you mean 'left_ankle'?"
 
 
 def test_nothing_in_a_file_is_executed(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text(f"name: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
-    with pytest.raises(InputError, match="is no YAML"):
+    with pytest.raises(InputError, match="is not YAML"):
         find_schema(str(path))
     assert not (tmp_path / "made").exists()
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from posecascade.codec.score_calibration import (
     EDGE,
     IDENTITY,
-    MIN_JOINTS,
+    MIN_KEYPOINTS,
     Calibration,
     error_after,
     fitted,
@@ -68,7 +68,7 @@ def test_joints_that_are_all_right_or_all_wrong_have_a_finite_curve(right):
 def test_scores_that_say_nothing_and_too_few_joints_get_no_curve(rng):
     scores = rng.uniform(size=5000)
     assert fitted(scores, rng.uniform(size=5000) > scores) == IDENTITY  # the higher, the more often wrong
-    few = MIN_JOINTS - 1
+    few = MIN_KEYPOINTS - 1
     assert fitted(scores[:few], scores[:few] > 0.7) == IDENTITY
 
 

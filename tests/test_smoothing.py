@@ -35,7 +35,7 @@ def test_without_growth_it_is_a_low_pass_of_first_order(rng):
     a = weight(2.0)
     zero = scipy.signal.lfiltic([a], [1, a - 1], y=[1.0])
     expected = scipy.signal.lfilter([a], [1, a - 1], track[1:], axis=0, zi=zero * track[:1])[0]
-    np.testing.assert_allclose(filtered(track, least_cutoff=2.0, growth=0)[1:], expected, atol=1e-9)
+    np.testing.assert_allclose(filtered(track, min_cutoff=2.0, growth=0)[1:], expected, atol=1e-9)
 
 
 def test_one_coordinate_alone_follows_the_authors_algorithm(rng):

@@ -1,4 +1,4 @@
-"""The trainer keeps its books: stages, rates, the best model, faults told and survived; on a stub of a network."""
+"""The trainer keeps its books: stages, rates, the best model, faults lines and survived; on a stub of a network."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def quiet(line):
 
 def refusal(*arguments, **options):
     with pytest.raises(InputError) as error:
-        train(*arguments, **{"tell": quiet} | options)
+        train(*arguments, **{"log": quiet} | options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -63,8 +63,8 @@ def log_of(folder):
 
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory):
-    """A real run, detector for 5 steps and regressor for 7, and the state after every save: (folder, recipe, told)."""
-    folder, told, flushed = tmp_path_factory.mktemp("staged"), [], []
+    """A real run, detector for 5 steps and regressor for 7, and the state after every save: (folder, recipe, lines)."""
+    folder, lines, flushed = tmp_path_factory.mktemp("staged"), [], []
     recipe = small(training={"epochs": 3, "phases": PHASES, "checkpoint_every_steps": 1}, optimizer={"ema_decay": 0.6})
     real = checkpoints.save_state
 
@@ -76,13 +76,13 @@ def staged(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "save_state", kept)
         patch.setattr(trainer, "SCALARS_EVERY", 1)
-        reports = train(recipe, folder / "run", tell=told.append)
+        reports = train(recipe, folder / "run", log=lines.append)
     assert flushed == list(range(1, 13))  # what a state is beyond must be on disk: it is not written again
-    return folder, recipe, told, reports
+    return folder, recipe, lines, reports
 
 
 def test_a_run_leaves_what_it_promises_and_no_draft(staged):
-    folder, recipe, told, reports = staged
+    folder, recipe, lines, reports = staged
     assert sorted(path.name for path in (folder / "run").iterdir()) == [
         "best.keras", "curve.png", "last.keras", "log.csv", "manifest.json", "metrics.json", "predictions.jpg",
         "recipe.yaml", "state.npz", "tensorboard"]
@@ -92,9 +92,10 @@ def test_a_run_leaves_what_it_promises_and_no_draft(staged):
     assert metrics == {source: report.as_dict() for source, report in reports.items()}
     assert metrics["synthetic:16"]["people"] == 64  # all of them, not only training.validation_people
     # By hand: convolutions 112 + 148, batch norms 2 x 16, parts 4 x 14 + 14; 508, 16, and again 70.
-    assert told[:2] == ["parameters 956 (detector 362, regressor 594); about 0.0 GiB to train",
-                        "16 people to train on, 64 to measure on"]
-    assert [line.split("  ")[0] for line in told if line.startswith("epoch")] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert lines[:2] == ["parameters 956 (detector 362, regressor 594); about 0.0 GiB to train",
+                        "16 people for training, 64 for validation"]
+    epochs = [line.split("  ")[0] for line in lines if line.startswith("epoch")]
+    assert epochs == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
 
 
 def test_the_log_has_a_row_per_epoch(staged):
@@ -179,7 +180,7 @@ def test_the_models_tell_their_recipe_and_result(staged):
 def test_a_finished_run_started_again_trains_nothing_and_says_the_same(staged, tmp_path, steps):
     folder, recipe, _, reports = staged
     shutil.copytree(folder / "run", tmp_path / "run")
-    again = train(recipe, tmp_path / "run", tell=quiet)
+    again = train(recipe, tmp_path / "run", log=quiet)
     assert not steps
     assert {name: report.as_dict() for name, report in again.items()} == {
         name: report.as_dict() for name, report in reports.items()}
@@ -204,7 +205,7 @@ def test_another_recipe_s_folder_is_refused_and_left_alone(staged, tmp_path, ste
 def test_every_step_has_its_stage_s_size_and_its_rate(tmp_path, steps, brief):
     phases = [{"share": 1, "input_size": 32}, {"share": 1, "frozen_blocks": 1, "lr_factor": 0.1}]
     recipe = small(training={"phases": phases}, optimizer={"schedule": "step", "milestones": [0.75], "warmup_steps": 2})
-    train(recipe, tmp_path, tell=quiet)
+    train(recipe, tmp_path, log=quiet)
     sides, rates, learners = zip(*steps, strict=True)
     assert sides == (32,) * 4 + (64,) * 4
     assert rates == pytest.approx([0.0015, 0.003, 0.003, 0.003, 0.00015, 0.0003, 0.00003, 0.00003])
@@ -216,7 +217,7 @@ def test_every_step_has_its_stage_s_size_and_its_rate(tmp_path, steps, brief):
 def test_the_best_model_is_that_of_the_best_epoch(values, flags, tmp_path, steps, brief, monkeypatch):
     results = iter(values)
     monkeypatch.setattr(trainer, "_validated", lambda *_: {"result": next(results)})
-    train(small(training={"epochs": len(values)}), tmp_path, tell=quiet)
+    train(small(training={"epochs": len(values)}), tmp_path, log=quiet)
     assert [int(row["best"]) for row in log_of(tmp_path)] == flags
     epoch = keras_file.load_metadata(tmp_path / "best.keras").result["epoch"]
     assert epoch == 1 + values.index(max(values))
@@ -224,7 +225,7 @@ def test_the_best_model_is_that_of_the_best_epoch(values, flags, tmp_path, steps
 
 
 def test_epochs_without_a_measurement_are_logged_and_the_last_is_always_measured(tmp_path, steps, brief):
-    train(small(training={"epochs": 3, "evaluate_every_epochs": 2}), tmp_path, tell=quiet)
+    train(small(training={"epochs": 3, "evaluate_every_epochs": 2}), tmp_path, log=quiet)
     rows = log_of(tmp_path)
     assert [row["result"] != "" for row in rows] == [False, True, True] and rows[0]["best"] == "0"
     assert [float(row["loss"]) for row in rows] == [3.0] * 3
@@ -232,23 +233,23 @@ def test_epochs_without_a_measurement_are_logged_and_the_last_is_always_measured
 
 def test_a_start_from_another_schema_goes_through_the_trainer(tmp_path, steps, brief):
     keras.utils.set_random_seed(3)
-    source, told = stub_cascade(MPII16.size), []
+    source, lines = stub_cascade(MPII16.size), []
     keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, 4))
     recipe = small(model={"init_from": str(tmp_path / "mpii.keras")}, training={"epochs": 1},
                    optimizer={"ema_decay": 0})  # the steps learn nothing
-    train(recipe, tmp_path / "run", tell=told.append)
-    assert told[0] == f"started from {tmp_path / 'mpii.keras'}: 7 layers copied, 0 in part, 1 new"
+    train(recipe, tmp_path / "run", log=lines.append)
+    assert lines[0] == f"started from {tmp_path / 'mpii.keras'}: 7 layers copied, 0 in part, 1 new"
     model, _ = keras_file.load(tmp_path / "run" / "last.keras")
     order = [MPII16.index(name) for name in LSP14.keypoints]
     np.testing.assert_array_equal(model.get_layer("regressor").get_layer("maps").get_weights()[0],
                                   source.get_layer("regressor").get_layer("maps").get_weights()[0][..., order])
     (tmp_path / "mpii.keras").unlink()
-    train(recipe, tmp_path / "run", tell=quiet)
+    train(recipe, tmp_path / "run", log=quiet)
 
 
 def test_drafts_that_a_killed_process_left_are_removed(tmp_path, steps, brief):
     (tmp_path / ".state.abcd1234.npz").write_bytes(b"half")
-    train(small(training={"epochs": 1}), tmp_path, tell=quiet)
+    train(small(training={"epochs": 1}), tmp_path, log=quiet)
     assert not list(tmp_path.glob(".*"))
     assert len(steps) == EPOCH_STEPS
 
@@ -256,5 +257,5 @@ def test_drafts_that_a_killed_process_left_are_removed(tmp_path, steps, brief):
 def test_pictures_may_grow_while_the_same_weights_train_on(tmp_path, brief):
     """A layer that up-samples must know its sides: TensorFlow would trace a second size without them."""
     phases = [{"share": 1, "input_size": 32}, {"share": 1}]
-    train(small(training={"phases": phases, "validation_people": 2}), tmp_path, tell=quiet)
+    train(small(training={"phases": phases, "validation_people": 2}), tmp_path, log=quiet)
     assert [row["size"] for row in log_of(tmp_path)] == ["32", "64"]

@@ -1,4 +1,4 @@
-"""What goes wrong during a run is told in one line with its place and likely cause, and what was good stays on disk."""
+"""Faults during a run are reported in one line with place and likely cause; the last good state stays on disk."""
 
 import json
 
@@ -28,7 +28,7 @@ def telling(monkeypatch):
 
 def refusal(*arguments, **options):
     with pytest.raises(InputError) as error:
-        train(*arguments, **{"tell": lambda line: None} | options)
+        train(*arguments, **{"log": lambda line: None} | options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -47,7 +47,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_step_and_culprit(optimizer,
     telling({"loss": float("nan"), "detection": 1.0, "regression": float("inf")})
     recipe = small(optimizer=optimizer, training={"precision": precision})
     assert refusal(recipe, tmp_path) == (
-        "step 1: the loss or a weight is NaN or infinite (loss nan, detection 1, regression inf); likely culprit: "
+        "step 1: the loss or a weight is NaN or infinite (loss nan, detection 1, regression inf); likely cause: "
         f"{culprit}; nothing had been saved yet")
 
 
@@ -65,7 +65,7 @@ def test_a_broken_weight_is_found_before_it_is_saved_and_the_last_good_state_and
 
     monkeypatch.setattr(Learner, "step", step)
     assert refusal(small(), tmp_path) == (
-        "step 6: the loss or a weight is NaN or infinite (loss 1); likely culprit: optimizer.learning_rate 0.003; try "
+        "step 6: the loss or a weight is NaN or infinite (loss 1); likely cause: optimizer.learning_rate 0.003; try "
         f"a third of it; {tmp_path / 'state.npz'} holds the last good step")
     progress, _ = checkpoints.read_header(tmp_path)
     assert progress.step == EPOCH_STEPS
@@ -78,18 +78,18 @@ def test_a_picture_cut_short_is_skipped_told_once_and_counted_and_more_than_one_
         tmp_path, telling):
     telling(LOSSES)
     source = f"coco:{write_people(tmp_path / 'data', 240)}"  # 227 to train on: two may be lost
-    recipe, told = small(data={"schema": "coco17"}, training={"batch_size": 32, "epochs": 3}), []
+    recipe, lines = small(data={"schema": "coco17"}, training={"batch_size": 32, "epochs": 3}), []
     for name in ("0001.jpg", "0002.jpg"):  # none of those that are opened before the run
         cut(tmp_path / "data" / name)
-    train(recipe, tmp_path / "run", [source], tell=told.append)
+    train(recipe, tmp_path / "run", [source], log=lines.append)
     fault = "the JPEG data end too early; copy the file again"
-    assert sorted(line for line in told if line.startswith("skipped")) == [
+    assert sorted(line for line in lines if line.startswith("skipped")) == [
         f"skipped: image {tmp_path / 'data' / name}: {fault}" for name in ("0001.jpg", "0002.jpg")]
-    assert "2 pictures could not be read and were skipped" in told
+    assert "2 pictures could not be read and were skipped" in lines
     cut(tmp_path / "data" / "0003.jpg")
     message = refusal(recipe, tmp_path / "again", [source])
     assert message.startswith(f"image {tmp_path / 'data'}/000")
-    assert message.endswith(f".jpg: {fault} (3 of 227 pictures unreadable so far, at most 1% are skipped; run "
+    assert message.endswith(f".jpg: {fault} (3 of 227 images unreadable so far, at most 1% are skipped; run "
                             "posecascade-data check)")
 
 
@@ -112,9 +112,9 @@ def test_people_kept_for_measuring_are_looked_at_before_the_run_too(tmp_path, te
 def test_joints_that_nobody_has_labeled_are_told(tmp_path, telling, monkeypatch):
     telling(LOSSES)
     monkeypatch.setattr(trainer, "_finish", lambda *_: {})
-    path, told = write_people(tmp_path / "data", 20), []
-    train(small(training={"epochs": 1}), tmp_path / "run", [f"coco:{path}"], tell=told.append)
-    assert "warning: nobody has neck, head_top labeled; these maps will stay empty" in told
+    path, lines = write_people(tmp_path / "data", 20), []
+    train(small(training={"epochs": 1}), tmp_path / "run", [f"coco:{path}"], log=lines.append)
+    assert "warning: no person has neck, head_top labeled; these maps will stay empty" in lines
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -136,7 +136,7 @@ def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(p
             content = dict(archive)
         assert content["optimizer/3"] < 2 ** 15
         np.savez(tmp_path / "state.npz", **content | {"optimizer/2": np.int32(7), "optimizer/3": np.float32(8)})
-    train(recipe, tmp_path, tell=lambda line: None)
+    train(recipe, tmp_path, log=lambda line: None)
     assert checkpoints.read_header(tmp_path)[0].step == EPOCH_STEPS
     last = state_arrays(tmp_path / "state.npz", "optimizer")
     if precision == "mixed_float16":
@@ -149,9 +149,9 @@ def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(p
 def test_a_folder_in_which_another_run_is_at_work_is_told_and_left_alone(tmp_path, telling):
     telling(LOSSES)
     with files.locked(tmp_path / "run", "a test"):
-        assert "another process is at work in this folder" in refusal(small(), tmp_path / "run")
+        assert "another process is using this folder" in refusal(small(), tmp_path / "run")
         assert [path.name for path in (tmp_path / "run").iterdir()] == [files.LOCK]
-    train(small(), tmp_path / "run", tell=lambda line: None)
+    train(small(), tmp_path / "run", log=lambda line: None)
     assert (tmp_path / "run" / "best.keras").exists() and not (tmp_path / "run" / files.LOCK).exists()
 
 

@@ -1,6 +1,6 @@
 """Videos: frames back as written, upright sizes, the crop that follows, the search when the person is lost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,15 +10,14 @@ from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.inference import video
 from posecascade.inference.smoothing import one_euro
+from posecascade.poses import Pose
+from posecascade.schema import Schema
 
 CORNERS = np.array([[10.0, 20.0], [60.0, 20.0], [30.0, 90.0]])
 
 
-@dataclass(frozen=True)
-class ToyPose:
-    keypoints: np.ndarray
-    scores: np.ndarray
-    box: Box
+def toy_pose(keypoints, scores, box):
+    return Pose(keypoints, scores, scores, Schema("toy", tuple("abcd"[:len(keypoints)])), box)
 
 
 def frames(count, height=48, width=64):
@@ -108,7 +107,7 @@ def followed(scores, smooth=False, shift=3.0, **limit):
     def predict(image, box):
         asked.append(box)
         number, score = next(found)
-        return ToyPose(CORNERS + shift * number, np.full(3, score), box or Box(0, 0, 64, 48))
+        return toy_pose(CORNERS + shift * number, np.full(3, score), box or Box(0, 0, 64, 48))
 
     clip = video.Video("v", 10.0, iter(frames(len(scores))))
     return asked, [pose for _, pose in video.follow(predict, clip, smooth=smooth, **limit)]
@@ -142,7 +141,8 @@ def test_smoothing_is_the_filter_over_time_and_begins_anew_after_a_loss():
 
 def test_the_next_box_leaves_unsure_joints_out_and_is_never_empty():
     image = np.zeros((100, 200, 3), np.uint8)
-    pose = ToyPose(np.array([[5.0, 5], [15, 5], [10, 35], [190, 90]]), np.array([0.9, 0.5, 0.2, 0.1]), Box(0, 0, 9, 9))
+    keypoints, scores = np.array([[5.0, 5], [15, 5], [10, 35], [190, 90]]), np.array([0.9, 0.5, 0.2, 0.1])
+    pose = toy_pose(keypoints, scores, Box(0, 0, 9, 9))
     assert video.next_box(pose, image) == Box(5, 5, 10, 30)
     assert video.next_box(replace(pose, scores=np.array([0.9, 0.9, 0.1, 0.1])), image) is None
     one_place = replace(pose, keypoints=np.full((4, 2), 50.0))

@@ -131,16 +131,16 @@ def test_a_model_of_the_package_whose_bytes_are_others_is_refused(model, tmp_pat
 def test_what_is_shipped_keeps_its_recipe_without_the_paths_of_the_machine(model, tmp_path):
     ship = runpy.run_path(str(TOOLS / "ship.py"))["ship"]
     recipe = Recipe().as_dict()
-    recipe["model"] |= OPTIONS | {"start_from": "some/run/best.keras", "weights": "else/where.npz"}
+    recipe["model"] |= OPTIONS | {"init_from": "some/run/best.keras", "backbone_weights": "else/where.npz"}
     recipe["loss"]["teacher"] = "some/other/best.keras"
-    recipe["data"] |= {"sources": ["lspet:some/where"], "weights": [1.0]}
+    recipe["data"] |= {"sources": ["lspet:some/where"], "sampling_weights": [1.0]}
     keras_file.save(model, tmp_path / "best.keras", dataclasses.replace(METADATA, recipe=recipe))
     path = ship(str(tmp_path), "pair", tmp_path / "weights", 96)
     assert path.name == "pair.npz" and files.sha256(path) in (tmp_path / "weights" / "SHA256SUMS").read_text()
     metadata = zoo.load(path)[1]
     assert metadata.recipe["loss"] == recipe["loss"] | {"teacher": "best.keras"}
     assert metadata.input_size == 96 and metadata.recipe["data"]["sources"] == []
-    assert metadata.recipe["model"] == recipe["model"] | {"start_from": "best.keras", "weights": "where.npz"}
+    assert metadata.recipe["model"] == recipe["model"] | {"init_from": "best.keras", "backbone_weights": "where.npz"}
 
 
 def test_nan_is_not_saved(tmp_path):

@@ -1,1 +1,1 @@
-"""The commands, one thin module each."""
+"""The command-line programs, one thin module per command."""

@@ -1,8 +1,8 @@
-"""Runs a command: parses its absl flags, and turns what a user can mend into one line and exit code 2.
+"""Run a command: parse its absl flags, and report an InputError as one line with exit status 2.
 
-A command module holds its flags in `FLAGS = flags.FlagValues()` (pass `flag_values=FLAGS` to every DEFINE: a set of
-its own, so that two commands can live in one process), `main(arguments: list[str]) -> None` for what is left after
-the flags, and `console()`, which is `app.run(main, FLAGS, __doc__)`.
+A command module defines its flags in `FLAGS = flags.FlagValues()`, a set of its own, so that several commands can be
+imported in one process (pass `flag_values=FLAGS` to every DEFINE); `main(arguments: list[str]) -> None`, called with
+the arguments that are not flags; and `console()`, which is `app.run(main, FLAGS, __doc__)`.
 """
 
 import contextlib
@@ -17,12 +17,18 @@ from posecascade.errors import InputError
 
 BAD_INPUT = 2
 
+RENAMED_FLAGS = {  # command -> old flag -> new flag, without the leading dashes
+    "posecascade-predict": {"least_score": "min_score", "overlays": "draw", "nooverlays": "nodraw"},
+    "posecascade-benchmark": {"rest": "cooldown_s", "calls": "num_runs", "rounds": "num_rounds"},
+    "posecascade-client": {"check": "status"},
+}
+
 
 def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: str,
         argv: Sequence[str] | None = None) -> None:
-    """Parse `argv` (default: the process's) into `flag_values`, call `main` and leave the process.
+    """Parse `argv` (default: `sys.argv`) into `flag_values`, call `main` and exit.
 
-    Exit codes: 0 done, 2 bad input (one line on stderr), 130 interrupted.
+    Exit status: 0 on success, 2 for bad input (one line on standard error), 130 if interrupted.
     """
     command, *words = sys.argv if argv is None else argv
     name = os.path.basename(command)
@@ -35,19 +41,27 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
         main(arguments)
         sys.stdout.flush()
     except (InputError, flags.Error) as error:
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: error: {' '.join(_message(error, name).split())}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader (head, say) has seen enough
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
 
 
+def _message(error: Exception, command: str) -> str:
+    if isinstance(error, flags.UnrecognizedFlagError):
+        new = RENAMED_FLAGS.get(command.removesuffix(".exe"), {}).get(error.flagname)
+        if new:
+            return f"--{error.flagname}: this flag was renamed; use --{new}"
+    return str(error)
+
+
 def load_backend() -> None:
-    """Import Keras and wake its backend, as `quietly` as may be."""
+    """Import Keras and initialize its backend, without TensorFlow's start-up log."""
     with quietly():
         import keras
 
@@ -56,10 +70,10 @@ def load_backend() -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep from standard error what TensorFlow writes there meanwhile.
+    """Suppress what TensorFlow writes to standard error within the block.
 
-    Its lines come from C++ before any setting is heard, and would stand before every message of ours. Where the block
-    fails otherwise than by an InputError, or TF_CPP_MIN_LOG_LEVEL=0 asks for them, they are shown.
+    TensorFlow's C++ code logs before its settings take effect, which would precede every message of the command. The
+    lines are shown if the block raises something other than InputError, or if TF_CPP_MIN_LOG_LEVEL is 0.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield
@@ -84,7 +98,7 @@ def quietly() -> Iterator[None]:
 
 
 def help_text(doc: str, flag_values: flags.FlagValues) -> str:
-    """The module's docstring, then each flag with its default, alphabetically."""
+    """Return the module's docstring, then each flag with its description and default, in alphabetical order."""
     lines = [doc.strip(), "", "Flags:"]
     for name in sorted(flag_values):
         flag = flag_values[name]

@@ -1,20 +1,24 @@
-"""posecascade-benchmark ARTIFACT...: how long exported TFLite files take on this machine.
+"""posecascade-benchmark ARTIFACT...: measure the speed of exported TFLite files on this machine.
 
-ARTIFACT is a .tflite file, a folder of such files, or an export (its newest version); each by itself or several, which
-are compared. A table tells, for each file, delegate and number of threads, the milliseconds of one call: from a crop
-in memory to the signature's outputs in memory, without reading, cropping or drawing. Delegates:
+ARTIFACT is a .tflite file, a folder of such files, or an export (its newest version). The command prints a table with
+the time of one call for each file, delegate and number of threads: from a crop in memory to the outputs in memory,
+without reading, cropping or drawing. Delegates:
 
-  cpu         LiteRT's interpreter as it comes, with XNNPACK
-  no_xnnpack  its own kernels, which the others are compared with
+  cpu         LiteRT's interpreter with XNNPACK, its default
+  no_xnnpack  LiteRT's interpreter with its own kernels; the reference for `agrees`
   compiled    LiteRT's CompiledModel on the CPU
-  gpu         CompiledModel on the GPU; what that cannot do, the CPU does
-  PATH.so     the external delegate in that library: an NPU's, a vendor's
+  gpu         LiteRT's CompiledModel on the GPU; unsupported operators run on the CPU
+  PATH.so     the external delegate in that library, such as a vendor's NPU delegate
 
-One that cannot run here is told in a line and passed over. All are timed in turn, in rounds that each begin elsewhere,
-so that a machine that slows down with heat slows all of them alike; where the last round was slower than the first,
-that is told. `median` and `95 %` are of the rounds' medians (an interval takes six rounds), `fastest` is the fastest
-call, `load` is from the file to the first answer, all in milliseconds. `agrees` is the correlation of the outputs with
-no_xnnpack's on the same noise: a delegate near 0 is broken, however fast.
+A delegate that cannot run here is reported on standard error and skipped. Every round times all combinations, each
+round starting with another one, so that a machine that throttles slows all of them equally. The command reports a last
+round that was slower than the first. Columns, in milliseconds except `agrees`:
+
+  median   median over the rounds of each round's median
+  95 %     confidence interval of the median; needs at least six rounds
+  fastest  the fastest call
+  load     from opening the file to the first result
+  agrees   correlation of the outputs with those of no_xnnpack on the same random input; near 0, the delegate is broken
 """
 
 import os
@@ -29,15 +33,16 @@ from posecascade.errors import InputError
 from posecascade.files import did_you_mean
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_list("threads", None, "numbers of CPU threads (default: 1, 2 and 4, as far as there are cores)",
-                  flag_values=FLAGS)
-flags.DEFINE_list("delegates", None, "what to run them on, several with commas (default: cpu)", flag_values=FLAGS)
-flags.DEFINE_integer("num_rounds", 6, "how often everything is timed in turn", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("num_runs", 30, "calls of each in a round, after five that do not count", lower_bound=1,
+flags.DEFINE_list("threads", None, "numbers of CPU threads, separated by commas (default: 1,2,4, up to the number of "
+                  "cores)", flag_values=FLAGS)
+flags.DEFINE_list("delegates", None, "delegates, separated by commas (default: cpu)", flag_values=FLAGS)
+flags.DEFINE_integer("num_rounds", 6, "number of rounds; each times every combination", lower_bound=1,
                      flag_values=FLAGS)
-flags.DEFINE_float("cooldown_s", 0.0, "seconds between rounds, for the machine to cool down", lower_bound=0,
+flags.DEFINE_integer("num_runs", 30, "timed calls per combination and round, after five that are not timed",
+                     lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_float("cooldown_s", 0.0, "seconds to wait between rounds, for the machine to cool down", lower_bound=0,
                    flag_values=FLAGS)
-flags.DEFINE_string("json", None, "file to write all figures to", flag_values=FLAGS)
+flags.DEFINE_string("json", None, "file to write all figures to, as JSON", flag_values=FLAGS)
 
 USUAL_THREADS = (1, 2, 4)
 HEAD = ("artifact", "delegate", "threads", "median ms", "95 %", "fastest", "load", "agrees")
@@ -46,21 +51,21 @@ HEAD = ("artifact", "delegate", "threads", "median ms", "95 %", "fastest", "load
 def main(arguments: list[str]) -> None:
     """Time the artifacts and print the table."""
     if not arguments:
-        raise InputError("no ARTIFACT is given; name .tflite files, folders of them or exports")
-    threads, chosen = _threads(), _delegates()
-    from posecascade.benchmark import benchmark, thermals  # here, because a wrong word need not wait for them
+        raise InputError("no ARTIFACT given; expected .tflite files, folders of them, or exports")
+    threads, delegates = _threads(), _delegates()
+    from posecascade.benchmark import benchmark, thermals  # not at the top: wrong flags do not need LiteRT
 
-    found = list(dict.fromkeys(file for word in arguments for file in benchmark.files_of(Path(word))))
-    names = {file: file.name if [f.name for f in found].count(file.name) == 1 else str(file) for file in found}
-    report = benchmark.measure(benchmark.cells(found, threads, chosen), rounds=FLAGS.num_rounds, calls=FLAGS.num_runs,
-                               rest=FLAGS.cooldown_s, tell=_progress)
+    paths = list(dict.fromkeys(file for argument in arguments for file in benchmark.files_of(Path(argument))))
+    names = {path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path) for path in paths}
+    report = benchmark.measure(benchmark.cells(paths, threads, delegates), rounds=FLAGS.num_rounds,
+                               calls=FLAGS.num_runs, rest=FLAGS.cooldown_s, tell=_progress)
     _progress("")
     machine = thermals.device()
     if FLAGS.json:
         files.write_json(FLAGS.json, _as_dict(report, machine))
-    for (delegate, why), those in report.passed_over.items():
-        print(f"posecascade-benchmark: delegate {delegate} is passed over for {len(those)} of {len(found)} files "
-              f"({why})", file=sys.stderr)
+    for (delegate, reason), skipped in report.passed_over.items():
+        print(f"posecascade-benchmark: delegate {delegate}: skipped for {len(skipped)} of {len(paths)} files "
+              f"({reason})", file=sys.stderr)
     print(f"{machine['name']}, {machine['cores']} cores, {machine['processor']}, {machine['system']}")
     print(*_table(report, names), *_remarks(report, names), sep="\n")
 
@@ -69,21 +74,21 @@ def _threads() -> list[int]:
     if FLAGS.threads is None:
         return [count for count in USUAL_THREADS if count <= (os.cpu_count() or 1)]
     if not FLAGS.threads or not all(word.isdecimal() and int(word) > 0 for word in FLAGS.threads):
-        raise InputError(f"--threads={','.join(FLAGS.threads)}: expected whole numbers above 0, as in --threads=1,2,4")
+        raise InputError(f"--threads={','.join(FLAGS.threads)}: expected positive integers, such as --threads=1,2,4")
     return list(dict.fromkeys(map(int, FLAGS.threads)))
 
 
 def _delegates() -> list[str]:
     from posecascade.benchmark.delegates import DELEGATES
 
-    words = ["cpu"] if FLAGS.delegates is None else FLAGS.delegates
-    for word in words:
-        if word not in DELEGATES and not Path(word).is_file():
-            raise InputError(f"--delegates: {word!r} is neither a delegate nor the file of one; "
-                             f"{did_you_mean(word, DELEGATES)}")
-    if not words:
-        raise InputError(f"--delegates is empty; {did_you_mean('', DELEGATES)}")
-    return list(dict.fromkeys(word if word in DELEGATES else str(Path(word).resolve()) for word in words))
+    values = ["cpu"] if FLAGS.delegates is None else FLAGS.delegates
+    for value in values:
+        if value not in DELEGATES and not Path(value).is_file():
+            raise InputError(f"--delegates: {value!r} is neither a delegate nor a file; "
+                             f"{did_you_mean(value, DELEGATES)}")
+    if not values:
+        raise InputError(f"--delegates: is empty; {did_you_mean('', DELEGATES)}")
+    return list(dict.fromkeys(value if value in DELEGATES else str(Path(value).resolve()) for value in values))
 
 
 def _progress(line: str) -> None:
@@ -97,28 +102,28 @@ def _table(report, names) -> list[str]:
         str(row.cell.threads), f"{row.median:.2f}", "{:.2f}-{:.2f}".format(*row.interval) if row.interval else "-",
         f"{row.fastest:.2f}", f"{row.load:.0f}", f"{row.agrees:.2f}") for row in report.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = 2  # columns of words; the others are numbers
-    return ["  ".join(cell.ljust(width) if number < left else cell.rjust(width)
+    text_columns = 2  # aligned left; the others are numbers
+    return ["  ".join(cell.ljust(width) if number < text_columns else cell.rjust(width)
                       for number, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
 
 
 def _remarks(report, names) -> list[str]:
-    """What the table alone would not tell."""
+    """Return notes on delegates, temperature, clock rate and throttling, printed below the table."""
     from posecascade.benchmark.benchmark import AGREES, DRIFT
 
     remarks = []
     if any(row.whole is False for row in report.rows):
-        remarks.append("* not all of the graph is on it; the CPU does the rest")
+        remarks.append("* this delegate runs only a part of the graph; the rest runs on the CPU")
     first, last = report.heat[0], report.heat[-1]
     if first.celsius is not None and last.celsius is not None:
         remarks.append(f"hottest sensor, first and last round: {first.celsius:.0f} and {last.celsius:.0f} °C")
     if first.megahertz is not None and last.megahertz is not None:
-        remarks.append(f"clock, first and last round: {first.megahertz:.0f} and {last.megahertz:.0f} MHz")
+        remarks.append(f"clock rate, first and last round: {first.megahertz:.0f} and {last.megahertz:.0f} MHz")
     if report.drift >= DRIFT:
-        remarks.append(f"the last round was slower than the first by {100 * report.drift:.0f} %: the device throttles, "
-                       "or something else runs on it; cool it, or let it cool down with --cooldown_s=SECONDS")
-    remarks += [f"{names[row.cell.file]}: outputs on {Path(row.cell.delegate).name} agree with the CPU's to "
-                f"{row.agrees:.2f} only; do not use it" for row in report.rows if row.agrees < AGREES]
+        remarks.append(f"the last round was {100 * report.drift:.0f} % slower than the first: the machine throttles, "
+                       "or other processes run on it; cool it, or wait between rounds with --cooldown_s=SECONDS")
+    remarks += [f"{names[row.cell.file]}: the outputs on {Path(row.cell.delegate).name} correlate with the CPU's by "
+                f"only {row.agrees:.2f}; do not use this delegate" for row in report.rows if row.agrees < AGREES]
     return remarks
 
 
@@ -133,8 +138,8 @@ def _as_dict(report, machine) -> dict:
                   "median_ms": row.median, "interval_ms": row.interval, "fastest_ms": row.fastest, "load_ms": row.load,
                   "rounds_ms": row.rounds, "agrees": row.agrees, "whole_graph": row.whole} for row in report.rows],
         "heat": [heat._asdict() for heat in report.heat], "drift": report.drift,
-        "passed_over": [{"delegate": delegate, "reason": why, "files": list(map(str, those))}
-                        for (delegate, why), those in report.passed_over.items()]}
+        "passed_over": [{"delegate": delegate, "reason": reason, "files": list(map(str, skipped))}
+                        for (delegate, reason), skipped in report.passed_over.items()]}
 
 
 def console() -> None:

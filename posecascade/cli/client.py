@@ -1,18 +1,20 @@
-"""posecascade-client URL INPUT... [--output=FILE]: poses from a server, in pixels of the pictures given.
+"""posecascade-client URL INPUT... [--output=FILE]: predict human poses in images on a model server.
 
-URL is grpc://HOST:8500/MODEL or http://HOST:8501/v1/models/MODEL, as TensorFlow Serving serves what posecascade-export
-wrote; grpcs and https speak TLS. Behind it may stand /versions/N or /labels/LABEL.
+URL is the address of a model that posecascade-export wrote and TensorFlow Serving serves: grpc://HOST:8500/MODEL or
+http://HOST:8501/v1/models/MODEL, or with TLS grpcs:// or https://. Append /versions/N or /labels/LABEL for a version
+other than the newest.
 
-INPUT is a picture, a folder (the pictures directly in it, sorted by name), a .jsonl file of lines
-{"image": PATH, "box": [x, y, w, h]}, or - for such lines on standard input. Without "box" the person is looked for.
-JPEG and PNG files are sent as they are, others as PNG.
+INPUT is an image, a folder (the images directly in it, sorted by name), a .jsonl file with lines
+{"image": PATH, "box": [x, y, w, h]}, or - for such lines on standard input. Without "box" the person is searched for.
+JPEG and PNG files are sent unchanged, others are converted to PNG.
 
-For each person a line {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}} goes to standard output, or to
-FILE, which then appears when all is done. What cannot be read or decoded is told in a line each, the rest is written.
-The exit code is 2 where that was an INPUT or a line of JSON, where nothing was left, or where the server fails;
-unreadable pictures in a folder are only told and counted.
+One line {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}} per person is written to standard output, or
+to FILE, which is created at the end. Unreadable inputs are reported on standard error, one line each; the rest is
+written. The exit status is 2 if an INPUT or a JSON line failed, no pose was written, or the server failed; unreadable
+images in a folder do not change it.
 
-With --status and no INPUT it tells which versions the server has, and fails where none of them answers.
+With --status and no INPUT, the command prints the state of each version on the server. Its exit status is 2 if none is
+AVAILABLE.
 """
 
 import contextlib
@@ -26,116 +28,119 @@ from absl import flags
 
 from posecascade import files
 from posecascade.cli import app
-from posecascade.cli.run_summary import Tally
+from posecascade.cli.run_summary import RunSummary
 from posecascade.client import Client, connect
 from posecascade.errors import InputError
 from posecascade.geometry import Box
-from posecascade.inference.inputs import wanted
+from posecascade.inference.inputs import requests_from
 from posecascade.poses_io import Request, answer, as_line
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("output", "-", "file of JSON lines to write, or - for standard output", flag_values=FLAGS)
-flags.DEFINE_bool("status", False, "tell the versions and their states instead of sending pictures", flag_values=FLAGS)
-flags.DEFINE_float("timeout", 30.0, "seconds in which a request is answered, all its tries together", flag_values=FLAGS)
-flags.DEFINE_integer("batch_size", 8, "pictures in a request, at most; no more than the server's max_batch_size",
-                     flag_values=FLAGS)
-flags.DEFINE_integer("parallel", 2, "requests on their way at once", flag_values=FLAGS)
-flags.DEFINE_string("ca", None, "PEM file of the authorities that sign the server's certificate (default: the usual "
-                    "ones); over https, Python 3.13 and later refuse an authority without the extension keyUsage",
+flags.DEFINE_string("output", "-", "file to write the JSON lines to, or - for standard output", flag_values=FLAGS)
+flags.DEFINE_bool("status", False, "print the versions on the server and their states; send no images",
+                  flag_values=FLAGS)
+flags.DEFINE_float("timeout", 30.0, "seconds within which each request must be answered, including retries",
+                   flag_values=FLAGS)
+flags.DEFINE_integer("batch_size", 8, "maximum number of images in a request; keep it within the server's "
+                     "max_batch_size", flag_values=FLAGS)
+flags.DEFINE_integer("parallel", 2, "number of requests sent in parallel", flag_values=FLAGS)
+flags.DEFINE_string("ca", None, "PEM file with the CA certificates to verify the server's certificate (default: the "
+                    "system's, or for grpcs:// those that gRPC brings). Python 3.13 and newer require the CA "
+                    "certificate to have the keyUsage extension (https:// only)", flag_values=FLAGS)
+flags.DEFINE_string("certificate", None, "PEM file with the client's certificate, if the server requires one",
                     flag_values=FLAGS)
-flags.DEFINE_string("certificate", None, "the client's own certificate (PEM), where the server asks for one",
-                    flag_values=FLAGS)
-flags.DEFINE_string("key", None, "the key (PEM) of --certificate", flag_values=FLAGS)
-flags.DEFINE_multi_string("header", [], "NAME:VALUE to send with every request, for a proxy before the server; may be "
-                          "given several times", flag_values=FLAGS)
+flags.DEFINE_string("key", None, "PEM file with the private key of --certificate", flag_values=FLAGS)
+flags.DEFINE_multi_string("header", [], "NAME:VALUE to send with every request, such as a proxy's 'Authorization: "
+                          "Bearer TOKEN'", flag_values=FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Ask the server about every input; InputError at the end where one could not be read."""
+    """Send every input to the server; raise InputError at the end if one failed."""
     if not arguments:
-        raise InputError("no URL is given; name the server's model, as in grpc://localhost:8500/posecascade")
-    url, *words = arguments
+        raise InputError("no URL given; expected the address of a model, such as grpc://localhost:8500/posecascade")
+    url, *inputs = arguments
     with connect(url, timeout=FLAGS.timeout, batch_size=FLAGS.batch_size, parallel=FLAGS.parallel, ca=FLAGS.ca,
                  certificate=FLAGS.certificate, key=FLAGS.key, headers=dict(map(_header, FLAGS.header))) as client:
-        if words and FLAGS.status:
-            raise InputError(f"--status takes no INPUT, found {words[0]!r}; leave out one of both")
-        if not words and not FLAGS.status:
-            raise InputError("no INPUT is given; name pictures, folders, .jsonl files or -, or pass --status")
+        if inputs and FLAGS.status:
+            raise InputError(f"--status: takes no INPUT, found {inputs[0]!r}; remove one of them")
+        if not inputs and not FLAGS.status:
+            raise InputError("no INPUT given; expected images, folders, .jsonl files or -, or --status")
         if FLAGS.status:
-            _check(client)
+            _print_status(client)
         else:
-            _ask_all(client, words)
+            _predict_all(client, inputs)
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not name.strip() or not colon:
-        raise InputError(f"--header={text}: expected NAME:VALUE, as in --header='Authorization: Bearer TOKEN'")
+        raise InputError(f"--header={text}: expected NAME:VALUE, such as --header='Authorization: Bearer TOKEN'")
     return name.strip(), value.strip()
 
 
-def _check(client: Client) -> None:
+def _print_status(client: Client) -> None:
     states = client.status()
     for version, state in sorted(states.items()):
         print(f"version {version}: {state}")
     if "AVAILABLE" not in states.values():
         raise InputError(f"{client.url}: no version is AVAILABLE; see the server's log")
-    print(f"joints of {client.schema.name}: {', '.join(client.schema.keypoints)}")
+    print(f"keypoints of {client.schema.name}: {', '.join(client.schema.keypoints)}")
 
 
-def _ask_all(client: Client, words: list[str]) -> None:
-    tally = Tally("posecascade-client")
+def _predict_all(client: Client, inputs: list[str]) -> None:
+    summary = RunSummary("posecascade-client")
     try:
-        with _opened(FLAGS.output, tally) as lines:
-            _ask(client, words, tally, lines)
+        with _opened(FLAGS.output, summary) as lines:
+            _predict(client, inputs, summary, lines)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        raise InputError(f"--output={FLAGS.output}: cannot be written ({error.strerror}); choose another") from None
-    if tally.unreadable:
-        print(f"posecascade-client: {tally.unreadable} pictures could not be read", file=sys.stderr)
-    tally.check_failed()
+        raise InputError(f"--output={FLAGS.output}: cannot be written ({error.strerror}); free disk space or choose "
+                         "another file") from None
+    if summary.unreadable:
+        print(f"posecascade-client: {summary.unreadable} images could not be read", file=sys.stderr)
+    summary.check_failed()
 
 
 @contextlib.contextmanager
-def _opened(output: str, tally: Tally) -> Iterator[TextIO]:
-    """Standard output, or a file that appears when the block ends, also by an error, with at least a line in it."""
+def _opened(output: str, summary: RunSummary) -> Iterator[TextIO]:
+    """Yield standard output, or a file that is created when the block ends, also by an error, if a pose was written."""
     if output == "-":
         yield sys.stdout
-        tally.check_written()
+        summary.check_written()
         return
     stopped = None
     with files.atomic_write(output) as draft, open(draft, "w", encoding="utf-8") as lines:
         try:
             yield lines
-            tally.check_written()
+            summary.check_written()
         except (InputError, KeyboardInterrupt) as error:
-            if not tally.written:
+            if not summary.written:
                 raise
             stopped = error
     if stopped:
         raise stopped
 
 
-def _ask(client: Client, words: list[str], tally: Tally, lines: TextIO) -> None:
-    asked: deque[Request] = deque()
+def _predict(client: Client, inputs: list[str], summary: RunSummary, lines: TextIO) -> None:
+    sent: deque[Request] = deque()
 
     def people() -> Iterator[tuple[Path, Box | None]]:
-        for word in words:
-            for request in wanted(word, sys.stdin):
+        for argument in inputs:
+            for request in requests_from(argument, sys.stdin):
                 if isinstance(request, InputError):
-                    tally.fail(request)
+                    summary.fail(request)
                 else:
-                    asked.append(request)
+                    sent.append(request)
                     yield request.path, request.box
 
-    for found in client.each(people()):
-        request = asked.popleft()
-        if isinstance(found, InputError):
-            tally.pass_over(found) if request.in_folder else tally.fail(request.told(found))
+    for pose in client.each(people()):
+        request = sent.popleft()
+        if isinstance(pose, InputError):
+            summary.skip(pose) if request.in_folder else summary.fail(request.with_origin(pose))
         else:
-            lines.write(as_line(answer(request.image, found, request.box)))
-            tally.count()
+            lines.write(as_line(answer(request.image, pose, request.box)))
+            summary.count()
 
 
 def console() -> None:

@@ -1,13 +1,13 @@
-"""posecascade-demo [--model=MODEL] [--port=PORT] [--output=DIR]: poses in a browser, of photographs and a camera.
+"""posecascade-demo [--model=MODEL] [--port=PORT] [--output=DIR]: run a model in the browser, on photos and a camera.
 
   posecascade-demo
 
-serves a page at http://127.0.0.1:8000/ until Ctrl-C. The browser itself runs the model (LiteRT.js, WebAssembly or
-WebGPU): no picture leaves it, and once loaded the page works without this command and without a network. It shows the
-skeleton, the part detector's maps beside the regressed ones, and the joints as a table; poses are downloaded as the
-lines of posecascade-predict.
+Serve a page at http://127.0.0.1:8000/ until Ctrl-C. The model runs in the browser (LiteRT.js, by WebAssembly or
+WebGPU): no image leaves it, and after loading, the page works without this command and without a network. It shows the
+skeleton, the maps of detector and regressor, and a table of the keypoints; poses can be downloaded in the format of
+posecascade-predict's predictions.jsonl.
 
-With --output=DIR nothing is served: DIR gets the whole page with its model, for any host of static files.
+With --output=DIR, write the page and its model to DIR, for any host of static files, and serve nothing.
 """
 
 import os
@@ -23,26 +23,26 @@ from posecascade.errors import InputError
 from posecascade.web import server, site
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", "lite", "lite or base, which come with the package, or a trained model: a .keras file, a "
-                    "run's folder, or an export: its folder or one of its heatmaps files", flag_values=FLAGS)
-flags.DEFINE_enum("precision", "float32", ("float32", "float16", "dynamic", "int8"), "of an export, which of its "
-                  "files; of another model, float32 or float16. float16 is the smaller download, but slower in "
+flags.DEFINE_string("model", "lite", "lite or base, which come with the package; a .keras file; the folder of a "
+                    "training run; or an export: its folder or one of its heatmaps_*.tflite files", flag_values=FLAGS)
+flags.DEFINE_enum("precision", "float32", ("float32", "float16", "dynamic", "int8"), "precision of the model's file; "
+                  "dynamic and int8 only for the folder of an export. float16 halves the download, but is slower in "
                   "WebAssembly", flag_values=FLAGS)
-flags.DEFINE_integer("port", 8000, "port to serve at; 0 takes one that is free", lower_bound=0, upper_bound=65535,
+flags.DEFINE_integer("port", 8000, "port to serve the page at; 0 for a free one", lower_bound=0, upper_bound=65535,
                      flag_values=FLAGS)
-flags.DEFINE_string("host", "127.0.0.1", "address to serve at; 0.0.0.0 lets other machines in, whose browsers use no "
-                    "camera without https", flag_values=FLAGS)
-flags.DEFINE_bool("open", False, "open the page in the browser", flag_values=FLAGS)
+flags.DEFINE_string("host", "127.0.0.1", "address to serve the page at; 0.0.0.0 for all of this machine's. Browsers on "
+                    "other machines refuse access to their camera without https", flag_values=FLAGS)
+flags.DEFINE_bool("open", False, "open the page in the default browser", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "folder to write the page and its model to, instead of serving them",
                     flag_values=FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Serve or write the page; InputError for whatever a user can mend."""
+    """Serve the page, or write it to --output."""
     if arguments:
-        raise InputError(f"unexpected argument {arguments[0]!r}; give the model as --model={arguments[0]}")
+        raise InputError(f"unexpected argument {arguments[0]!r}; pass the model as --model={arguments[0]}")
     if not (site.FOLDER / site.INDEX).is_file():
-        raise InputError(f"{site.FOLDER}: holds no page; install posecascade again, or build it in export/web "
+        raise InputError(f"{site.FOLDER}: contains no page; reinstall posecascade, or build the page in export/web "
                          "(npm ci, npm run build)")
     if FLAGS.output:
         _write(Path(FLAGS.output))
@@ -55,27 +55,28 @@ def _write(folder):
     try:
         site.write(pages, folder)
     except OSError as error:
-        raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free or choose another") from None
+        raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free disk space or choose another "
+                         "folder") from None
     print(f"page and model written to {folder}: {len(pages)} files, {sum(map(len, pages.values())) / 1e6:.1f} MB")
 
 
 def _serve():
-    # The address first, so that a port that is taken is reported before the model is made.
+    # Bind the address first, so that a port in use is reported before the model is converted, which takes seconds.
     with tempfile.TemporaryDirectory() as scratch, \
             server.server(folder := Path(scratch) / "site", FLAGS.host, FLAGS.port) as running:
         site.write(site.website(_model()), folder)
         address = f"http://{FLAGS.host}:{running.server_port}/"
-        print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
+        print(f"serving the page at {address} (Ctrl-C to stop)", flush=True)
         if FLAGS.open:
             webbrowser.open(address)
         try:
             running.serve_forever()
-        except KeyboardInterrupt:  # how it is meant to end
+        except KeyboardInterrupt:  # the documented way to stop
             print(file=sys.stderr)
 
 
 def _model() -> bytes:
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whichever trained the model: its file is the same for all
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # conversion needs it; .keras files do not depend on the backend
     with app.quietly():
         from posecascade.export.browser_model import maps_file
 

@@ -1,10 +1,10 @@
-"""posecascade-evaluate: score a model, or predictions that others made, by the field's protocols.
+"""posecascade-evaluate --model=MODEL --data=TYPE:ROOT [...]: score a model, or a file of predictions, by PCK and OKS.
 
   posecascade-evaluate --model=MODEL --data=lsp:DIR --json=report.json --plot=curve.png
   posecascade-evaluate --predictions=preds.mat --data=mpii_val:DIR
 
-Tables give per cent with 95 % bootstrap intervals; an "auc" is the area under the curve up to its last threshold,
-"limbs" all shoulders, elbows, wrists, hips, knees and ankles together.
+The command prints a table per data set, in per cent with 95 % bootstrap intervals. "limbs" is the mean over shoulders,
+elbows, wrists, hips, knees and ankles; "auc" is the area under the curve from 0 to the main threshold.
 """
 
 import sys
@@ -24,28 +24,33 @@ from posecascade.records import Record
 from posecascade.schema import find_schema
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", None, "base or lite, which come with the package, or a trained model: a .keras file, a "
-                    "run's folder, or an export: its folder or one of its .tflite files", flag_values=FLAGS)
-flags.DEFINE_string("predictions", None, "score this file instead of a model: JSON lines (.jsonl), or an array `pred` "
-                    "or `preds` (N, K, 2) or (2, K, N) in .mat, .h5 or .json", flag_values=FLAGS)
-flags.DEFINE_multi_string("data", [], "TYPE:ROOT, repeatable; TYPE is one of " + ", ".join(datasets.READERS),
-                          flag_values=FLAGS)
-flags.DEFINE_enum("split", None, datasets.SPLITS, "of each data set (default: test for lsp, else val)",
-                  flag_values=FLAGS)
-flags.DEFINE_string("schema", None, "joints of your own COCO-style file: a name or a .yaml file", flag_values=FLAGS)
-flags.DEFINE_enum("metric", None, evaluate.METRICS, "pckh (MPII), pck (of the torso) or oks (pck and COCO's AP); "
-                  "default: by the data set", flag_values=FLAGS)
-flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
-                  "resolution, always flip-averaged; MPII cropped by its center and scale, LSP round the picture's "
-                  "middle)", flag_values=FLAGS)
-flags.DEFINE_bool("flip_test", False, "average with the mirrored picture", flag_values=FLAGS)
-flags.DEFINE_string("compare", None, "a second model or predictions file, for the paired difference",
+flags.DEFINE_string("model", None, "lite or base, which come with the package; a .keras file; the folder of a training "
+                    "run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
+flags.DEFINE_string("predictions", None, "file of predictions to score instead of a model: JSON lines (.jsonl), or an "
+                    "array `pred` or `preds` of shape (N, K, 2) or (2, K, N) in a .mat, .h5, .hdf5 or .json file",
                     flag_values=FLAGS)
-flags.DEFINE_integer("batch_size", 32, "people predicted at once", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_string("json", None, "write the report to this file", flag_values=FLAGS)
-flags.DEFINE_string("plot", None, "draw the curves into this .png, .svg or .pdf file", flag_values=FLAGS)
+flags.DEFINE_multi_string("data", [], "TYPE:ROOT, a data set; TYPE is one of " + ", ".join(datasets.READERS),
+                          flag_values=FLAGS)
+flags.DEFINE_enum("split", None, datasets.SPLITS, "split of each data set (default: test for lsp, val for the others)",
+                  flag_values=FLAGS)
+flags.DEFINE_string("schema", None, "keypoint schema of data sets of type coco: a name or a .yaml file (default: "
+                    "coco17)", flag_values=FLAGS)
+flags.DEFINE_enum("metric", None, evaluate.METRICS, "pck: PCK relative to the torso; pckh: PCK relative to the head; "
+                  "oks: pck, and COCO's AP by pycocotools (default: pckh for MPII with head sizes, oks for COCO if "
+                  "pycocotools is installed, otherwise pck)", flag_values=FLAGS)
+flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: as in the paper, decode by argmax at full "
+                  "resolution, average with the mirrored image, crop MPII by its center and scale and LSP around the "
+                  "image's center", flag_values=FLAGS)
+flags.DEFINE_bool("flip_test", False, "average the result with that of the mirrored image; takes twice the time",
+                  flag_values=FLAGS)
+flags.DEFINE_string("compare", None, "second model or file of predictions, for the paired difference between both",
+                    flag_values=FLAGS)
+flags.DEFINE_integer("batch_size", 32, "number of people predicted at once", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string("json", None, "file to write the report to, as JSON", flag_values=FLAGS)
+flags.DEFINE_string("plot", None, "file to draw the curves of PCK over the threshold into: .png, .svg or .pdf",
+                    flag_values=FLAGS)
 
-DEFAULT_SPLITS = {"lsp": "test"}  # the official one; elsewhere "val", so that nobody scores what was trained on
+DEFAULT_SPLITS = {"lsp": "test"}  # the official split; for other types "val", which is not trained on
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 Answer = Callable[[list[Record]], Predictions]
@@ -61,7 +66,7 @@ class _Data:
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate on every --data, print its table, and write --json and --plot when all are done."""
+    """Evaluate on every --data and print its table, then write --json and --plot."""
     _check(arguments)
     schema = find_schema(FLAGS.schema) if FLAGS.schema else None
     sets = [_read(spec, schema) for spec in FLAGS.data]
@@ -83,16 +88,17 @@ def main(arguments: list[str]) -> None:
 
 def _check(arguments):
     if arguments:
-        raise InputError(f"unexpected argument {arguments[0]!r}; every option begins with --")
-    if bool(FLAGS.model) == bool(FLAGS.predictions):
-        raise InputError("give either --model=PATH_OR_NAME or --predictions=FILE" +
-                         (", not both; --compare takes the second" if FLAGS.model else ""))
+        raise InputError(f"unexpected argument {arguments[0]!r}; options begin with --")
+    if FLAGS.model and FLAGS.predictions:
+        raise InputError("--model and --predictions are both given; pass one of them, and the other as --compare")
+    if not FLAGS.model and not FLAGS.predictions:
+        raise InputError("nothing to evaluate; pass --model=MODEL or --predictions=FILE")
     if not FLAGS.data:
-        raise InputError("--data is missing; give TYPE:ROOT, as in --data=lsp:/data/lsp")
+        raise InputError("--data: is missing; pass TYPE:ROOT, such as --data=lsp:/data/lsp")
     if len(set(FLAGS.data)) < len(FLAGS.data):
-        raise InputError("--data names the same data set more than once; give each once")
+        raise InputError("--data: the same data set is given more than once; pass each once")
     if FLAGS.predictions and not FLAGS.compare and (FLAGS.flip_test or FLAGS.protocol != "default"):
-        raise InputError("--flip_test and --protocol are for a --model; predictions in a file are already decoded")
+        raise InputError("--flip_test and --protocol need a --model; predictions in a file are already decoded")
     if FLAGS.plot and Path(FLAGS.plot).suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(f"--plot={FLAGS.plot}: unknown suffix; expected one of {', '.join(PLOT_SUFFIXES)}")
 
@@ -106,38 +112,38 @@ def _read(spec, schema) -> _Data:
 
 def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]) -> Report:
     if is_file:
-        found = predictions.read_predictions(source, data.records, first_pixel=datasets.FIRST_PIXEL[data.kind])
-        return evaluate.score(found, data.records, metric=data.metric)
+        from_file = predictions.read_predictions(source, data.records, first_pixel=datasets.FIRST_PIXEL[data.kind])
+        return evaluate.score(from_file, data.records, metric=data.metric)
     if source not in models:
-        from posecascade.inference import predictor  # here, because a predictions file does not need it
+        from posecascade.inference import predictor  # not at the top: files of predictions do not need the runtimes
 
         with app.quietly():  # TensorFlow and LiteRT write start-up lines
             models[source] = predictor.load(source, flip_test=FLAGS.flip_test, protocol=FLAGS.protocol)
     box_of = evaluate.annotated_box
     if FLAGS.protocol == "paper":
         box_of = evaluate.paper_lsp_box if data.kind == "lsp" else evaluate.paper_box
-    return evaluate.evaluate(_told(models[source], len(data.records)), data.records, metric=data.metric,
-                               batch_size=FLAGS.batch_size, box_of=box_of)
+    return evaluate.evaluate(_with_progress(models[source], len(data.records)), data.records, metric=data.metric,
+                             batch_size=FLAGS.batch_size, box_of=box_of)
 
 
-def _told(predict, people: int):
-    """`predict`, which on a terminal also tells how far it is."""
+def _with_progress(predict, people: int):
+    """Return `predict`, which also shows its progress if standard error is a terminal."""
     if not sys.stderr.isatty():
         return predict
     done = 0
 
-    def telling(images, boxes):
+    def predict_and_report(images, boxes):
         nonlocal done
         poses = predict(images, boxes)
         done += len(images)
         print(f"\r{done} of {people} people", end="\n" if done == people else "", file=sys.stderr, flush=True)
         return poses
 
-    return telling
+    return predict_and_report
 
 
 def _content(sets, first, second) -> dict:
-    """The JSON file: what was scored, and a report for every data set."""
+    """Return the content of the --json file: the settings, and a report per data set."""
     entries = {}
     for data in sets:
         entries[data.spec] = {"split": data.split, **first[data.spec].as_dict()}
@@ -149,21 +155,21 @@ def _content(sets, first, second) -> dict:
 
 
 def _plot(path: Path, first: dict[str, Report], second: dict[str, Report]) -> None:
-    """One panel per data set: per cent of joints over the threshold, a line for each stage."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second
+    """Draw one panel per data set: per cent of keypoints against the threshold, a line per stage."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # not at the top: its import takes half a second
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6 * len(first), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, spec in zip(figure.subplots(1, len(first), squeeze=False)[0], first, strict=True):
         report = first[spec]
-        lines = {name: (parts, "-") for name, parts in report.stages.items()}
+        lines = {name: (distances, "-") for name, distances in report.stages.items()}
         if spec in second:
             lines[f"compared: {Path(FLAGS.compare).name}"] = (second[spec].result, "--")
-        for name, (parts, style) in lines.items():
-            axes.plot(metrics.thresholds(report.measure.limit), report.curve(parts), style, label=name)
-        axes.set(title=spec, xlabel=f"threshold, parts of the {report.measure.reference}", ylim=(0, 100),
-                 xlim=(0, report.measure.limit), ylabel=f"{report.measure.name}, per cent of joints")
+        for name, (distances, style) in lines.items():
+            axes.plot(metrics.thresholds(report.measure.limit), report.curve(distances), style, label=name)
+        axes.set(title=spec, xlabel=f"threshold relative to the {report.measure.reference}", ylim=(0, 100),
+                 xlim=(0, report.measure.limit), ylabel=f"{report.measure.name}, per cent of keypoints")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     with files.atomic_write(path) as draft:

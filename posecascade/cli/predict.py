@@ -1,17 +1,20 @@
-"""posecascade-predict INPUT... [--model=MODEL] [--output=DIR]: poses by joint name, in pixels of the pictures given.
+"""posecascade-predict INPUT... [--model=MODEL] [--output=DIR]: predict human poses in images and videos.
 
-INPUT is a picture, a folder (the pictures directly in it, sorted by name), a video, a camera's number, a .jsonl file
-of lines {"image": PATH, "box": [x, y, w, h]}, or - for such lines on standard input. Without "box" the person is
-looked for. PATH counts from the working folder or, where nothing is there, from the file's. Pictures are turned
-upright as their EXIF tag says; boxes and poses are in the upright picture's pixels.
+INPUT is an image, a folder (the images directly in it, sorted by name), a video, the number of a camera, a .jsonl file
+with lines {"image": PATH, "box": [x, y, w, h]}, or - for such lines on standard input. A relative PATH is resolved
+against the working folder, then against the .jsonl file's folder. Without "box" the person is searched for. Images are
+turned upright by their EXIF tag; boxes and keypoints are in pixels of the upright image.
 
-DIR gets predictions.jsonl, a line {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}} per person or
-frame; predictions.csv, the same as a table; and overlays/NAME.jpg, or NAME.mp4 of a video, whose frames are "VIDEO#0"
-and on. Joints with a score below --min_score are not drawn, those that the detector does not see are drawn hollow.
+Output in DIR:
+  predictions.jsonl  one line {"image", "box", "keypoints": {NAME: [x, y, score, visibility]}} per person or frame;
+                     "image" is VIDEO#0, VIDEO#1, ... for the frames of a video
+  predictions.csv    the same as a table
+  overlays/          NAME.jpg or NAME.mp4 with the poses drawn: keypoints with a score below --min_score are not drawn,
+                     those with low visibility are drawn as circles
 
-What cannot be read is told in a line each, the rest is written. The exit code is 2 where that was an INPUT or a line
-of JSON, or where nothing was left; unreadable pictures in a folder are only told and counted. Interrupted with Ctrl-C,
-which also ends a camera, it keeps what it has.
+Unreadable inputs are reported on standard error, one line each; the rest is written. The exit status is 2 if an INPUT
+or a JSON line failed or no pose was written; unreadable images in a folder do not change it. Ctrl-C stops the command
+(the way to end a camera); poses written so far are kept.
 """
 
 import contextlib
@@ -24,43 +27,44 @@ from absl import flags
 
 from posecascade import files, images
 from posecascade.cli import app
-from posecascade.cli.run_summary import Tally
+from posecascade.cli.run_summary import RunSummary
 from posecascade.drawing import draw_pose, write_image
 from posecascade.errors import InputError
 from posecascade.geometry import shrink_transform
 from posecascade.inference import video
-from posecascade.inference.inputs import wanted
+from posecascade.inference.inputs import requests_from
 from posecascade.poses_io import PoseWriter, Request, answer
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", "base", "base or lite, which come with the package, or a trained model: a .keras file, a "
-                    "run's folder, or an export: its folder or one of its .tflite files", flag_values=FLAGS)
+flags.DEFINE_string("model", "base", "lite or base, which come with the package; a .keras file; the folder of a "
+                    "training run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
 flags.DEFINE_string("output", "poses", "folder to write to", flag_values=FLAGS)
-flags.DEFINE_bool("draw", True, "draw the poses on the pictures and videos", flag_values=FLAGS)
-flags.DEFINE_bool("smooth", True, "smooth the joints of videos (One-Euro filter)", flag_values=FLAGS)
-flags.DEFINE_bool("flip_test", False, "average with the mirrored picture: twice the time", flag_values=FLAGS)
-flags.DEFINE_string("decoder", None, "argmax, quarter, dark or soft (default: the one the model was measured with)",
-                    flag_values=FLAGS)
-flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as the paper did (argmax at full "
-                  "resolution, always flip-averaged)", flag_values=FLAGS)
-flags.DEFINE_float("min_score", 0.25, "joints with a lower score are left out of overlays (not of the files)",
-                   lower_bound=0, upper_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("batch_size", 32, "pictures predicted at once", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_bool("draw", True, "draw the poses on copies of the images and videos, in overlays/", flag_values=FLAGS)
+flags.DEFINE_bool("smooth", True, "smooth the keypoints of videos over time (One-Euro filter)", flag_values=FLAGS)
+flags.DEFINE_bool("flip_test", False, "average the result with that of the mirrored image; takes twice the time",
+                  flag_values=FLAGS)
+flags.DEFINE_string("decoder", None, "how keypoints are read from the maps: argmax, quarter, dark or soft (default: "
+                    "the decoder that the model was evaluated with)", flag_values=FLAGS)
+flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: decode as in the paper, by argmax at full "
+                  "resolution, averaged with the mirrored image", flag_values=FLAGS)
+flags.DEFINE_float("min_score", 0.25, "smallest score, 0 to 1, at which a keypoint is drawn; the .jsonl and .csv files "
+                   "contain all keypoints", lower_bound=0, upper_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("batch_size", 32, "number of images predicted at once", lower_bound=1, flag_values=FLAGS)
 
-OVERLAY_LIMIT = 4096       # px: larger pictures are drawn shrunk
-PIXELS_AT_ONCE = 10 ** 8   # of pictures waiting for a batch: 300 MB
+OVERLAY_LIMIT = 4096       # px: larger images are drawn at reduced size
+PIXELS_AT_ONCE = 10 ** 8   # of images waiting for a batch: 300 MB
 
 
 class _Outputs:
-    """The files of a run, and what went wrong."""
+    """The files and the summary of a run."""
 
     def __init__(self, folder: Path, writer: PoseWriter):
         self.folder, self.writer = folder / "overlays", writer
-        self.tally = Tally("posecascade-predict")
+        self.summary = RunSummary("posecascade-predict")
         self._names: set[str] = set()
 
     def unique(self, name: str, suffix: str) -> Path:
-        """A path among the overlays that nothing has yet: NAME, NAME_2, ..., whatever the file system's case."""
+        """Return an unused path in overlays/: NAME, NAME_2, ..., unique also if the file system ignores case."""
         stem = Path(name).stem or "image"
         choice, number = stem, 1
         while (choice + suffix).lower() in self._names:
@@ -71,35 +75,36 @@ class _Outputs:
 
     def write(self, image: str, pose, box=None) -> None:
         self.writer.write(answer(image, pose, box))
-        self.tally.count()
+        self.summary.count()
 
 
 def main(arguments: list[str]) -> None:
-    """Predict on every input; InputError at the end where one could not be read."""
+    """Predict every input; raise InputError at the end if one failed."""
     for name in ("model", "output"):
         if not FLAGS[name].value:
-            example = "a model's name, file or folder" if name == "model" else "a folder to write to"
-            raise InputError(f"--{name} is empty; pass --{name}=..., {example}")
+            expected = "the name, file or folder of a model" if name == "model" else "a folder to write to"
+            raise InputError(f"--{name}: is empty; expected {expected}")
     if not arguments:
-        raise InputError("no INPUT is given; name pictures, folders, videos, a camera's number, .jsonl files or -")
+        raise InputError("no INPUT given; expected images, folders, videos, the number of a camera, .jsonl files or -")
     folder = Path(FLAGS.output)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output={folder}: is a file, expected a folder")
-    from posecascade.inference import predictor  # here, because a wrong flag need not wait for it
+        raise InputError(f"--output={folder}: is a file; expected a folder")
+    from posecascade.inference import predictor  # not at the top: --help and wrong flags do not need the runtimes
 
     with app.quietly():  # TensorFlow and LiteRT write start-up lines
         predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
                                  batch_size=FLAGS.batch_size)
     try:
-        tally = _predict_all(arguments, predict, folder)
-    except OSError as error:  # of reading, every one is told where it happens
-        raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free or choose another") from None
-    left_out = f" ({tally.unreadable} pictures could not be read)" if tally.unreadable else ""
-    print(f"{tally.written} poses written to {folder / 'predictions.jsonl'}{left_out}")
-    tally.check_failed()
+        summary = _predict_all(arguments, predict, folder)
+    except OSError as error:  # of writing: errors of reading are InputErrors
+        raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free disk space "
+                         "or choose another folder") from None
+    unreadable = f" ({summary.unreadable} images could not be read)" if summary.unreadable else ""
+    print(f"{summary.written} poses written to {folder / 'predictions.jsonl'}{unreadable}")
+    summary.check_failed()
 
 
-def _predict_all(arguments, predict, folder: Path) -> Tally:
+def _predict_all(arguments, predict, folder: Path) -> RunSummary:
     stopped = None
     with files.atomic_write(folder / "predictions.csv") as table, \
             files.atomic_write(folder / "predictions.jsonl") as lines, \
@@ -107,42 +112,42 @@ def _predict_all(arguments, predict, folder: Path) -> Tally:
             open(lines, "w", encoding="utf-8") as text:
         outputs = _Outputs(folder, PoseWriter(text, rows, predict.schema.keypoints))
         try:
-            for word in arguments:
-                _predict_input(word, predict, outputs)
-        except (InputError, KeyboardInterrupt) as error:  # what is done so far is kept
+            for argument in arguments:
+                _predict_input(argument, predict, outputs)
+        except (InputError, KeyboardInterrupt) as error:  # poses written so far are kept
             stopped = error
         if not stopped:
-            outputs.tally.check_written()
-        elif not outputs.tally.written:
+            outputs.summary.check_written()
+        elif not outputs.summary.written:
             raise stopped
     if stopped:
         raise stopped
-    return outputs.tally
+    return outputs.summary
 
 
-def _predict_input(word: str, predict, outputs: _Outputs) -> None:
-    path = Path(word)
-    if word.isdecimal() and not path.exists():
-        _predict_video(int(word), word, predict, outputs)
+def _predict_input(argument: str, predict, outputs: _Outputs) -> None:
+    path = Path(argument)
+    if argument.isdecimal() and not path.exists():
+        _predict_video(int(argument), argument, predict, outputs)
     elif path.suffix.lower() in video.SUFFIXES and path.is_file():
-        _predict_video(path, word, predict, outputs)
+        _predict_video(path, argument, predict, outputs)
     else:
-        _predict_pictures(wanted(word, sys.stdin), predict, outputs)
+        _predict_images(requests_from(argument, sys.stdin), predict, outputs)
 
 
-def _predict_pictures(asked: Iterable[Request | InputError], predict, outputs: _Outputs) -> None:
+def _predict_images(requests: Iterable[Request | InputError], predict, outputs: _Outputs) -> None:
     waiting, pixels = [], 0
-    for request in asked:
+    for request in requests:
         if isinstance(request, InputError):
-            outputs.tally.fail(request)
+            outputs.summary.fail(request)
             continue
         try:
-            picture = images.ImageFile(request.path, upright=True).read()
+            image = images.ImageFile(request.path, upright=True).read()
         except InputError as error:
-            outputs.tally.pass_over(error) if request.in_folder else outputs.tally.fail(request.told(error))
+            outputs.summary.skip(error) if request.in_folder else outputs.summary.fail(request.with_origin(error))
             continue
-        waiting.append((request, picture))
-        pixels += picture.shape[0] * picture.shape[1]
+        waiting.append((request, image))
+        pixels += image.shape[0] * image.shape[1]
         if len(waiting) == FLAGS.batch_size or pixels > PIXELS_AT_ONCE:
             _predict_batch(waiting, predict, outputs)
             waiting, pixels = [], 0
@@ -151,42 +156,42 @@ def _predict_pictures(asked: Iterable[Request | InputError], predict, outputs: _
 
 
 def _predict_batch(waiting, predict, outputs: _Outputs) -> None:
-    poses = predict.predict_batch([picture for _, picture in waiting], [request.box for request, _ in waiting])
-    for (request, picture), pose in zip(waiting, poses, strict=True):
+    poses = predict.predict_batch([image for _, image in waiting], [request.box for request, _ in waiting])
+    for (request, image), pose in zip(waiting, poses, strict=True):
         outputs.write(request.image, pose, request.box)
         if FLAGS.draw:
-            write_image(outputs.unique(request.image, ".jpg"), overlay(picture, pose))
+            write_image(outputs.unique(request.image, ".jpg"), overlay(image, pose))
 
 
-def _predict_video(source: Path | int, word: str, predict, outputs: _Outputs) -> None:
+def _predict_video(source: Path | int, argument: str, predict, outputs: _Outputs) -> None:
     stopped = None
     try:
         with contextlib.ExitStack() as stack:
-            frames = stack.enter_context(video.opened(source, word))
+            frames = stack.enter_context(video.opened(source, argument))
             writer = None
             if FLAGS.draw:
-                name = word if isinstance(source, Path) else f"camera_{word}"
+                name = argument if isinstance(source, Path) else f"camera_{argument}"
                 draft = stack.enter_context(files.atomic_write(outputs.unique(name, ".mp4")))
                 writer = stack.enter_context(video.Writer(draft, frames.rate))
             try:
                 poses = video.follow(predict.predict, frames, smooth=FLAGS.smooth,
                                      followed=float(predict.calibration(np.float64(video.FOLLOWED))))
                 for number, (frame, pose) in enumerate(poses):
-                    outputs.write(f"{word}#{number}", pose)
+                    outputs.write(f"{argument}#{number}", pose)
                     if writer:
                         writer.write(overlay(frame, pose))
-            except KeyboardInterrupt as error:  # how a camera is stopped: its video is kept too
+            except KeyboardInterrupt as error:  # Ctrl-C stops a camera; the video written so far is kept
                 stopped = error
     except InputError as error:
-        outputs.tally.fail(error)
+        outputs.summary.fail(error)
     if stopped:
         raise stopped
 
 
-def overlay(picture, pose):
-    """The picture with its pose, shrunk where its longer side is beyond OVERLAY_LIMIT."""
-    factor = -(-max(picture.shape[:2]) // OVERLAY_LIMIT)
-    return draw_pose(images.shrunk(picture, factor), shrink_transform(factor)(pose.keypoints), pose.schema,
+def overlay(image, pose):
+    """Return the image with its pose drawn, at reduced size if its longer side exceeds OVERLAY_LIMIT."""
+    factor = -(-max(image.shape[:2]) // OVERLAY_LIMIT)
+    return draw_pose(images.shrunk(image, factor), shrink_transform(factor)(pose.keypoints), pose.schema,
                      visibility=pose.visibility, scores=pose.scores, min_score=FLAGS.min_score)
 
 

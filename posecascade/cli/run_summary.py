@@ -1,52 +1,52 @@
-"""What a command that goes through many pictures counts: what it wrote, and what it had to leave out."""
+"""Counts and reports of a command that processes many images: poses written, inputs failed, files skipped."""
 
 import sys
 
 from posecascade.errors import InputError
 
 
-class Tally:
-    """Counts and tells.
+class RunSummary:
+    """Counts what a run writes, skips and fails on, and reports errors on standard error as they occur.
 
     Attributes:
-        written: poses.
-        unreadable: pictures of folders that were left out.
-        failed: inputs that were left out; the last one is told at the end, as the command's own error.
+        written: number of poses written.
+        unreadable: number of unreadable images in folders.
+        failed: errors of INPUTs that could not be used. The last one is not printed, but raised by `check_failed`.
     """
 
     def __init__(self, command: str):
-        """`command` begins each line."""
+        """`command` is printed at the start of each line."""
         self._command = command
         self.written, self.unreadable = 0, 0
         self.failed: list[InputError] = []
 
     def count(self) -> None:
-        """A pose is written."""
+        """Count a pose that was written; show the number if standard error is a terminal."""
         self.written += 1
         if sys.stderr.isatty():
             print(f"\r{self.written} poses", end="", file=sys.stderr, flush=True)
 
     def fail(self, error: InputError) -> None:
-        """An input is left out."""
+        """Record the error of an INPUT or a JSON line."""
         if self.failed:
-            self._tell(self.failed[-1])
+            self._report(self.failed[-1])
         self.failed.append(error)
 
-    def pass_over(self, error: InputError) -> None:
-        """A picture of a folder is left out."""
-        self._tell(error)
+    def skip(self, error: InputError) -> None:
+        """Report and count an unreadable image in a folder."""
+        self._report(error)
         self.unreadable += 1
 
     def check_written(self) -> None:
-        """InputError where there is nothing to write, so that an older run's files stay."""
+        """Raise InputError if no pose was written, so that the files of an earlier run are kept."""
         if not self.written:
             raise self.failed[-1] if self.failed else InputError(
-                f"none of {self.unreadable} pictures could be read; nothing is written")
+                f"none of {self.unreadable} images could be read; nothing was written")
 
     def check_failed(self) -> None:
-        """InputError where an input was left out."""
+        """Raise InputError if an INPUT or a JSON line failed."""
         if self.failed:
-            raise InputError(f"{self.failed[-1]} (inputs left out: {len(self.failed)}, poses written: {self.written})")
+            raise InputError(f"{self.failed[-1]} (failed inputs: {len(self.failed)}, poses written: {self.written})")
 
-    def _tell(self, error):
+    def _report(self, error):
         print(f"{self._command}: {error}", file=sys.stderr, flush=True)

@@ -1,11 +1,17 @@
-"""posecascade-train --recipe=NAME_OR_FILE --model_dir=DIR [--data=TYPE:ROOT ...] [--set=KEY=VALUE ...]: train.
+"""posecascade-train --recipe=RECIPE --model_dir=DIR [--data=TYPE:ROOT ...] [--set=KEY=VALUE ...]: train a model.
 
   posecascade-train --recipe=quickstart --model_dir=runs/quickstart
   posecascade-train --recipe=lspet_mobile --data=lspet:DIR --set=model.backbone_weights=FILE.npz --model_dir=runs/lspet
 
-DIR gets best.keras and last.keras; log.csv and tensorboard/ while it runs; metrics.json, curve.png and predictions.jpg
-at the end; recipe.yaml and manifest.json, by which it can be repeated. Killed at any moment and started again with the
-same command it goes on from state.npz as if nothing had happened.
+Output in DIR:
+  best.keras, last.keras       the models with the best and the latest validation result
+  log.csv, tensorboard/        losses and validation results, written during training
+  metrics.json, curve.png,     the evaluation of best.keras, written at the end
+  predictions.jpg
+  recipe.yaml, manifest.json   the settings and versions needed to repeat the run
+  state.npz                    the state to resume from
+
+An interrupted run is resumed by the same command, with the same result as a run without interruption.
 """
 
 from absl import flags
@@ -15,31 +21,31 @@ from posecascade.cli import app
 from posecascade.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("recipe", None, "a recipe of the package by name, or a .yaml file", flag_values=FLAGS)
-flags.DEFINE_string("model_dir", None, "folder of the run: models, log, state to go on from", flag_values=FLAGS)
-flags.DEFINE_multi_string("data", [], "TYPE:ROOT instead of the recipe's, repeatable; TYPE is one of "
+flags.DEFINE_string("recipe", None, "name of a recipe of the package, or a .yaml file", flag_values=FLAGS)
+flags.DEFINE_string("model_dir", None, "folder of the run, created if necessary", flag_values=FLAGS)
+flags.DEFINE_multi_string("data", [], "TYPE:ROOT, a data set to use instead of those of the recipe; TYPE is one of "
                           + ", ".join(datasets.READERS), flag_values=FLAGS)
-flags.DEFINE_multi_string("set", [], "KEY=VALUE instead of the recipe's, repeatable, as in training.epochs=3",
+flags.DEFINE_multi_string("set", [], "KEY=VALUE, a value to use instead of the recipe's, such as training.epochs=3",
                           flag_values=FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Train; InputError for whatever a user can mend."""
+    """Train a model as the flags say."""
     if arguments:
-        raise InputError(f"unexpected argument {arguments[0]!r}; every option begins with --")
-    for name, example in (("recipe", "quickstart, or a .yaml file"), ("model_dir", "a folder for the run")):
+        raise InputError(f"unexpected argument {arguments[0]!r}; options begin with --")
+    for name, expected in (("recipe", "quickstart, or a .yaml file"), ("model_dir", "a folder for the run")):
         if not FLAGS[name].value:
-            raise InputError(f"--{name} is missing; pass --{name}=..., {example}")
-    app.load_backend()  # here, because --help and a wrong flag need not wait for it
+            raise InputError(f"--{name}: is missing; pass --{name}=..., {expected}")
+    app.load_backend()  # not at the top: --help and wrong flags do not need Keras
     from posecascade.training.recipe import load_recipe
     from posecascade.training.trainer import train
 
     recipe = load_recipe(FLAGS.recipe, FLAGS.set)
     try:
-        train(recipe, FLAGS.model_dir, FLAGS.data, tell=lambda line: print(line, flush=True))
+        train(recipe, FLAGS.model_dir, FLAGS.data, log=lambda line: print(line, flush=True))
     except OSError as error:
-        raise InputError(f"--model_dir={FLAGS.model_dir}: cannot be written ({error.strerror}); "
-                         "free or choose another") from None
+        raise InputError(f"--model_dir={FLAGS.model_dir}: cannot be written ({error.strerror}); free disk "
+                         "space or choose another folder") from None
 
 
 def console() -> None:

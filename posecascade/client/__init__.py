@@ -1,4 +1,4 @@
-"""A client of a served model: pictures in, poses out, over gRPC or REST.
+"""Client of a served model: send images over gRPC or REST, receive poses.
 
     from posecascade.client import connect
 
@@ -6,7 +6,7 @@
         for pose in client.predict(["photo.jpg", "other.png"]):
             print(pose.names, pose.keypoints)
 
-No TensorFlow and no Keras are loaded. What the model's joints are called the server tells (signature `model_card`).
+Neither TensorFlow nor Keras is imported. The names of the keypoints come from the server (signature `model_card`).
 """
 
 import json
@@ -25,6 +25,7 @@ from posecascade.client.over_grpc import GrpcTransport, Reply
 from posecascade.client.over_rest import RestTransport
 from posecascade.client.retrying import TOO_LARGE, ServerError, with_retries
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.geometry import Box
 from posecascade.poses import Pose
 from posecascade.poses_io import box_from
@@ -32,40 +33,40 @@ from posecascade.schema import Schema, schema_from
 
 __all__ = ["Client", "Pose", "ServerError", "connect"]
 
-BYTES_AT_ONCE = 2 ** 24  # of pictures in a request, unless one alone has more
-_SENT_IDENTITY = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how the files begin that the server decodes
-_SHAPES = {"keypoints": (2,), "scores": (), "visibility": ()}  # of a joint
+MAX_REQUEST_BYTES = 2 ** 24  # of the images in a request; a single larger image is still sent
+_JPEG_OR_PNG = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # first bytes of the files that the server decodes
+_SHAPES = {"keypoints": (2,), "scores": (), "visibility": ()}  # shape of each output per keypoint
 
 Image = np.ndarray | bytes | str | Path
 Given = Box | Sequence[float] | None
 
 
 class _Sent(NamedTuple):
-    """A picture on its way: its place among those asked for, its name, its file's bytes and its box."""
+    """An image to send: its position among the requested ones, its name, its file's bytes and its box."""
 
-    place: int
+    position: int
     name: str
     data: bytes
     box: Box | None
 
 
 class Client:
-    """A served model; several threads may use it at once. `connect` makes one.
+    """A served model, created by `connect`. It is thread-safe.
 
     Attributes:
-        url: as given.
-        timeout: seconds in which a request is answered, all its tries together.
-        batch_size: pictures in a request, at most.
-        parallel: requests on their way at once.
+        url: as passed to `connect`.
+        timeout: seconds within which each request must be answered, including retries.
+        batch_size: maximum number of images in a request.
+        parallel: number of requests sent in parallel.
     """
 
     def __init__(self, url: str, transport: GrpcTransport | RestTransport, timeout: float, batch_size: int,
                  parallel: int):
-        """`transport` tries once what is tried again here."""
+        """`transport` sends each request once; retries are made here."""
         self.url, self.timeout, self.batch_size, self.parallel = url, timeout, batch_size, parallel
         self._transport, self._rng = transport, np.random.default_rng(secrets.randbits(64))
         self._workers = ThreadPoolExecutor(parallel, thread_name_prefix="posecascade-client")
-        self._schemas: dict[int | None, Schema] = {}  # by version; over REST the answer does not tell its own
+        self._schemas: dict[int | None, Schema] = {}  # by version; REST answers do not contain it, hence None
 
     def __enter__(self) -> "Client":
         return self
@@ -74,22 +75,24 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Wait for requests on their way and close the connections."""
+        """Wait for requests that were sent, and close the connections."""
         self._workers.shutdown(cancel_futures=True)
         self._transport.close()
 
     def predict(self, images: Sequence[Image], boxes: Sequence[Given] | None = None) -> list[Pose]:
-        """The pose in each picture, in its own upright pixels.
+        """Return the pose in each image, in pixels of the upright image.
 
         Args:
-            images: paths (JPEG and PNG files are sent as they are), files' bytes, or arrays as
-                `images.from_array` takes.
-            boxes: x, y, w, h tight round the person, one each, or None where the person is to be looked for.
+            images: paths (JPEG and PNG files are sent unchanged), the bytes of files, or arrays that
+                `images.from_array` accepts.
+            boxes: one box per image, x, y, w, h tight around the person, or None to search for the person.
         Raises:
-            InputError: the first picture that cannot be read or decoded; ServerError where the server fails.
+            InputError: an image cannot be read or decoded.
+            ServerError: the server failed.
         """
         if boxes is not None and len(boxes) != len(images):
-            raise InputError(f"predict: got {len(images)} images and {len(boxes)} boxes, expected one each")
+            raise InputError(f"predict: got {len(images)} images and {len(boxes)} boxes; expected one box per image. "
+                             "Pass None for an unknown box")
         poses: list[Pose] = []
         for answer in list(self.each(zip(images, boxes or [None] * len(images), strict=True))):
             if isinstance(answer, InputError):
@@ -98,36 +101,36 @@ class Client:
         return poses
 
     def each(self, people: Iterable[tuple[Image, Given]]) -> Iterator[Pose | InputError]:
-        """Of each (picture, box or None) its pose, or what is wrong with it, in the order asked.
+        """Yield the pose of each (image, box or None), or an InputError if the image is unreadable, in order.
 
-        Pictures are taken from `people` as they are needed. Raises ServerError where the server fails.
+        `people` is consumed as requests are sent. Raises ServerError if the server fails.
         """
         people = iter(people)
         while window := list(islice(people, self.batch_size * self.parallel)):
-            found: dict[int, Pose | InputError] = {}
+            results: dict[int, Pose | InputError] = {}
             sent: list[_Sent] = []
-            for place, (image, box) in enumerate(window):
+            for position, (image, box) in enumerate(window):
                 try:
-                    sent.append(_Sent(place, *_file(image, place), box_from(box)))
+                    sent.append(_Sent(position, *_file(image, position), box_from(box)))
                 except InputError as error:
-                    found[place] = error
+                    results[position] = error
             for answers in self._workers.map(self._ask, _chunks(sent, self.batch_size)):
-                found |= answers
-            yield from (found[place] for place in range(len(window)))
+                results |= answers
+            yield from (results[position] for position in range(len(window)))
 
     def status(self) -> dict[int, str]:
-        """The state of each version that the server has of the model, "AVAILABLE" where it answers."""
+        """Return the state of each version of the model on the server; "AVAILABLE" if it answers requests."""
         return with_retries(self._transport.status, self.timeout, self._rng)
 
     def card(self) -> dict[str, Any]:
-        """What posecascade-export told of the model: schema, sizes, recipe, results and license."""
+        """Return the metadata that posecascade-export wrote: schema, sizes, recipe, results and license."""
         card: dict[str, Any] = self._card()[0]
         return card
 
     @property
     def schema(self) -> Schema:
-        """The model's joints."""
-        schema = self._joints(None)
+        """The model's keypoints."""
+        schema = self._schema_of(None)
         if schema is None:
             raise ServerError(f"{self.url}: no version answers", "INTERNAL")
         return schema
@@ -137,15 +140,16 @@ class Client:
         try:
             return json.loads(reply.outputs["card"][0]), reply.version
         except (KeyError, IndexError, ValueError, TypeError):
-            raise ServerError(f"{self.url}: its model_card is none; export the model again", "INTERNAL") from None
+            raise ServerError(f"{self.url}: the signature model_card returns no JSON metadata; export the model again",
+                              "INTERNAL") from None
 
-    def _joints(self, version: int | None) -> Schema | None:
-        """The joints of a version, of None whichever answers; None where another became the newest meanwhile."""
+    def _schema_of(self, version: int | None) -> Schema | None:
+        """Return the schema of a version (None: of the answering one); None if another version answers by now."""
         if version not in self._schemas:
             card, answering = self._card()
             if answering != version and answering in self._schemas:
-                raise ServerError(f"{self.url}: versions {version} and {answering} answer by turns; name one in the "
-                                  "URL", "ABORTED")
+                raise ServerError(f"{self.url}: versions {version} and {answering} answer alternately; add /versions/N "
+                                  "to the URL", "ABORTED")
             model = card.get("model") if isinstance(card, dict) else None
             schema = schema_from(model.get("schema") if isinstance(model, dict) else None, f"{self.url}: model card")
             self._schemas[answering] = schema
@@ -156,101 +160,100 @@ class Client:
         return with_retries(lambda left: self._transport.predict(signature, inputs, left), self.timeout, self._rng)
 
     def _ask(self, sent: Sequence[_Sent]) -> dict[int, Pose | InputError]:
-        """The answers to one request, by place; halved where it is too large for the server."""
-        inputs = {"image_bytes": np.array([*(picture.data for picture in sent), None], object)[:-1]}
+        """Send one request and return the answers by position; if it is too large for the server, send it in halves."""
+        inputs = {"image_bytes": np.array([*(image.data for image in sent), None], object)[:-1]}
         if sent[0].box:
-            inputs["boxes"] = np.array([picture.box.as_list() for picture in sent if picture.box], np.float32)
+            inputs["boxes"] = np.array([image.box.as_list() for image in sent if image.box], np.float32)
         try:
             reply = self._reply("with_boxes" if sent[0].box else "serving_default", inputs)
         except ServerError as error:
             if error.code != TOO_LARGE:
                 raise
             if len(sent) == 1:
-                told = InputError(f"image {sent[0].name}: {error}; shrink it, or raise the limit there")
-                return {sent[0].place: told}
+                return {sent[0].position: InputError(f"image {sent[0].name}: {error}; shrink it, or raise the server's "
+                                                  "limit")}
             middle = len(sent) // 2
             return self._ask(sent[:middle]) | self._ask(sent[middle:])
-        schema = self._joints(reply.version)
+        schema = self._schema_of(reply.version)
         if not schema:
             return self._ask(sent)
         self._check(reply.outputs, len(sent), schema)
-        return {picture.place: _pose(picture, {name: values[row] for name, values in reply.outputs.items()}, schema)
-                for row, picture in enumerate(sent)}
+        return {image.position: _pose(image, {name: values[row] for name, values in reply.outputs.items()}, schema)
+                for row, image in enumerate(sent)}
 
     def _check(self, outputs: Mapping[str, np.ndarray], rows: int, schema: Schema) -> None:
         expected = {name: (rows, schema.size, *rest) for name, rest in _SHAPES.items()} | {"box": (rows, 4)}
         for name, shape in expected.items():
-            found = outputs[name].shape if name in outputs else "nothing"
-            if found != shape:
-                raise ServerError(f"{self.url}: answers {name!r} of shape {found}, expected {shape}; is this the model "
-                                  "whose card it gave? Connect again, or name the version in the URL", "INTERNAL")
+            returned = outputs[name].shape if name in outputs else "nothing"
+            if returned != shape:
+                raise ServerError(f"{self.url}: output {name!r} has shape {returned}; expected {shape}. The served "
+                                  "model may have changed: connect again, or add /versions/N to the URL", "INTERNAL")
 
 
 def connect(url: str, *, timeout: float = 30.0, batch_size: int = 8, parallel: int = 2, ca: str | Path | None = None,
             certificate: str | Path | None = None, key: str | Path | None = None,
             headers: Mapping[str, str] | None = None) -> Client:
-    """The client of a served model; nothing is sent yet.
+    """Return the client of a served model, without sending anything yet.
 
     Args:
-        url: grpc://HOST:8500/MODEL or http://HOST:8501/v1/models/MODEL; grpcs and https speak TLS. Behind it may
-            stand /versions/N or /labels/LABEL.
-        timeout: seconds in which a request is answered. What may be otherwise a moment later (the server is not
-            there, or has too much to do) is tried again within them.
-        batch_size: pictures in a request; no more than the server's max_batch_size, or they are sent twice.
-        parallel: requests on their way at once.
-        ca: authorities that sign the server's certificate, in PEM; None: the usual ones. Over https, Python 3.13 and
-            later refuse an authority whose certificate lacks the extension keyUsage (with keyCertSign).
-        certificate: the client's own certificate, in PEM, if the server asks for one.
-        key: the key of `certificate`, in PEM.
-        headers: sent with every request, for a proxy before the server ("Authorization", "Host").
+        url: grpc://HOST:8500/MODEL or http://HOST:8501/v1/models/MODEL, or with TLS grpcs:// or https://; append
+            /versions/N or /labels/LABEL for a version other than the newest.
+        timeout: seconds within which each request must be answered. Failures that may be temporary (the server is
+            unreachable or overloaded) are retried within this time.
+        batch_size: maximum number of images in a request. Keep it within the server's max_batch_size: a larger request
+            is sent again in halves.
+        parallel: number of requests sent in parallel.
+        ca: PEM file with the CA certificates to verify the server's certificate; None for the default ones. Python
+            3.13 and newer require the CA certificate to have the keyUsage extension (with keyCertSign; https only).
+        certificate: PEM file with the client's certificate, if the server requires one.
+        key: PEM file with the private key of `certificate`.
+        headers: sent with every request, for a proxy ("Authorization", "Host").
     Raises:
-        InputError: the URL is none of these, a number is not positive, a file cannot be read, or a package is missing.
+        InputError: the URL is malformed, a number is not positive, a file cannot be read, or a package is missing.
     """
     address = address_of(url)
     for name, value in (("timeout", timeout), ("batch_size", batch_size), ("parallel", parallel)):
         if not value > 0:
-            raise InputError(f"{name} is {value!r}, expected more than 0")
+            raise InputError(f"{name} is {value!r}; expected a number above 0")
     tls = Tls(*(Path(path) if path else None for path in (ca, certificate, key)))
     if (ca or certificate) and not address.secure:
-        raise InputError(f"URL {url!r}: certificates are for grpcs:// and https://")
+        raise InputError(f"URL {url!r}: certificates need TLS; use grpcs:// or https://, or remove them")
     transport = GrpcTransport if address.scheme.startswith("grpc") else RestTransport
     return Client(url, transport(address, tls, headers or {}), timeout, batch_size, parallel)
 
 
-def _file(image: Image, place: int) -> tuple[str, bytes]:
-    """A name for messages, and the bytes of a file that the server decodes."""
+def _file(image: Image, index: int) -> tuple[str, bytes]:
+    """Return a name for messages, and the image as the bytes of a JPEG or PNG file."""
     if isinstance(image, (str, Path)):
         name = str(image)
-        try:
-            data = Path(image).read_bytes()
-        except OSError as error:
-            raise InputError(f"image {name}: cannot be read ({error.strerror}); check the path") from None
+        data = read_bytes(Path(image), "image")
     elif isinstance(image, bytes):
-        name, data = f"number {place}", image
+        name, data = f"number {index}", image
     else:
-        return f"number {place}", images.png(images.from_array(image))
-    if data.startswith(_SENT_IDENTITY):
+        return f"number {index}", images.png(images.from_array(image))
+    if data.startswith(_JPEG_OR_PNG):
         return name, data
     return name, images.png(images.decode(data, name, upright=True))
 
 
 def _chunks(sent: Iterable[_Sent], batch_size: int) -> Iterator[list[_Sent]]:
-    """What goes in one request each: all with boxes or all without, no more than `batch_size`, nor BYTES_AT_ONCE."""
-    kinds: dict[bool, list[_Sent]] = {True: [], False: []}
-    for picture in sent:
-        chunk = kinds[picture.box is not None]
-        if chunk and (len(chunk) == batch_size or sum(len(p.data) for p in chunk) + len(picture.data) > BYTES_AT_ONCE):
+    """Yield the images of each request: all with boxes or all without, at most `batch_size` and MAX_REQUEST_BYTES."""
+    chunks: dict[bool, list[_Sent]] = {True: [], False: []}
+    for image in sent:
+        chunk = chunks[image.box is not None]
+        if chunk and (len(chunk) == batch_size
+                      or sum(len(other.data) for other in chunk) + len(image.data) > MAX_REQUEST_BYTES):
             yield chunk
-            chunk = kinds[picture.box is not None] = []
-        chunk.append(picture)
-    yield from (chunk for chunk in kinds.values() if chunk)
+            chunk = chunks[image.box is not None] = []
+        chunk.append(image)
+    yield from (chunk for chunk in chunks.values() if chunk)
 
 
 def _pose(sent: _Sent, row: Mapping[str, np.ndarray], schema: Schema) -> Pose | InputError:
-    """The pose that a row of the answer tells; a row of 0 is a picture that could not be decoded."""
+    """Return the pose in a row of the answer, or an InputError for a box of zeros: the server could not decode it."""
     if not row["box"].any():
-        return InputError(f"image {sent.name}: the server cannot decode it, or it has more pixels than it takes; save "
-                          "it again as JPEG or PNG, or shrink it")
+        return InputError(f"image {sent.name}: the server cannot decode it, or it has too many pixels; save it again "
+                          "as JPEG or PNG, or shrink it")
     keypoints = row["keypoints"].astype(np.float64)
     box = sent.box or Box(*map(float, row["box"]))
     return Pose(keypoints, row["scores"], row["visibility"], schema, box, {"keypoints": keypoints})

@@ -1,4 +1,4 @@
-"""Asks a served model over gRPC, by the messages of TensorFlow Serving's API."""
+"""Send requests to a served model over gRPC, with the messages of TensorFlow Serving's API."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,27 +16,27 @@ _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
 class Reply(NamedTuple):
-    """What a request is answered: the signature's outputs by name, and the version that answers, where it says so."""
+    """An answer: the signature's outputs by name, and the version that answered, None if the server does not say."""
 
     outputs: dict[str, np.ndarray]
     version: int | None
 
 
 class GrpcTransport:
-    """A channel to the server; several threads may use it at once."""
+    """A channel to the server. It is thread-safe."""
 
     def __init__(self, address: Address, tls: Tls, headers: Mapping[str, str]):
-        """Opens nothing yet. `headers` go with every request, as gRPC's metadata; "host" is its :authority."""
+        """Connect with the first request. `headers` become gRPC metadata, and "Host" the :authority, of each one."""
         try:
-            import grpc  # here, because REST does without
+            import grpc  # not at the top: REST does not need it
         except ImportError:
-            raise InputError("grpcio is needed for grpc:// URLs; pip install grpcio, or give an http:// URL") from None
+            raise InputError("grpc:// URLs need grpcio; pip install grpcio, or use an http:// URL") from None
         self._grpc, self._address = grpc, address
         headers = {name.lower(): value for name, value in headers.items()}
         authority = headers.pop("host", None)
         self._metadata = tuple(headers.items())
-        # gRPC's own retries give up on messages over 256 kB, so `retrying` does all of them. Left alone, gRPC waits up
-        # to two minutes before it looks again whether a server is there, and takes answers of up to 4 MB.
+        # gRPC's own retries do not cover messages over 256 kB, so they are disabled, and `retrying` does all of them.
+        # By default, gRPC waits up to two minutes before reconnecting, and refuses answers over 4 MB.
         options: list[tuple[str, int | str]] = [("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100),
                    ("grpc.min_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000),
                    ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -49,7 +49,7 @@ class GrpcTransport:
             self._channel = grpc.insecure_channel(address.server, options)
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray], timeout: float) -> Reply:
-        """The signature's answer to float32 arrays and arrays of bytes by name, within `timeout` seconds; one try."""
+        """Send a request once and return the answer; `inputs` are float32 arrays or arrays of bytes, by name."""
         request = messages.message("PredictRequest")()
         self._specify(request.model_spec)
         request.model_spec.signature_name = signature
@@ -60,7 +60,7 @@ class GrpcTransport:
         return Reply({name: values_of(tensor, name) for name, tensor in answer.outputs.items()}, version)
 
     def status(self, timeout: float) -> dict[int, str]:
-        """The state of each version, "AVAILABLE" where it answers; one try."""
+        """Return the state of each version, "AVAILABLE" if it answers requests; one try."""
         request = messages.message("GetModelStatusRequest")()
         self._specify(request.model_spec)
         answer = self._call(_STATUS, request, messages.message("GetModelStatusResponse"), timeout)

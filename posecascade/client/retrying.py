@@ -1,4 +1,4 @@
-"""What a server refuses, and the one way to ask again: jittered pauses that double, within one deadline."""
+"""Errors of a server, and retries: exponential backoff with jitter, within a deadline."""
 
 import time
 from collections.abc import Callable
@@ -9,22 +9,22 @@ import numpy as np
 from posecascade.errors import InputError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds, before the jitter
-TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")  # what may be otherwise a moment later
-TOO_LARGE = "TOO_LARGE"  # not one of gRPC's codes: less at once may be taken
-# A server that batches merges requests of several clients; one whose tensors have another shape or type than its
-# neighbors' fails all of their batch (tensorflow_serving/batching/batching_session.cc). Asked again, only that one.
+TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")  # codes of failures that may be temporary
+TOO_LARGE = "TOO_LARGE"  # not a gRPC code: a smaller request may succeed
+# A server that batches merges the requests of several clients. A request whose tensors differ in shape or type from the
+# others' makes all requests of the batch fail (tensorflow_serving/batching/batching_session.cc); retried, only itself.
 NEIGHBORS = ("from different tasks", "Tensor concat operation failed")
-# gRPC and the batching queue tell by words alone that something is too large.
+# gRPC and the batching queue have no code for a request that is too large: only the message says so.
 _TOO_LARGE = ("larger than max", "is larger than maximum input batch size")
 
 T = TypeVar("T")
 
 
 class ServerError(InputError):
-    """The server refuses a request, or cannot be reached.
+    """The server refused a request, or is unreachable.
 
     Attributes:
-        code: the name of gRPC's status code, also over REST; or TOO_LARGE.
+        code: name of the gRPC status code, also over REST; or TOO_LARGE.
     """
 
     def __init__(self, message: str, code: str):
@@ -39,11 +39,11 @@ class ServerError(InputError):
 
 def with_retries(ask: Callable[[float], T], timeout: float, rng: np.random.Generator, *,
                  clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> T:
-    """What `ask` gives, given the seconds that are left; asked again while a ServerError is transient.
+    """Return the result of `ask`, which is called with the remaining seconds, again after each transient ServerError.
 
-    The pause before try n + 1 is drawn from 0 to min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** n) seconds, so that clients that
-    failed together do not come back together. Raises the last ServerError when the next try would begin after `timeout`
-    seconds.
+    The pause before retry n (from 0) is drawn uniformly from 0 to min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** n) seconds, so
+    that clients that failed together do not retry together. Raises the last ServerError if the next try would begin
+    after `timeout` seconds.
     """
     deadline, tries = clock() + timeout, 0
     while True:

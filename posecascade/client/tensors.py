@@ -1,4 +1,4 @@
-"""Arrays to the server's TensorProto and back."""
+"""Convert arrays to TensorProto messages and back."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ FLOAT, STRING = 1, 7
 
 
 def fill(tensor: Any, values: np.ndarray) -> None:
-    """Put float32 numbers, or bytes in an array of dtype object, into an empty TensorProto."""
+    """Write an array of float32, or of bytes (dtype object), to an empty TensorProto."""
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)
     if values.dtype == object:
@@ -23,23 +23,23 @@ def fill(tensor: Any, values: np.ndarray) -> None:
 
 
 def values_of(tensor: Any, name: str) -> np.ndarray:
-    """The array in a TensorProto of float32 or strings (bytes in an array of dtype object).
+    """Return the array in a TensorProto of float32, or of strings as bytes (dtype object).
 
-    Numbers may lie as bytes, or one by one, where the last stands for all that are missing.
-    Raises ServerError, naming the output, for other types and for less or more values than the shape has.
+    Numbers are stored as bytes, or one by one; in the latter case the last one is repeated to fill the shape. Raises
+    ServerError, with the output's name, for other types, and if the number of values does not match the shape.
     """
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     count = int(np.prod(shape, dtype=np.int64))
     if tensor.dtype == STRING:
-        found = np.array([*tensor.string_val, None], object)[:-1]  # NumPy would take equally long bytes for an array
+        values = np.array([*tensor.string_val, None], object)[:-1]  # None keeps dtype object for strings of one length
     elif tensor.dtype == FLOAT:
-        found = np.frombuffer(tensor.tensor_content, "<f4") if tensor.tensor_content else \
+        values = np.frombuffer(tensor.tensor_content, "<f4") if tensor.tensor_content else \
             np.array(tensor.float_val, np.float32)
-        if 0 < len(found) < count and not tensor.tensor_content:
-            found = np.concatenate([found, np.full(count - len(found), found[-1])])
+        if 0 < len(values) < count and not tensor.tensor_content:
+            values = np.concatenate([values, np.full(count - len(values), values[-1])])
     else:
-        raise ServerError(f"output {name!r} is of type {tensor.dtype}, expected float32 or strings", "INTERNAL")
-    if len(found) != count:
-        raise ServerError(f"output {name!r} has {len(found)} values, expected {count} for its shape {list(shape)}",
+        raise ServerError(f"output {name!r}: has type {tensor.dtype}; expected float32 or strings", "INTERNAL")
+    if len(values) != count:
+        raise ServerError(f"output {name!r}: has {len(values)} values; expected {count} for its shape {list(shape)}",
                           "INTERNAL")
-    return found.reshape(shape)
+    return values.reshape(shape)

@@ -1,1 +1,1 @@
-"""Keypoints to maps and back: training targets (keras.ops), decoders and score calibration (NumPy)."""
+"""Convert keypoints to maps and back: training targets (keras.ops), decoders and score calibration (NumPy)."""

@@ -1,17 +1,17 @@
 """Encode keypoints as the targets of the two losses: part discs and confidence maps, on any Keras backend.
 
 Axes: B people, H rows, W columns, K keypoints. Coordinates are (x, y) in input pixels; the center of cell u of a map
-at stride s lies at s * u + (s - 1) / 2 (posecascade.geometry).
+at stride s is at s * u + (s - 1) / 2 (posecascade.geometry).
 """
 
 from keras import ops
 
-MIN_RADIUS = 1.6  # cells: a smaller disc can fall between cells and leave a target without a single 1
-MIN_SIGMA = 1.3   # cells: with a smaller one, the three samples around a peak do not fix its place to 0.05 cells
+MIN_RADIUS = 1.6  # cells: a smaller disc could contain no cell center and give an all-zero target
+MIN_SIGMA = 1.3   # cells: with less, the three samples around a peak do not determine its position to 0.05 cells
 
 
 def _offsets(keypoints_BK2, height, width, stride):
-    """Distances in input pixels from each joint to each cell center, along x (B, 1, W, K) and y (B, H, 1, K)."""
+    """Return distances in pixels from each keypoint to each cell center, along x (B, 1, W, K) and y (B, H, 1, K)."""
     x = ops.cast(ops.arange(width), "float32") * stride + (stride - 1) / 2
     y = ops.cast(ops.arange(height), "float32") * stride + (stride - 1) / 2
     return (ops.expand_dims(x[None, :, None] - keypoints_BK2[:, None, :, 0], 1),
@@ -19,10 +19,10 @@ def _offsets(keypoints_BK2, height, width, stride):
 
 
 def part_discs(keypoints, height: int, width: int, *, stride: int, radius: float):
-    """The detector's targets: 1 within `radius` of the part, else 0 (docs/paper.md, "Losses": L1).
+    """Return the detector's targets: 1 within `radius` of the keypoint, else 0 (docs/paper.md, "Losses": L1).
 
     Args:
-        keypoints: (B, K, 2) float32, input pixels, finite (give absent joints any number and weight 0).
+        keypoints: (B, K, 2) float32, input pixels, finite (give absent keypoints any number and weight 0).
         height, width: of the map, in cells.
         radius: input pixels, a number or scalar tensor; raised to MIN_RADIUS cells.
     Returns:
@@ -33,11 +33,11 @@ def part_discs(keypoints, height: int, width: int, *, stride: int, radius: float
 
 
 def confidence_maps(keypoints, height: int, width: int, *, stride: int, sigma: float):
-    """The regressor's targets: a Gaussian of peak 1 round each part (docs/paper.md, "Losses": L2).
+    """Return the regressor's targets: a Gaussian of peak 1 around each keypoint (docs/paper.md, "Losses": L2).
 
-    Arguments and result as `part_discs`; `sigma` in input pixels, raised to MIN_SIGMA cells.
-    The decoders invert it: `dark` within 0.05 cells for joints two cells inside the map, `soft_argmax` for joints six
-    cells inside (the reach of its window) and sigma up to 2.5 times SOFT_WINDOW.
+    Arguments and result are those of `part_discs`; `sigma` is in input pixels and raised to MIN_SIGMA cells. Decoders
+    invert it within 0.05 cells: `dark` for keypoints two cells inside the map, `soft_argmax` for keypoints six cells
+    inside (the half width of its window) and sigma up to 2.5 times SOFT_WINDOW.
     """
     dx, dy = _offsets(keypoints, height, width, stride)
     scale = -0.5 / ops.square(ops.maximum(sigma, MIN_SIGMA * stride))

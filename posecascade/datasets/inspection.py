@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.geometry import inside
-from posecascade.images import ImageFile, decode
+from posecascade.images import ImageFile, decode, jpeg_segments
 from posecascade.records import ImageSource, Record, Visibility
 from posecascade.schema import SCHEMAS
 
@@ -251,27 +252,24 @@ def _look(source: ImageSource) -> Picture:
             return Picture(None, width=width, height=height)
         if not source.path.is_file():
             return Picture("is missing", missing=True)
-        data = source.path.read_bytes()
+        data = read_bytes(source.path, "image")
         small = decode(data, source.name, shrink=8)
         size, orientation = jpeg_facts(data)
         height, width = size or decode(data, source.name).shape[:2]
         return Picture(None, width=width, height=height, orientation=orientation) if small.size else Picture("is empty")
     except InputError as error:
         return Picture(str(error))
-    except OSError as error:
-        return Picture(f"image {source.name}: cannot be read ({error.strerror}); check the path")
 
 
 def jpeg_facts(data: bytes) -> tuple[tuple[int, int] | None, int]:
-    """(height, width) in stored pixels, None where `data` are no JPEG, and the EXIF orientation (1: upright)."""
-    size, orientation, at = None, 1, 2
-    while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        marker, body = data[at + 1], data[at + 4:at + 2 + int.from_bytes(data[at + 2:at + 4], "big")]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+    """Return (height, width) in stored pixels, None if `data` is no JPEG, and the EXIF orientation (1: upright)."""
+    size, orientation = None, 1
+    for marker, start, end in jpeg_segments(data) if data[:2] == b"\xff\xd8" else ():
+        body = data[start:end]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 5:  # start of frame
             size = (int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"))
         elif marker == 0xE1 and body[:6] == b"Exif\0\0":
             orientation = _orientation(body[6:])
-        at += 1 if marker == 0xFF else 4 + len(body)
     return size, orientation
 
 

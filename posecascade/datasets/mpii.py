@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from posecascade.datasets.mpii_release import Person, annotated_people
-from posecascade.datasets.sources import checked_split, existing, hold_out, load_json, load_mat, mat_numbers, read_bytes
+from posecascade.datasets.sources import checked_split, existing, hold_out, load_json, load_mat, mat_numbers
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
 from posecascade.records import Record, Visibility

@@ -13,7 +13,7 @@ import scipy.io
 from scipy.io.matlab import MatReadError
 
 from posecascade.errors import InputError
-from posecascade.files import did_you_mean
+from posecascade.files import did_you_mean, read_bytes
 from posecascade.records import Record
 
 SPLITS = ("train", "val", "test", "all")
@@ -51,14 +51,6 @@ def existing(root: str, kind: str, layout: str) -> Path:
     if not root or not path.exists():
         raise InputError(f"{kind}: {root!r} does not exist; give {layout}")
     return path
-
-
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes; InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
 
 
 def load_mat(path: Path, field: str, **options) -> dict:

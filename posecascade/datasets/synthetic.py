@@ -22,7 +22,7 @@ from posecascade.geometry import Box, inside
 from posecascade.images import shrunk
 from posecascade.records import Record, Visibility
 from posecascade.rendering import bodies, figures, looks, painting, scenery
-from posecascade.rendering.bodies import JOINTS, Camera
+from posecascade.rendering.bodies import KEYPOINTS, Camera
 from posecascade.rendering.figures import Figure
 from posecascade.rendering.scenery import Thing
 from posecascade.rendering.wardrobe import random_outfit
@@ -117,7 +117,7 @@ def scene_of(seed: int, index: int, size: int = SIZE) -> Scene:
         front.append(_somebody(rng, person, width, height, nearer=True))
     low, high = _extent(person)
     for _ in range(int(rng.choice(4, p=(.4, .34, .18, .08)))):
-        joint = person.keypoints[rng.integers(len(JOINTS))]
+        joint = person.keypoints[rng.integers(len(KEYPOINTS))]
         place = np.clip(joint, 0, (width, height)) + rng.normal(0, .06, 2) * (high - low).max()
         front.append(scenery.random_thing(rng, place, rng.uniform(.1, .42) * min(size, (high - low).max())))
     return Scene(width, height, person, tuple(front))
@@ -172,7 +172,7 @@ def _framed(rng, skeleton, rotation, distance, size):
     left_out = ()
     if rng.random() < .16:  # cut off somewhere below the hips
         left_out = ("ankle", "knee") if rng.random() < .5 else ("ankle",)
-    kept = [k for k, name in enumerate(JOINTS) if not name.endswith(left_out)]
+    kept = [k for k, name in enumerate(KEYPOINTS) if not name.endswith(left_out)]
     pixels, _, _ = Camera(rotation, distance, 1.0, (0.0, 0.0)).project(skeleton.points[kept])
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     span = np.maximum(high - low, .25 * (high - low).max())
@@ -206,7 +206,7 @@ def _horizon(scene, rng):
 
 def _head_size(figure):
     """MPII's: of the upright box round the head, here from chin and top and as wide as a head is."""
-    neck, top = figure.keypoints[[JOINTS.index("neck"), JOINTS.index("head_top")]]
+    neck, top = figure.keypoints[[KEYPOINTS.index("neck"), KEYPOINTS.index("head_top")]]
     skull = [outline / (1 << painting.FRACTION) for part, outline in figure.polygons if part == figure.face]
     outline = np.concatenate([*skull, np.stack([neck, top])])
     return float(HEAD_SIZE_FACTOR * np.hypot(*(outline.max(axis=0) - outline.min(axis=0))))

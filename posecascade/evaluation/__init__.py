@@ -1,1 +1,1 @@
-"""How well predicted keypoints match labeled ones: metrics, reports, and prediction files that others wrote."""
+"""Evaluation: metrics of predicted against labeled keypoints, reports, readers of prediction files."""

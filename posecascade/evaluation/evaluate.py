@@ -1,4 +1,4 @@
-"""Predict x records -> Report: the one evaluation of the trainer, the command line and the exports."""
+"""Evaluate a predictor on labeled records; used by the trainer, the command line and the export alike."""
 
 import contextlib
 import importlib.util
@@ -24,37 +24,41 @@ Predict = Callable[[list[np.ndarray], list[Box]], list[Pose]]
 BoxOf = Callable[[Record, np.ndarray], Box]
 
 METRICS = ("pck", "pckh", "oks")
-UNREADABLE_LIMIT = 0.01  # more unreadable pictures than this share are an error
-PAPER_LSP_SCALE = 0.89   # docs/paper.md "Test time": LSP is cropped 200 px x 0.89 round the middle of the picture
-_BATCHES_AHEAD = 1       # read while one is predicted; more would only hold more pictures in memory
-_AT_ONCE = 2             # batches predicted: the joints of one are found while the network works on the next
-_MISSED = 1e6            # px: where COCO's evaluation is told that an unpredicted joint lies
+UNREADABLE_LIMIT = 0.01  # maximum share of unreadable images that are skipped
+PAPER_LSP_SCALE = 0.89   # docs/paper.md "Test time": on LSP, the crop is 200 px x 0.89 around the image's center
+_BATCHES_AHEAD = 1       # batches read while one is predicted; more would use memory without being faster
+_AT_ONCE = 2             # batches predicted in parallel: one is decoded while the network runs on the next
+_MISSED = 1e6            # px: coordinate passed to COCO's evaluation for a keypoint that is not predicted
 
 
 def annotated_box(record: Record, image: np.ndarray) -> Box:
-    """The person's box of the data set."""
+    """Return the person's box in the data set."""
     return record.box
 
 
 def paper_box(record: Record, image: np.ndarray) -> Box:
-    """The box whose crop is the paper's on MPII, 200 px x scale round the center; the usual one without these."""
+    """Return the paper's box on MPII, 200 px x scale around the center; the annotated box for records without them."""
     return record.square or record.box
 
 
 def paper_lsp_box(record: Record, image: np.ndarray) -> Box:
-    """The box whose crop is the paper's on LSP: 178 px square round the middle of the picture, whoever is in it."""
+    """Return the paper's box on LSP: a square of 178 px around the image's center, wherever the person is."""
     height, width = image.shape[:2]
     return Box.from_center_scale(((width - 1) / 2, (height - 1) / 2), PAPER_LSP_SCALE)
 
 
 def evaluate(predict: Predict, records: Sequence[Record], *, metric: str, batch_size: int = 32,
              box_of: BoxOf = annotated_box, draws: int = 1000, seed: int = 0) -> Report:
-    """Predict everybody and score it; `predicted` and `score` in one.
+    """Predict all records and return the report: `predicted`, then `score`.
 
     Args:
-        predict: (images, boxes in their pixels) -> poses in the same pixels; any schema, joints go by name.
-        records: people with pictures, all of one schema.
+        predict: (images, boxes in their pixels) -> poses in the same pixels, of any schema; keypoints are matched by
+            name.
+        records: people with images, all of one schema.
         metric: one of METRICS.
+        batch_size: people per call of `predict`.
+        box_of: the box to crop for each record.
+        draws, seed: number of resamples and seed of the bootstrap.
     """
     predictions = predicted(predict, records, batch_size=batch_size, box_of=box_of)
     return score(predictions, records, metric=metric, draws=draws, seed=seed)
@@ -62,36 +66,35 @@ def evaluate(predict: Predict, records: Sequence[Record], *, metric: str, batch_
 
 def predicted(predict: Predict, records: Sequence[Record], *, batch_size: int = 32,
               box_of: BoxOf = annotated_box) -> Predictions:
-    """What the model says of every record, in the records' schema, pictures being read ahead by threads.
+    """Return the model's predictions for all records, in the records' schema.
 
-    `predict` is called from two threads at a time.
-
-    Unreadable pictures are skipped and named. Raises InputError where they are more than UNREADABLE_LIMIT, where a
-    record has no picture, and where model and data share no joint.
+    Images are read ahead in threads, and `predict` is called from two threads at a time. Unreadable images are skipped
+    and listed in the result. Raises InputError if their share exceeds UNREADABLE_LIMIT, if a record has no image, or
+    if the model and the data have no keypoint in common.
     """
     for record in records:
         if record.image is None:
-            raise InputError(f"{record.origin}: has no picture, so there is nothing to predict on; "
-                             "add the images or give --predictions")
+            raise InputError(f"{record.origin}: has no image to predict on; add the images or pass --predictions")
     poses: list[Pose | None] = []
     skipped: list[str] = []
     waiting: deque[tuple[list[np.ndarray | InputError], Future]] = deque()
 
     def collect():
-        images, answers = waiting.popleft()
-        found = iter(answers.result())
-        poses.extend(None if isinstance(image, InputError) else next(found) for image in images)
+        images, future = waiting.popleft()
+        of_readable = iter(future.result())
+        poses.extend(None if isinstance(image, InputError) else next(of_readable) for image in images)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for people, images in _read_ahead(records, batch_size):
-            good = [(r, image) for r, image in zip(people, images, strict=True) if not isinstance(image, InputError)]
-            failed = [image for image in images if isinstance(image, InputError)]
+            readable = [(r, image) for r, image in zip(people, images, strict=True)
+                        if not isinstance(image, InputError)]
+            errors = [image for image in images if isinstance(image, InputError)]
             skipped += [r.image_name for r, image in zip(people, images, strict=True) if isinstance(image, InputError)]
             if len(skipped) > UNREADABLE_LIMIT * len(records):
-                raise InputError(f"{failed[-1]} ({len(skipped)} of {len(records)} pictures unreadable so far, at most "
-                                 f"{UNREADABLE_LIMIT:.0%} are skipped)")
-            boxes = [box_of(r, image) for r, image in good]
-            waiting.append((images, pool.submit(predict, [image for _, image in good], boxes)))
+                raise InputError(f"{errors[-1]} ({len(skipped)} of {len(records)} images are unreadable so far; at "
+                                 f"most {UNREADABLE_LIMIT:.0%} are skipped)")
+            boxes = [box_of(r, image) for r, image in readable]
+            waiting.append((images, pool.submit(predict, [image for _, image in readable], boxes)))
             if len(waiting) == _AT_ONCE:
                 collect()
         while waiting:
@@ -101,9 +104,9 @@ def predicted(predict: Predict, records: Sequence[Record], *, batch_size: int = 
 
 def score(predictions: Predictions, records: Sequence[Record], *, metric: str, draws: int = 1000,
           seed: int = 0) -> Report:
-    """The report on predictions for these records, all of one schema.
+    """Return the report on predictions for these records, all of one schema.
 
-    Raises InputError for an unknown metric and where nobody can be counted.
+    Raises InputError for an unknown metric, or if nobody has a reference length.
     """
     if metric not in METRICS:
         raise InputError(f"unknown metric {metric!r}; {did_you_mean(metric, METRICS)}")
@@ -113,37 +116,39 @@ def score(predictions: Predictions, records: Sequence[Record], *, metric: str, d
     true[~predictions.readable] = np.nan
     reference = np.array([_reference(record, measure) for record in records])
     stages = {name: metrics.distances(points, true, reference) for name, points in predictions.stages.items()}
-    lost = np.isnan(reference) & predictions.readable
-    if metric != "oks" and all(np.isnan(parts).all() for parts in stages.values()):
-        raise InputError(f"nobody of {len(records)} people can be counted for {measure.name}: {int(lost.sum())} have "
-                         f"no {measure.reference} size; choose another --metric (one of {', '.join(METRICS)})")
-    told = np.array([record.occlusion_known for record in records])
-    codes = np.stack([record.visibility for record in records]) * told[:, None]
+    without_reference = np.isnan(reference) & predictions.readable
+    if metric != "oks" and all(np.isnan(distances).all() for distances in stages.values()):
+        raise InputError(f"none of {len(records)} people can be counted for {measure.name}: "
+                         f"{int(without_reference.sum())} have no {measure.reference} size; choose another --metric "
+                         f"(one of {', '.join(METRICS)})")
+    occlusion_known = np.array([record.occlusion_known for record in records])
+    codes = np.stack([record.visibility for record in records]) * occlusion_known[:, None]
     numbers: dict[str, int] = {}
     images = np.array([numbers.setdefault(record.image_name, len(numbers)) for record in records])
-    return Report(measure, records[0].schema, stages, codes, predictions.visibility, images, int(lost.sum()),
+    return Report(measure, records[0].schema, stages, codes, predictions.visibility, images,
+                  int(without_reference.sum()),
                   predictions.missing, predictions.skipped,
                   average_precision(predictions, records) if metric == "oks" else None, draws, seed)
 
 
 def average_precision(predictions: Predictions, records: Sequence[Record]) -> dict[str, float | None]:
-    """COCO's keypoint AP and AR in 0..1 by pycocotools, and the mean OKS; None where a size class is empty.
+    """Return COCO's keypoint AP and AR in 0..1 by pycocotools, and the mean OKS; None for an empty size class.
 
-    Every record is one ground truth and one detection, whose score is the mean of its joints' scores (1 without
-    scores). Joints that the model lacks count as unlabeled. Raises InputError without pycocotools, or where the
-    schema has no sigmas.
+    Every record is one ground truth and one detection, whose score is the mean score of its keypoints (1 without
+    scores). Keypoints that the model does not predict count as unlabeled. Raises InputError if pycocotools is not
+    installed or the schema has no sigmas.
     """
     schema = records[0].schema
     if schema.sigmas is None:
-        raise InputError(f"schema {schema.name!r} has no 'sigmas', which OKS needs; add them or choose --metric=pck")
+        raise InputError(f"schema {schema.name!r}: has no 'sigmas', which OKS needs; add them, or pass --metric=pck")
     points = list(predictions.stages.values())[-1]
     counted = np.stack([r.labeled for r in records]) & predictions.known & predictions.readable[:, None]
     true = np.where(counted[..., None], np.stack([r.keypoints for r in records]), np.nan)
     areas = np.array([r.area or r.box.w * r.box.h for r in records])
-    likeness = metrics.oks(points, true, areas, np.array(schema.sigmas))
+    oks = metrics.oks(points, true, areas, np.array(schema.sigmas))
     scores = np.ones(len(records)) if predictions.scores is None else predictions.scores[:, predictions.known].mean(1)
     names = {name: number for number, name in enumerate(dict.fromkeys(r.image_name for r in records), 1)}
-    truths, found = [], []
+    truths, detections = [], []
     for i, record in enumerate(records):
         if not predictions.readable[i]:
             continue
@@ -152,45 +157,46 @@ def average_precision(predictions: Predictions, records: Sequence[Record]) -> di
                        "bbox": record.box.as_list(), "num_keypoints": int(counted[i].sum()),
                        "keypoints": _flat(true[i], 2.0 * counted[i], 0.0)})
         if np.isfinite(points[i]).all(-1).any():
-            found.append({"image_id": image, "category_id": 1, "score": float(scores[i]),
-                          "keypoints": _flat(points[i], np.ones(schema.size), _MISSED)})
-    figures = _coco_figures(sorted(names.values()), truths, found, schema)
-    return {"mean": None if np.isnan(likeness).all() else float(np.nanmean(likeness))} | figures
+            detections.append({"image_id": image, "category_id": 1, "score": float(scores[i]),
+                               "keypoints": _flat(points[i], np.ones(schema.size), _MISSED)})
+    figures = _coco_figures(sorted(names.values()), truths, detections, schema)
+    return {"mean": None if np.isnan(oks).all() else float(np.nanmean(oks))} | figures
 
 
 def default_metric(kind: str, records: Sequence[Record]) -> str:
-    """The metric by which data sets of that type (a key of `datasets.READERS`) are measured."""
+    """Return the usual metric for a type of data set (a key of `datasets.READERS`)."""
     if kind == "coco" and records[0].schema.sigmas and pycocotools_is_installed():
         return "oks"
     return "pckh" if kind.startswith("mpii") and any(r.head_size is not None for r in records) else "pck"
 
 
 def check_measurable(records: Sequence[Record], metric: str, origin: str) -> None:
-    """InputError, naming `origin`, where PCK or PCKh has nobody with its reference length."""
+    """Raise InputError, beginning with `origin`, if nobody has the reference length of PCK or PCKh."""
     measure = MEASURES["pck" if metric == "oks" else metric]
     if all(np.isnan(_reference(record, measure)) for record in records):
-        raise InputError(f"{origin}: nobody of {len(records)} people has a {measure.reference} size to measure "
-                         f"{measure.name} by; name two joints as '{measure.reference}' in the schema, or label them")
+        raise InputError(f"{origin}: none of {len(records)} people has a {measure.reference} size, which "
+                         f"{measure.name} needs; set '{measure.reference}' in the schema to two keypoints, or label "
+                         "them")
 
 
 def pycocotools_is_installed() -> bool:
-    """Whether `average_precision` can run; it is an extra."""
+    """Return whether `average_precision` can run; pycocotools is an optional dependency."""
     return importlib.util.find_spec("pycocotools") is not None
 
 
-def _coco_figures(images, truths, found, schema: Schema) -> dict[str, float | None]:
+def _coco_figures(images, truths, detections, schema: Schema) -> dict[str, float | None]:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError:
-        raise InputError("--metric=oks needs pycocotools, which is not installed; "
-                         "pip install pycocotools, or choose --metric=pck") from None
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress by printing
+        raise InputError("--metric=oks: needs pycocotools, which is not installed; "
+                         "pip install pycocotools, or pass --metric=pck") from None
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO()
         truth.dataset = {"info": {}, "images": [{"id": i} for i in images], "annotations": truths,
                          "categories": [{"id": 1, "name": "person"}]}
         truth.createIndex()
-        run = COCOeval(truth, truth.loadRes(found) if found else COCO(), "keypoints")
+        run = COCOeval(truth, truth.loadRes(detections) if detections else COCO(), "keypoints")
         run.params.kpt_oks_sigmas = np.array(schema.sigmas)
         run.evaluate()
         run.accumulate()
@@ -199,28 +205,28 @@ def _coco_figures(images, truths, found, schema: Schema) -> dict[str, float | No
     return {name: float(value) if value >= 0 else None for name, value in zip(order, run.stats, strict=True)}
 
 
-def _flat(points, codes, otherwise):
-    finite = np.where(np.isfinite(points), points, otherwise)
+def _flat(points, codes, placeholder):
+    finite = np.where(np.isfinite(points), points, placeholder)
     return np.column_stack([finite, codes]).ravel().tolist()
 
 
 def _reference(record: Record, measure: Measure) -> float:
-    """Pixels; NaN where the person has none."""
-    given = record.head_size if measure.reference == "head" else None
-    length = record.length(measure.reference) if given is None else given
+    """Return the person's reference length in pixels, NaN if it has none."""
+    annotated = record.head_size if measure.reference == "head" else None
+    length = record.length(measure.reference) if annotated is None else annotated
     return np.nan if length is None else length
 
 
 def collected(poses: "list[Pose | None]", schema: Schema, skipped: tuple[str, ...] = ()) -> Predictions:
-    """Poses, one per record and None where a picture could not be read, in the records' schema.
+    """Return poses, one per record (None if its image is unreadable), as Predictions in the records' schema.
 
-    Raises InputError where the poses' schema and that one share no joint.
+    Raises InputError if the schema of the poses and `schema` have no keypoint in common.
     """
     model = next(pose for pose in poses if pose is not None)
     order = schema.order_from(model.schema)
     known = order >= 0
     if not known.any():
-        raise InputError(f"the model's joints ({model.schema.name}) and the data's ({schema.name}) have no name in "
+        raise InputError(f"the model's keypoints ({model.schema.name}) and the data's ({schema.name}) have no name in "
                          "common; choose another --data or --schema")
 
     def arranged(of):
@@ -238,7 +244,7 @@ def collected(poses: "list[Pose | None]", schema: Schema, skipped: tuple[str, ..
 
 
 def _read_ahead(records, batch_size) -> Iterator[tuple[Sequence[Record], list[np.ndarray | InputError]]]:
-    """Batches of people with their pictures, or with the error in a picture's place."""
+    """Yield batches of people with their images; an InputError replaces an unreadable image."""
     waiting: deque[tuple[Sequence[Record], list[Future]]] = deque()
     with ThreadPoolExecutor(max(os.cpu_count() or 1, 2)) as pool:
         for start in range(0, len(records), batch_size):

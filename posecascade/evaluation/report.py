@@ -1,7 +1,7 @@
-"""Report: what an evaluation found, its tables and JSON, and the paired comparison of two reports.
+"""Reports of an evaluation: tables, JSON, and the paired comparison of two reports.
 
-Figures are per cent of the joints that count. Intervals are drawn over images, each with all its people, because
-people in one picture are not independent.
+Figures are per cent of the counted keypoints. The bootstrap resamples images, each with all its people, because people
+in one image are not independent.
 """
 
 import math
@@ -22,15 +22,15 @@ LIMBS = tuple(f"{side}_{part}" for side in ("left", "right")
 
 @dataclass(frozen=True)
 class Measure:
-    """A protocol: which length is the unit, and at which parts of it a joint counts as found.
+    """A metric's protocol: the reference length, and the thresholds relative to it.
 
     Attributes:
         name: as printed.
-        reference: "torso" (the schema's segment) or "head" (the data set's head size, else the schema's segment).
-        at: the headline threshold, in parts of the reference.
+        reference: "torso" (the schema's segment) or "head" (the data set's head size, otherwise the schema's segment).
+        at: main threshold, relative to the reference length.
         also: further thresholds that are reported.
-        limit: the curve and its area go from 0 to here.
-        left_out: joints that are shown alone but enter no mean.
+        limit: largest threshold of the curve and its area.
+        excluded: keypoints that are reported, but not counted in means.
     """
 
     name: str
@@ -38,32 +38,32 @@ class Measure:
     at: float
     also: tuple[float, ...]
     limit: float
-    left_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 MEASURES = {
     "pck": Measure("PCK", "torso", 0.2, (0.05, 0.1), 0.2),  # docs/paper.md "Evaluation": LSP
-    # The official MPII evaluation leaves pelvis and thorax out of the mean.
+    # The official MPII evaluation excludes pelvis and thorax from the mean.
     "pckh": Measure("PCKh", "head", 0.5, (0.1,), 0.5, ("pelvis", "thorax")),
 }
 
 
 @dataclass(frozen=True)
 class Report:
-    """Distances of N people's joints, and everything that is told of them.
+    """Distances of N people's keypoints, and all figures computed from them.
 
     Attributes:
         measure: the protocol.
-        schema: names the K joints.
-        stages: name -> (N, K) distances as `metrics.distances` gives them; the last stage is the result.
-        codes: (N, K) int8 of `Visibility`; UNLABELED too where a data set does not tell occluded from visible.
+        schema: names of the K keypoints.
+        stages: name -> (N, K) distances, from `metrics.distances`; the last stage is the result.
+        codes: (N, K) int8 of `Visibility`; UNLABELED also if the data set does not distinguish occluded from visible.
         visibility: (N, K) predicted visibility in 0..1, or None.
-        images: (N,) int, the same number for people of one picture.
-        without_reference: people who cannot be counted, their torso or head being unlabeled.
-        missing: people for whom the predictions have nothing.
-        skipped: names of unreadable pictures.
-        oks: COCO's figures (`evaluation.average_precision`), or None where they were not asked for.
-        draws, seed: of the bootstrap.
+        images: (N,) int, the same number for people in one image.
+        without_reference: number of people who are not counted because their torso or head is unlabeled.
+        missing: number of people without a prediction.
+        skipped: names of unreadable images.
+        oks: COCO's figures (`evaluate.average_precision`), or None if they were not computed.
+        draws, seed: number of resamples and seed of the bootstrap.
     """
 
     measure: Measure
@@ -81,23 +81,23 @@ class Report:
 
     @property
     def result(self) -> np.ndarray:
-        """(N, K) distances of the last stage."""
+        """Distances of the last stage, (N, K)."""
         return self.stages[list(self.stages)[-1]]
 
     @property
     def total(self) -> float:
-        """Per cent at the headline threshold, all joints of the mean; NaN where none counts. Draws no interval."""
+        """Per cent at the main threshold, mean over all keypoints not excluded; NaN if none counts."""
         return self.value("total")
 
     def value(self, row: str, stage: str | None = None) -> float:
-        """One figure (a row of `rows`, such as "limbs") of a stage, the last by default, without its interval."""
-        parts = self.stages[stage] if stage else self.result
-        hits, counts = self._columns(parts)[row]
+        """Return one figure (a row of `rows`, such as "limbs") of a stage, by default the last, without interval."""
+        distances = self.stages[stage] if stage else self.result
+        hits, counts = self._columns(distances)[row]
         return float(metrics.rate(hits, counts))
 
     @property
     def visibility_auc(self) -> float:
-        """ROC AUC in 0..1 of the predicted visibility against the flags; NaN where either is not known."""
+        """ROC AUC in 0..1 of the predicted visibility against the labels; NaN if either is unknown."""
         known = (self.codes > 0) & ~np.isnan(self.result)
         if self.visibility is None:
             return math.nan
@@ -105,17 +105,17 @@ class Report:
 
     @cached_property
     def rows(self) -> dict[str, dict[str, dict]]:
-        """Stage -> row -> {"value", "low", "high", "count"}; None for what does not exist."""
-        return {stage: self._with_intervals(self._columns(parts)) for stage, parts in self.stages.items()}
+        """Stage -> row -> {"value", "low", "high", "count"}; figures that do not exist are None."""
+        return {stage: self._with_intervals(self._columns(distances)) for stage, distances in self.stages.items()}
 
-    def curve(self, parts: np.ndarray) -> list[float]:
-        """Per cent at each of `metrics.thresholds(measure.limit)`."""
-        scored = parts[:, self._scored]
-        return [float(metrics.rate(*map(np.ravel, metrics.pck(scored, at)))) for at in
+    def curve(self, distances: np.ndarray) -> list[float]:
+        """Return per cent at each of `metrics.thresholds(measure.limit)`."""
+        scored = distances[:, self._scored]
+        return [float(metrics.rate(*map(np.ravel, metrics.pck(scored, threshold)))) for threshold in
                 metrics.thresholds(self.measure.limit)]
 
     def as_dict(self) -> dict:
-        """The report as JSON holds it; figures that do not exist are None."""
+        """Return the content of metrics.json; figures that do not exist are None."""
         stages = {name: _nested(rows, self.schema) | {"curve": [_or_none(v) for v in self.curve(self.stages[name])]}
                   for name, rows in self.rows.items()}
         return {
@@ -130,47 +130,48 @@ class Report:
         }
 
     def table(self) -> str:
-        """The report as text: the result with its intervals, the stages before it beside."""
+        """Return the report as text: the last stage with intervals, then columns of the earlier stages."""
         *before, last = self.rows
-        lines = [self._heading(), f"{'':16}{last:>10}  {'95 %':>13}{'joints':>9}" + "".join(f"{s:>10}" for s in before)]
-        for row, found in self.rows[last].items():
-            if found["value"] is None:
+        lines = [self._heading(),
+                 f"{'':16}{last:>10}  {'95 %':>13}{'keypoints':>11}" + "".join(f"{s:>10}" for s in before)]
+        for row, figure in self.rows[last].items():
+            if figure["value"] is None:
                 continue
-            ends = "" if found["low"] is None else f"{found['low']:6.1f}-{found['high']:.1f}"
-            lines.append(f"{row:16}{found['value']:10.2f}  {ends:>13}{found['count']:>9}"
+            ends = "" if figure["low"] is None else f"{figure['low']:6.1f}-{figure['high']:.1f}"
+            lines.append(f"{row:16}{figure['value']:10.2f}  {ends:>13}{figure['count']:>11}"
                          + "".join(_shown(self.rows[stage][row]["value"]) for stage in before))
         if not math.isnan(self.visibility_auc):
-            lines.append(f"visibility tells visible from occluded joints: ROC AUC {self.visibility_auc:.3f}")
+            lines.append(f"visibility, visible against occluded keypoints: ROC AUC {self.visibility_auc:.3f}")
         if self.oks is not None:
             lines.append("OKS  " + "  ".join(f"{k} {100 * v:.1f}" for k, v in self.oks.items() if v is not None))
         return "\n".join(line.rstrip() for line in lines)
 
     def _heading(self) -> str:
         counted = int((~np.isnan(self.result)).any(axis=1).sum())
-        notes = [f"{self.without_reference} without a labeled {self.measure.reference} left out"] * \
-            bool(self.without_reference) + [f"{self.missing} not predicted (missed)"] * bool(self.missing) \
-            + [f"{len(self.skipped)} unreadable pictures skipped"] * bool(self.skipped)
+        notes = [f"{self.without_reference} without a labeled {self.measure.reference} excluded"] * \
+            bool(self.without_reference) + [f"{self.missing} not predicted (counted as missed)"] * bool(self.missing) \
+            + [f"{len(self.skipped)} unreadable images skipped"] * bool(self.skipped)
         return (f"{self.measure.name}@{self.measure.at:g} of the {self.measure.reference}, {counted} of "
                 f"{len(self.codes)} people" + "".join(f"; {note}" for note in notes))
 
     @cached_property
     def _scored(self) -> np.ndarray:
-        return np.array([name not in self.measure.left_out for name in self.schema.keypoints])
+        return np.array([name not in self.measure.excluded for name in self.schema.keypoints])
 
-    def _columns(self, parts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Row -> hits and counts per person, (N,) each."""
+    def _columns(self, distances: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return row -> hits and counts per person, (N,) each."""
         measure, scored = self.measure, self._scored
         limbs = np.isin(self.schema.keypoints, LIMBS)
-        hits, counts = metrics.pck(parts, measure.at)
+        hits, counts = metrics.pck(distances, measure.at)
 
-        def over(chosen, found=(hits, counts)):
-            return tuple((values * chosen).sum(axis=1) for values in found)
+        def over(keypoints, hits_and_counts=(hits, counts)):
+            return tuple((values * keypoints).sum(axis=1) for values in hits_and_counts)
 
         rows = {"total": over(scored), "limbs": over(limbs),
                 "visible": over(scored & (self.codes == Visibility.VISIBLE)),
                 "occluded": over(scored & (self.codes == Visibility.OCCLUDED))}
-        rows |= {f"@{at:g}": over(scored, metrics.pck(parts, at)) for at in sorted({*measure.also, measure.at})}
-        rows["auc"] = over(scored, metrics.area(parts, measure.limit))
+        rows |= {f"@{at:g}": over(scored, metrics.pck(distances, at)) for at in sorted({*measure.also, measure.at})}
+        rows["auc"] = over(scored, metrics.area(distances, measure.limit))
         return rows | {name: (hits[:, k], counts[:, k]) for k, name in enumerate(self.schema.keypoints)}
 
     def _with_intervals(self, columns):
@@ -181,24 +182,24 @@ class Report:
                        "count": int(count[m])} for m, name in enumerate(columns)}
 
     def _by_image(self, columns):
-        """Hits and counts (images, M), summed over the people of each picture."""
-        _, place = np.unique(self.images, return_inverse=True)
-        sums = np.zeros((2, place.max(initial=-1) + 1, len(columns)))
+        """Return hits and counts (images, M), summed over the people in each image."""
+        _, index = np.unique(self.images, return_inverse=True)
+        sums = np.zeros((2, index.max(initial=-1) + 1, len(columns)))
         for m, pair in enumerate(columns.values()):
             for total, values in zip(sums, pair, strict=True):
-                np.add.at(total[:, m], place, values)
+                np.add.at(total[:, m], index, values)
         return sums[0], sums[1]
 
 
 def compare(first: Report, second: Report) -> dict[str, dict]:
-    """Row -> {"first", "second", "difference", "low", "high"}: the same joints of the same people in both.
+    """Return row -> {"first", "second", "difference", "low", "high"}, over keypoints that count in both reports.
 
-    The difference is first minus second in per cent, its interval a paired bootstrap over images.
-    Raises InputError where the reports are not of the same people, joints and measure.
+    The difference is first minus second in percentage points; its interval is a paired bootstrap over images.
+    Raises InputError if the reports are not of the same people, keypoints and measure.
     """
     if first.measure != second.measure or first.schema != second.schema or first.codes.shape != second.codes.shape:
         raise InputError(f"cannot compare {first.measure.name} of {first.codes.shape[0]} people ({first.schema.name}) "
-                         f"with {second.measure.name} of {second.codes.shape[0]} ({second.schema.name}); "
+                         f"with {second.measure.name} of {second.codes.shape[0]} people ({second.schema.name}); "
                          "evaluate both on the same data")
     either = np.isnan(first.result) | np.isnan(second.result)
     pairs = [report._by_image(report._columns(np.where(either, np.nan, report.result)))
@@ -211,25 +212,25 @@ def compare(first: Report, second: Report) -> dict[str, dict]:
 
 
 def comparison_table(rows: Mapping[str, Mapping], names: Sequence[str]) -> str:
-    """`compare`'s rows as text; a star marks a difference whose interval leaves out zero."""
+    """Return the rows of `compare` as text; a star marks a difference whose interval excludes zero."""
     lines = [f"first: {names[0]}", f"second: {names[1]}",
              f"{'':16}{'first':>10}{'second':>10}{'difference':>12}  {'95 %':>15}"]
-    for row, found in rows.items():
-        if found["difference"] is not None:
-            ends = "" if found["low"] is None else f"{found['low']:+.1f} to {found['high']:+.1f}"
-            sure = found["low"] is not None and found["low"] * found["high"] > 0
-            lines.append(f"{row:16}{found['first']:10.2f}{found['second']:10.2f}{found['difference']:+12.2f}  "
-                         f"{ends:>15}{' *' if sure else ''}")
+    for row, figure in rows.items():
+        if figure["difference"] is not None:
+            ends = "" if figure["low"] is None else f"{figure['low']:+.1f} to {figure['high']:+.1f}"
+            significant = figure["low"] is not None and figure["low"] * figure["high"] > 0
+            lines.append(f"{row:16}{figure['first']:10.2f}{figure['second']:10.2f}{figure['difference']:+12.2f}  "
+                         f"{ends:>15}{' *' if significant else ''}")
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _nested(rows, schema):
-    """Flat rows as JSON holds them: single figures, then "at", "visibility" and "joints" by their keys."""
+    """Return flat rows in the layout of metrics.json: single figures, then "at", "visibility" and "keypoints"."""
     return {
         **{name: rows[name] for name in ("total", "limbs", "auc")},
         "at": {name[1:]: row for name, row in rows.items() if name.startswith("@")},
         "visibility": {name: rows[name] for name in ("visible", "occluded")},
-        "joints": {name: rows[name] for name in schema.keypoints},
+        "keypoints": {name: rows[name] for name in schema.keypoints},
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from posecascade import files
-from posecascade.codec.score_calibration import IDENTITY, MIN_JOINTS, Calibration, error_after, fitted, reliability
+from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration, error_after, fitted, reliability
 from posecascade.errors import InputError
 from posecascade.evaluation import evaluate
 from posecascade.evaluation.report import MEASURES, Measure
@@ -23,7 +23,7 @@ from posecascade.formats.tflite_metadata import DECODER_FILE
 from posecascade.inference.predictor import Predictor, run_of
 from posecascade.records import Record
 from posecascade.training.batches import make_batch
-from posecascade.training.data import Splits, people_of
+from posecascade.training.data import Splits, load_splits
 from posecascade.training.provenance import versions
 from posecascade.training.recipe import Recipe, overridden, recipe_from
 
@@ -88,7 +88,7 @@ def prepared(model_file: Path, data: Sequence[str], overrides: Sequence[str]) ->
     if not sources:
         raise InputError(f"{model_file}: does not say what it was trained on; give people to calibrate and measure on, "
                          "--data=TYPE:ROOT")
-    return recipe, people_of(sources, metadata.schema, own=recipe.data.schema.endswith((".yaml", ".yml")))
+    return recipe, load_splits(sources, metadata.schema, custom=recipe.data.schema.endswith((".yaml", ".yml")))
 
 
 def calibration(people: Splits, recipe: Recipe, size: int) -> np.ndarray:
@@ -96,7 +96,7 @@ def calibration(people: Splits, recipe: Recipe, size: int) -> np.ndarray:
 
     Unreadable pictures are left out. Raises InputError where none can be read.
     """
-    everybody = people.everybody
+    everybody = people.train_records
     count = min(recipe.export.calibration_crops, len(everybody))
     batch = make_batch(everybody, _evenly(len(everybody), count), size, recipe.augmentation,
                        (recipe.training.seed, recipe.training.epochs, 0))
@@ -138,7 +138,7 @@ def curve_of(plain: Predictor, present: Calibration, records: Sequence[Record], 
     raw, right = np.asarray(found.scores)[known], report.result[known] <= report.measure.at
     person = np.nonzero(known)[0]
     curve, error, after = present, None, None
-    if len(raw) >= 2 * MIN_JOINTS:  # two halves are looked at
+    if len(raw) >= 2 * MIN_KEYPOINTS:  # two halves are looked at
         error = reliability(present(raw), right).error
         if error > limit and (better := fitted(raw, right)) != IDENTITY:
             curve, after = better, error_after(raw, right, person)

@@ -18,7 +18,7 @@ from posecascade.errors import InputError, first_line
 from posecascade.formats import zoo
 from posecascade.formats.metadata import Metadata, metadata_dict, metadata_from
 from posecascade.models.backbone import weighted_layers
-from posecascade.models.joints import joint_axes
+from posecascade.models.keypoint_channels import keypoint_axes
 from posecascade.schema import Schema
 
 MEMBER = "posecascade.json"
@@ -137,7 +137,7 @@ def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> W
             left.append(name)
             continue
         layer.set_weights(merged)
-        new = bool(any(joint_axes(layer)) and (order < 0).any())
+        new = bool(any(keypoint_axes(layer)) and (order < 0).any())
         partly, copied = partly + new, copied + (not new)
     new_joints = tuple(joint for joint, at in zip(schema.keypoints, order, strict=True) if at < 0)
     return WarmStart(copied, int(partly), tuple(left), new_joints)
@@ -145,8 +145,8 @@ def warm_start(model: keras.Model, schema: Schema, source_path: Path | str) -> W
 
 def _merged(layer, source, order, source_joints):
     """The layer's weights with the source's put in, or None where a shape does not fit."""
-    mine, theirs, axes = layer.get_weights(), source.get_weights(), joint_axes(layer)
-    if len(mine) != len(theirs) or axes != joint_axes(source):
+    mine, theirs, axes = layer.get_weights(), source.get_weights(), keypoint_axes(layer)
+    if len(mine) != len(theirs) or axes != keypoint_axes(source):
         return None
     known = np.flatnonzero(order >= 0)
     for value, other, joints in zip(mine, theirs, axes, strict=True):
@@ -160,9 +160,9 @@ def _merged(layer, source, order, source_joints):
     return mine
 
 
-def _select(shape, joint_axes_, chosen):
+def _select(shape, keypoint_axes_, chosen):
     """The index of the chosen joints along the joint axes, and of all along the others."""
-    axes = {axis % len(shape) for axis in joint_axes_}
+    axes = {axis % len(shape) for axis in keypoint_axes_}
     return np.ix_(*(chosen if axis in axes else np.arange(size) for axis, size in enumerate(shape)))
 
 

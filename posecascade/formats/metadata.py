@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from posecascade.checks import value_from
 from posecascade.codec.decoders import DECODERS
 from posecascade.codec.score_calibration import IDENTITY, Calibration
 from posecascade.errors import InputError
@@ -49,6 +50,10 @@ RENAMED_KEYS = {
     "export.calibration": "export.calibration_crops",
 }
 
+_KEYS: dict[str, tuple[type, dict[str, Any]]] = {  # with the type and limits of each
+    "input_size": (int, {"low": 1}), "stride": (int, {"low": 1}), "recipe": (dict, {}), "result": (dict, {}),
+    "decoder": (str, {"choices": tuple(DECODERS)})}
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -84,30 +89,25 @@ def metadata_dict(metadata: Metadata) -> dict[str, Any]:
 
 
 def metadata_from(value: object, origin: str) -> Metadata:
-    """What `metadata_dict` gave; other keys are passed over. Raises InputError, which `origin` begins."""
+    """Return the metadata that `metadata_dict` wrote; other keys are ignored.
+
+    Raises InputError, beginning with `origin`, if a key is missing or holds a wrong value.
+    """
     if not isinstance(value, Mapping):
         raise InputError(f"{origin}: holds {type(value).__name__}, expected an object; get the file again")
-
-    def wrong(key: str, expected: str) -> NoReturn:
-        raise InputError(f"{origin}: {key!r} holds {value.get(key)!r}, expected {expected}; get the file again")
-
     if value.get("format") != FORMAT:
-        wrong("format", f"{FORMAT} (of this version of posecascade)")
-    for key in ("input_size", "stride"):
-        if type(value.get(key)) is not int or value[key] < 1:
-            wrong(key, "a positive whole number")
-    for key in ("recipe", "result"):
-        if not isinstance(value.get(key), Mapping):
-            wrong(key, "an object")
-    if value.get("decoder") not in DECODERS:
-        wrong("decoder", f"one of {', '.join(DECODERS)}")
-    curve = value.get("calibration", [1.0, 0.0])  # files of before 2026-11-25 have none
-    if not (isinstance(curve, list) and len(curve) == 2 and all(type(number) in (int, float) for number in curve)
-            and np.isfinite(curve).all() and curve[0] > 0):
-        wrong("calibration", "a slope above 0 and an offset")
-    return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), value["input_size"], value["stride"],
-                    with_current_keys(value["recipe"]), dict(value["result"]), value["decoder"],
-                    Calibration(*map(float, curve)))
+        raise InputError(f"{origin}: format is {value.get('format')!r}, expected {FORMAT} (of this version of "
+                         "posecascade); get the file again")
+    try:
+        checked = {key: value_from(hint, value.get(key), origin, key, limits) for key, (hint, limits) in _KEYS.items()}
+        # Files of before 2026-11-25 have no calibration.
+        curve = value_from(tuple[float, float], value.get("calibration", [1.0, 0.0]), origin, "calibration")
+        if curve[0] <= 0:
+            raise InputError(f"{origin}: calibration is {list(curve)}, expected a slope above 0 and an offset")
+    except InputError as error:
+        raise InputError(f"{error}; get the file again") from None
+    checked["recipe"] = with_current_keys(checked["recipe"])
+    return Metadata(schema_from(value.get("schema"), f"{origin}, 'schema'"), calibration=Calibration(*curve), **checked)
 
 
 def with_current_keys(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

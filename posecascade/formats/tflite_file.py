@@ -17,6 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
 from posecascade.errors import InputError
+from posecascade.files import read_bytes
 from posecascade.formats import tflite_metadata
 from posecascade.formats.tflite_graphs import IDENTIFIER, packed, unpacked
 from posecascade.formats.tflite_metadata import DECODER_FILE, JOINTS, SIDECAR
@@ -72,10 +73,7 @@ def unseal(path: Path | str) -> Sealed:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such model file; give the path of a .tflite file")
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    data = read_bytes(Path(path))
     _check(data, path)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

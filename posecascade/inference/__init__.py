@@ -1,1 +1,1 @@
-"""Images and boxes to poses, in the images' own pixels; videos and the search for a person."""
+"""Prediction: images and boxes to poses in the images' own pixels, the search for a person, videos."""

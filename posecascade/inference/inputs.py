@@ -1,4 +1,4 @@
-"""The pictures that a word on the command line asks for: one, a folder's, or those of lines of JSON."""
+"""Resolve a command-line INPUT to images: one file, a folder of files, or JSON lines."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,38 +9,39 @@ from posecascade.errors import InputError
 from posecascade.poses_io import Request, requests
 
 
-def wanted(word: str, standard_input: TextIO) -> Iterator[Request | InputError]:
-    """Each picture that `word` asks for, or what is wrong with the word or its line.
+def requests_from(argument: str, standard_input: TextIO) -> Iterator[Request | InputError]:
+    """Yield a Request per image, or an InputError for an argument or line that cannot be used.
 
     Args:
-        word: a picture's path; a folder: the pictures directly in it, sorted by name; a `.jsonl` file of lines as
-            `poses_io.requests` takes them; "-" for such lines on `standard_input`.
+        argument: the path of an image; a folder, for the images directly in it, sorted by name; a `.jsonl` file of
+            lines in the format of `poses_io.requests`; or "-" for such lines on `standard_input`.
     """
-    path = Path(word)
-    if word == "-":
-        yield from _of_lines(standard_input, "standard input", Path())
+    path = Path(argument)
+    if argument == "-":
+        yield from _requests_in(standard_input, "standard input", Path())
     elif path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in images.SUFFIXES and p.is_file())
-        if not found:
-            yield InputError(f"folder {word}: has no picture directly in it ({', '.join(images.SUFFIXES)})")
-        yield from (Request(str(p), p, in_folder=True) for p in found)
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in images.SUFFIXES and p.is_file())
+        if not files:
+            yield InputError(f"folder {argument}: has no images; expected {', '.join(images.SUFFIXES)} files directly "
+                             "in it. Subfolders are not searched")
+        yield from (Request(str(p), p, in_folder=True) for p in files)
     elif path.suffix.lower() == ".jsonl":
         try:
             with open(path, encoding="utf-8") as lines:
-                yield from _of_lines(lines, word, path.parent)
+                yield from _requests_in(lines, argument, path.parent)
         except OSError as error:
-            yield InputError(f"{word}: cannot be read ({error.strerror}); check the path")
+            yield InputError(f"{argument}: cannot be read ({error.strerror}); check the path")
     else:
-        yield Request(word, path)
+        yield Request(argument, path)
 
 
-def _of_lines(lines, origin, folder):
+def _requests_in(lines, origin, folder):
     count = 0
     try:
-        for count, found in enumerate(requests(lines, origin, folder), 1):  # noqa: B007
-            yield found
+        for count, request in enumerate(requests(lines, origin, folder), 1):  # noqa: B007
+            yield request
     except UnicodeDecodeError as error:
-        yield InputError(f"{origin}: is no UTF-8 text ({error.reason}); give JSON lines")
+        yield InputError(f"{origin}: is not UTF-8 text ({error.reason}); expected JSON lines")
     else:
         if not count:
-            yield InputError(f'{origin}: has no line; expected {{"image": PATH, "box": [x, y, w, h]}}')
+            yield InputError(f'{origin}: is empty; expected lines {{"image": PATH, "box": [x, y, w, h]}}')

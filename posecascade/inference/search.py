@@ -54,13 +54,13 @@ def refined(predict: Callable[[list[np.ndarray], list[Box]], list[Pose]], images
 
 
 def whole_box(image: np.ndarray) -> Box:
-    """The box whose crop is the square round the whole picture."""
+    """Return the box whose crop is the square around the complete image."""
     height, width = image.shape[:2]
     return _box_in(-0.5, -0.5, width, height)
 
 
 def tile_boxes(image: np.ndarray) -> list[Box]:
-    """The boxes whose crops are TILES squares of the shorter side, side by side along the longer; none in a square."""
+    """Return the boxes whose crops are TILES squares of the shorter side along the longer; none for a square image."""
     height, width = image.shape[:2]
     shorter = min(width, height)
     return [_box_in((width - shorter) * tile / (TILES - 1) - 0.5, (height - shorter) * tile / (TILES - 1) - 0.5,
@@ -68,7 +68,7 @@ def tile_boxes(image: np.ndarray) -> list[Box]:
 
 
 def _box_in(x, y, width, height):
-    # In whole pixels, so that single precision has the same box, and the same crop, as double.
+    # In whole pixels, so that the box, and with it the crop, is the same in single and double precision.
     side = math.ceil(max(width, height) / CROP_PADDING)
     return Box(x + (width - side) / 2, y + (height - side) / 2, side, side)
 
@@ -76,13 +76,12 @@ def _box_in(x, y, width, height):
 def confident_box(pose: Pose, image: np.ndarray, min_score: float = CONFIDENT) -> Box | None:
     """Return the box of the keypoints with a score of `min_score` or more; None if they are few or it is the same box.
 
-    Its edges lie on a grid of a power of two pixels, the next outwards: else the thousandth of a pixel by which two
-    runtimes differ in the first look would be another crop, and other joints, in the second.
+    Its edges are rounded outwards to a grid of a power of two pixels. Otherwise, two runtimes whose first results
+    differ by a thousandth of a pixel would continue with different crops, and return different keypoints.
     """
-    confident = pose.scores >= min_score
-    if confident.sum() < min(MIN_CONFIDENT, pose.schema.size):
+    tight = pose.tight_box(min_score, MIN_CONFIDENT, max(1.0, MIN_SIDE * max(image.shape[:2])))
+    if tight is None:
         return None
-    tight = Box.around(pose.keypoints[confident], min_size=max(1.0, MIN_SIDE * max(image.shape[:2])))
     step = 2.0 ** math.floor(math.log2(max(tight.w, tight.h) / GRID))
     low = np.floor(np.array([tight.x, tight.y]) / step) * step
     size = np.ceil(np.array([tight.x + tight.w, tight.y + tight.h]) / step) * step - low

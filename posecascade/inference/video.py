@@ -1,4 +1,4 @@
-"""Videos and cameras: frames in, the pose followed from frame to frame, frames out."""
+"""Read videos and cameras, track one person's pose from frame to frame, and write videos."""
 
 import contextlib
 import math
@@ -14,11 +14,11 @@ from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.inference.smoothing import one_euro
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg keeps still; read when the first video is opened
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silences FFmpeg; read when the first video is opened
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
-USUAL_RATE = 25.0   # frames per second, where a file or camera does not tell
-FOLLOWED = 0.15     # peak from which a joint counts for the next frame's box: lower than when a person is looked for
-MIN_FOLLOWED = 3  # such joints; with fewer the person is looked for again
+USUAL_RATE = 25.0  # frames per second if the file or camera reports none
+FOLLOWED = 0.15    # minimum peak of a keypoint that counts for the next frame's box; lower than in `search`
+MIN_FOLLOWED = 3   # number of such keypoints; with fewer, the person is searched for again
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Video:
     """An open video.
 
     Attributes:
-        name: as given.
+        name: as passed to `opened`.
         rate: frames per second.
-        frames: (H, W, 3) uint8 RGB each, turned upright; can be gone through once.
+        frames: (H, W, 3) uint8 RGB each, turned upright; can be iterated once.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Video:
 
 @contextlib.contextmanager
 def opened(source: Path | int, name: str) -> Iterator[Video]:
-    """A video file, or the camera of that number, closed when the block ends.
+    """Open a video file, or the camera with that number, and close it when the block ends.
 
-    Raises InputError where it cannot be opened or has no frame.
+    Raises InputError if it cannot be opened or has no frame.
     """
     with _quiet():
         capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
@@ -48,8 +48,8 @@ def opened(source: Path | int, name: str) -> Iterator[Video]:
     if not read:
         capture.release()
         kind = "camera" if isinstance(source, int) else "video"
-        hint = "check its number" if kind == "camera" else "copy it again or convert it to .mp4"
-        raise InputError(f"{kind} {name}: cannot be opened, or has no frame that can be decoded; {hint}")
+        hint = "check the number" if kind == "camera" else "copy it again or convert it to .mp4"
+        raise InputError(f"{kind} {name}: cannot be opened, or no frame can be decoded; {hint}")
     rate = capture.get(cv2.CAP_PROP_FPS)
     try:
         yield Video(name, rate if math.isfinite(rate) and 1 <= rate <= 1000 else USUAL_RATE, _frames(capture, first))
@@ -66,15 +66,16 @@ def _frames(capture, frame):
 
 def follow(predict: Callable, video: Video, *, smooth: bool,
            followed: float = FOLLOWED) -> Iterator[tuple[np.ndarray, object]]:
-    """Each frame with its pose, a `poses.Pose`.
+    """Yield each frame with its `Pose`.
 
-    The crop is that of the box round the joints of the frame before. In the first frame, and where fewer than
-    MIN_FOLLOWED joints reach a score of `followed`, the person is looked for.
+    The crop is that of the box around the previous frame's keypoints. The person is searched for in the first frame,
+    and after a frame in which fewer than MIN_FOLLOWED keypoints have a score of at least `followed`.
 
     Args:
         predict: `Predictor.predict`.
-        smooth: One-Euro filter over the joints, begun anew whenever the person is looked for.
-        followed: FOLLOWED on the scale of the scores, where a curve has made these of the maps' peaks.
+        video: the frames.
+        smooth: apply the One-Euro filter to the keypoints; it is reset whenever the person is searched for.
+        followed: FOLLOWED on the scale of the model's scores, that is, after its calibration.
     """
     box, state = None, None
     for frame in video.frames:
@@ -89,18 +90,15 @@ def follow(predict: Callable, video: Video, *, smooth: bool,
 
 
 def next_box(pose, frame: np.ndarray, followed: float = FOLLOWED) -> Box | None:
-    """Where to look in the next frame, or None where the person is lost."""
-    sure = pose.scores >= followed
-    if sure.sum() < min(MIN_FOLLOWED, len(sure)):
-        return None
-    return Box.around(pose.keypoints[sure], min_size=max(1.0, 0.05 * max(frame.shape[:2])))
+    """Return the box to crop in the next frame, or None if the person is lost."""
+    return pose.tight_box(followed, MIN_FOLLOWED, max(1.0, 0.05 * max(frame.shape[:2])))
 
 
 class Writer:
     """Writes RGB frames as an MPEG-4 video; use it in a `with` block."""
 
     def __init__(self, path: Path, rate: float):
-        """The file is begun with the first frame, whose size all have."""
+        """Create the file with the first frame; all frames must have its size."""
         self._path, self._rate = path, rate
         self._out: cv2.VideoWriter | None = None
 
@@ -112,21 +110,21 @@ class Writer:
             self._out.release()
 
     def write(self, frame: np.ndarray) -> None:
-        """Append (H, W, 3) uint8 RGB. Raises InputError where OpenCV cannot write videos."""
-        # MPEG-4 has even sides; OpenCV would cut a row off, so one is repeated.
+        """Append (H, W, 3) uint8 RGB. Raises InputError if OpenCV cannot write videos."""
+        # MPEG-4 needs even sides: the last row and column are repeated, because OpenCV would cut them off.
         frame = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
         if self._out is None:
             with _quiet():
                 self._out = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate,
                                             frame.shape[1::-1])
             if not self._out.isOpened():
-                raise InputError(f"{self._path}: this OpenCV cannot write .mp4 videos; pass --nodraw")
+                raise InputError(f"{self._path}: this build of OpenCV cannot write .mp4 videos; pass --nodraw")
         self._out.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps OpenCV's own words off the screen while it tries; what went wrong is said by us."""
+    """Silence OpenCV's log within the block; failures are reported as InputError instead."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

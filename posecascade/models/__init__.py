@@ -1,4 +1,4 @@
-"""Backbones, part detectors, regressors and the cascade of them: what can be built, in visible tables."""
+"""Networks: tables of backbones, part detectors and regressors, and the cascade built from them."""
 
 from posecascade.models.backbones import BACKBONES, freeze, load_backbone
 from posecascade.models.cascade import OPTIONS, cascade, precision

@@ -1,4 +1,4 @@
-"""The table of backbones, and what is done to one inside a model: weights in, early blocks frozen."""
+"""The table of backbones; load weights into a model's backbone and freeze its early blocks."""
 
 import keras
 
@@ -27,31 +27,31 @@ BACKBONES = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """The backbone of that name; InputError with the nearest one where there is none."""
+    """Return the backbone of that name; InputError with the nearest name if there is none."""
     if name not in BACKBONES:
         raise InputError(f"model.backbone: unknown backbone {name!r}; {did_you_mean(str(name), BACKBONES)}")
     return BACKBONES[name]
 
 
 def load_backbone(model: keras.Model, backbone: str, weights: str) -> None:
-    """Put weights into the model's backbone layers: "imagenet", a file's path, or "none" (leaves them as they are).
+    """Load weights into the model's backbone layers: "imagenet", a file's path, or "none", which changes nothing.
 
-    Raises InputError where the file or the download is not what the backbone expects.
+    Raises InputError if the file or the download is not what the backbone expects.
     """
-    found = find_backbone(backbone)
+    load = find_backbone(backbone).load
     if weights != "none":
-        found.load(model, weights)
+        load(model, weights)
 
 
 def freeze(model: keras.Model, blocks: int, backbone: str) -> None:
-    """Make the first `blocks` blocks of the model's backbone untrainable and the others trainable; 0 frees all.
+    """Make the first `blocks` blocks of the model's backbone untrainable and the others trainable.
 
-    Frozen batch norms use their stored statistics, as Keras does for untrainable ones. Takes effect when the model is
-    compiled. Raises InputError where the backbone has fewer blocks.
+    Frozen batch norms use their stored statistics, as Keras does for untrainable ones. It takes effect when the model
+    is compiled. Raises InputError if the backbone has fewer blocks.
     """
     prefixes = find_backbone(backbone).blocks
     if not 0 <= blocks <= len(prefixes):
-        raise InputError(f"training.freeze: {blocks} blocks, but backbone {backbone!r} has {len(prefixes)}; "
+        raise InputError(f"frozen_blocks: {blocks} blocks, but backbone {backbone!r} has {len(prefixes)}; "
                          f"give 0 to {len(prefixes)}")
     for layer in image_layers(model):
         block = next((i for i, prefix in enumerate(prefixes) if layer.name.startswith(f"{prefix}_")), None)

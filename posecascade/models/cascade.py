@@ -1,4 +1,4 @@
-"""The cascade: part detector and regressor in one functional model, or either piece alone for the ablation."""
+"""Build the cascade: part detector and regressor in one functional model, or either stage alone for the ablation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from posecascade.models.detector import part_detector, topdown_features
 from posecascade.models.regressor import regressor as build_regressor
 
 STAGES = ("cascade", "detector", "regressor")
-OPTIONS = ("stages", "backbone", "detector", "regressor", "stride", "width", "regressor_sees_image")  # of `cascade`
+OPTIONS = ("stages", "backbone", "detector", "regressor", "stride", "width", "regressor_sees_image")  # of `cascade()`
 
 
 @contextmanager
 def precision(policy: str) -> Iterator[None]:
-    """Networks built inside compute by this policy of Keras ("float32", "mixed_bfloat16", "mixed_float16")."""
+    """Set Keras' dtype policy ("float32", "mixed_bfloat16", "mixed_float16") for networks built inside the context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -30,12 +30,12 @@ def precision(policy: str) -> Iterator[None]:
 def cascade(keypoints: int, *, stages: str = "cascade", backbone: str = "efficientnet_lite0",
             detector: str = "topdown", regressor: str = "light", stride: int = 4, width: int = 96,
             regressor_sees_image: bool = True) -> keras.Model:
-    """One model from the image to the maps of both stages, gradients flowing through both (docs/paper.md "Idea").
+    """Return one model from the image to the maps of both stages, trained end to end (docs/paper.md "Idea").
 
-    Plain Keras layers throughout: what it saves loads where this package is not installed.
+    It consists of plain Keras layers: a saved model loads without this package.
 
     Args:
-        keypoints: K, the number of joints.
+        keypoints: K, the number of keypoints.
         stages: "cascade"; "detector", the part maps alone; or "regressor", the regressor without part maps: `light`
             reads backbone features, the paper's kinds read the image alone.
         backbone: one of `models.BACKBONES`.
@@ -43,13 +43,13 @@ def cascade(keypoints: int, *, stages: str = "cascade", backbone: str = "efficie
         regressor: one of `models.REGRESSORS`.
         stride: input pixels per cell of both outputs, 1 (the paper's) or 4.
         width: channels of the top-down path and of the light regressor.
-        regressor_sees_image: whether the regressor sees the image (or features of it) beside the part maps.
+        regressor_sees_image: whether the regressor reads the image (or features of it) in addition to the part maps.
     Returns:
         model from the tensor "image" (B, H, W, 3) float32 RGB in 0..255, H and W multiples of 32 (hourglass: 64), to
-        a dict of "parts" (logits) and "heatmaps" (linear), each (B, H/stride, W/stride, K) float32, as far as the
-        stages give them. `get_layer("detector")` and `get_layer("regressor")` are its nested models.
+        a dict of "parts" (logits, from the detector) and "heatmaps" (linear, from the regressor), each
+        (B, H/stride, W/stride, K) float32. `get_layer("detector")` and `get_layer("regressor")` are its nested models.
     Raises:
-        InputError: a name or number that is not supported.
+        InputError: a name or number is not supported.
     """
     if stages not in STAGES:
         raise InputError(f"model.stages: unknown stages {stages!r}; {did_you_mean(stages, STAGES)}")
@@ -57,16 +57,16 @@ def cascade(keypoints: int, *, stages: str = "cascade", backbone: str = "efficie
     if stages == "regressor":
         maps = _regressor_alone(image, keypoints, backbone, regressor, stride, width)
         return keras.Model(image, maps, name="cascade")
-    found = part_detector(keypoints, backbone=backbone, head=detector, stride=stride, width=width)(image)
+    detected = part_detector(keypoints, backbone=backbone, head=detector, stride=stride, width=width)(image)
     if stages == "detector":
-        return keras.Model(image, {"parts": found["parts"]}, name="cascade")
-    features = found.get("features") if regressor_sees_image and regressor == "light" else None
+        return keras.Model(image, {"parts": detected["parts"]}, name="cascade")
+    features = detected.get("features") if regressor_sees_image and regressor == "light" else None
     stage = build_regressor(keypoints, kind=regressor, stride=stride, width=width, image=regressor_sees_image,
                             features=None if features is None else features.shape[-1])
-    read = {"image": image, "features": features,
-            "parts": layers.Activation("sigmoid", name="part_maps", dtype="float32")(found["parts"])}
-    maps = stage({name: read[name] for name in stage.input})
-    return keras.Model(image, {"parts": found["parts"], "heatmaps": maps["heatmaps"]}, name="cascade")
+    inputs = {"image": image, "features": features,
+              "parts": layers.Activation("sigmoid", name="part_maps", dtype="float32")(detected["parts"])}
+    maps = stage({name: inputs[name] for name in stage.input})
+    return keras.Model(image, {"parts": detected["parts"], "heatmaps": maps["heatmaps"]}, name="cascade")
 
 
 def _regressor_alone(image, keypoints, backbone, kind, stride, width):

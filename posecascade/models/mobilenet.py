@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018) at widths 1.0 and 0.35, to the last inverted residual."""
+"""MobileNetV2 (Sandler et al. 2018) at widths 1.0 and 0.35, up to the last inverted residual."""
 
 from functools import partial
 
@@ -14,13 +14,13 @@ BLOCKS = sum(count for count, *_ in STAGES)
 
 
 def channels_at(width: float, full: int) -> int:
-    """The multiple of 8 nearest to full x width, but not below 90 % of it, as the published networks round."""
+    """Return the multiple of 8 nearest to full x width, but at least 90% of it, as in the published networks."""
     rounded = max(8, int(full * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * full * width else rounded
 
 
 def _build(width, image):
-    # "same" padding puts the odd pixel at the end, as the original's explicit padding does for even sizes.
+    # "same" padding adds the odd pixel at the end, like the original's explicit padding for even sizes.
     x = layers.Rescaling(1 / 127.5, -1, name="rescale", dtype="float32")(image)
     x = conv_bn(x, channels_at(width, STEM_CHANNELS), 3, 2, name="stem")
     at, number, taps = 2, 0, {}
@@ -35,16 +35,17 @@ def _build(width, image):
 
 
 def _load(width, model, weights):
-    """From a file saved from `keras.applications.MobileNetV2(alpha=width, include_top=False)`, or its ImageNet one."""
+    """Load a file saved from `keras.applications.MobileNetV2(alpha=width, include_top=False)`, or ImageNet weights."""
     what = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_224_no_top.h5"
-    found = application_weights(keras.applications.MobileNetV2, weights, what, alpha=width, input_shape=(224, 224, 3))
+    published = application_weights(keras.applications.MobileNetV2, weights, what, alpha=width,
+                                    input_shape=(224, 224, 3))
     theirs = {"Conv1": "stem_conv", "bn_Conv1": "stem_bn"}
     for number in range(BLOCKS):
         source = f"block_{number}" if number else "expanded_conv"
         for part in ("expand", "depthwise", "project"):
             theirs[f"{source}_{part}"] = f"block_{number:02d}_{part}_conv"
             theirs[f"{source}_{part}_BN"] = f"block_{number:02d}_{part}_bn"
-    put_weights(model, {theirs[name]: arrays for name, arrays in found.items() if name in theirs}, weights)
+    put_weights(model, {theirs[name]: arrays for name, arrays in published.items() if name in theirs}, weights)
 
 
 def _backbone(width):

@@ -1,4 +1,4 @@
-"""MoveNet's trunks (Google 2021), Lightning's and Thunder's: MobileNetV2 without batch norms, trained on poses."""
+"""The backbones of MoveNet Lightning and Thunder (Google 2021): MobileNetV2 without batch norms, trained on poses."""
 
 from functools import partial
 
@@ -10,10 +10,10 @@ from posecascade.models.backbone import Backbone, image_layers, put_weights, rea
 from posecascade.models.mobilenet import BLOCKS, STAGES, STEM_CHANNELS, channels_at
 
 HEAD_CHANNELS = 1280  # of both widths
-COCO_JOINTS = 17  # of its own part maps, in COCO's order
-# Where its top-down path begins: after these blocks and after the head, which is not where the stages end.
+COCO_KEYPOINTS = 17  # channels of its published part maps, in COCO's order
+# Blocks after which its top-down path reads a stride; these are not the last blocks of that stride.
 TAPS = {4: 2, 8: 5, 16: 9}
-# Layers of the head `narrow`, which is built after it, and their arrays.
+# Layers of the head `narrow`, which has the published head's shapes, and their arrays.
 _NARROW = {"narrow_lateral_32": "lateral_32", "narrow_maps_depthwise": "heatmap/depthwise",
            "narrow_maps": "heatmap/pointwise", **{f"narrow_lateral_{stride}": f"lateral_{stride}" for stride in TAPS},
            **{f"narrow_{stride}_depthwise": f"top_{stride}/depthwise" for stride in TAPS},
@@ -46,10 +46,10 @@ def _build(width, image):
 
 
 def _load(name, model, weights):
-    """From an .npz of its convolutions: `stem`, `block_NN/{expand,depthwise,project}` and `head`, `kernel` and `bias`.
+    """Load an .npz with `kernel` and `bias` of `stem`, `block_NN/{expand,depthwise,project}` and `head`.
 
-    The head `narrow` gets its path too, `lateral_N`, `top_N/{depthwise,pointwise}` and `heatmap/{depthwise,pointwise}`;
-    and, where the model has COCO's 17 joints, `heatmap/out`.
+    If the model has the head `narrow`, its layers are loaded too, from `lateral_N`, `top_N/{depthwise,pointwise}` and
+    `heatmap/{depthwise,pointwise}`; if it has COCO's 17 keypoints, also from `heatmap/out`.
     """
     published = f"MoveNet {name.capitalize()}'s trunk"
     if weights == "imagenet":
@@ -60,11 +60,11 @@ def _load(name, model, weights):
     for number in range(BLOCKS):
         for part in ("expand", "depthwise", "project")[number == 0:]:
             names[f"block_{number:02d}_{part}_conv"] = f"block_{number:02d}/{part}"
-    found = {layer.name: layer for layer in image_layers(model)}
-    names |= {layer: array for layer, array in _NARROW.items() if layer in found}
-    if "narrow_maps" in found and found["parts"].filters == COCO_JOINTS:
+    by_name = {layer.name: layer for layer in image_layers(model)}
+    names |= {layer: array for layer, array in _NARROW.items() if layer in by_name}
+    if "narrow_maps" in by_name and by_name["parts"].filters == COCO_KEYPOINTS:
         names["parts"] = "heatmap/out"
-    put_weights(model, {layer: _weights(arrays, array, found.get(layer), weights, published)
+    put_weights(model, {layer: _weights(arrays, array, by_name.get(layer), weights, published)
                         for layer, array in names.items()}, str(weights))
 
 

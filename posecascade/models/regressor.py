@@ -1,8 +1,8 @@
-"""The heatmap regressor: sigmoid part maps joined with the image (or the detector's features) to confidence maps.
+"""The heatmap regressor: from sigmoid part maps and the image (or the detector's features) to confidence maps.
 
-TensorFlow Lite's int8 quantizer refuses to join ("concatenate") a sigmoid's output with another tensor: both would
-need the same scale. A convolution of joined tensors is the sum of one convolution of each, the same function with the
-same number of parameters where only one of them has a bias; so every join here is built as that sum.
+TensorFlow Lite's int8 quantizer refuses to concatenate a sigmoid's output with another tensor, because both would
+need the same scale. A convolution of concatenated tensors equals the sum of one convolution of each, with the same
+number of parameters if only one of them has a bias; every concatenation is built as such a sum here.
 """
 
 import keras
@@ -14,16 +14,16 @@ from posecascade.models.backbone import separable
 from posecascade.models.detector import check_stride
 from posecascade.models.hourglass import body
 
-BODY_STRIDE = 4  # the cells of the detector's features and of the last maps inside the paper's regressors
+BODY_STRIDE = 4  # of the detector's features and of the last maps inside the paper's regressors
 WIDE = 4         # layers of `light` at stride 8
 STACK = ((64, 13), (128, 13), (128, 15), (512, 1), (512, 1))  # (channels, kernel) after the first, 64 9x9
 
 
 def light(inputs, keypoints, stride, width):
-    """For devices: joined at stride 4, four depthwise 5x5 + 1x1 at stride 8, up-sampled, added, one more.
+    """Return the maps of the regressor for devices: four separable 5x5 at stride 8 between layers at stride 4.
 
-    Reads the detector's features where it has them, which come from the image, else the image itself. The kernels are
-    the largest for which LiteRT's CPU has a fast int8 path: with 7x7 the second stage took twice the detector's time.
+    It reads the detector's features if there are any, else the image. 5x5 is the largest kernel for which LiteRT's CPU
+    has a fast int8 path: with 7x7 the regressor took twice the detector's time.
     """
     joined = []
     if "parts" in inputs:
@@ -47,10 +47,10 @@ def light(inputs, keypoints, stride, width):
 
 
 def stack(inputs, keypoints, stride, width):
-    """The paper's VGG regressor: large kernels at a quarter of the input size (docs/paper.md "Networks", VGG).
+    """Return the maps of the paper's VGG regressor: large kernels at stride 4 (docs/paper.md "Networks", VGG).
 
-    The image is averaged over cells of 4 x 4 px, and so are part maps at stride 1. At output stride 4 the last
-    layer, the transposed convolution 8x8 to full resolution, falls away. `width` is not used.
+    The image is averaged over cells of 4 x 4 px, and so are part maps at stride 1. Output stride 4 omits the last
+    layer, the transposed convolution 8x8 to full resolution. `width` is not used.
     """
     joined = []
     if "image" in inputs:
@@ -68,10 +68,10 @@ def stack(inputs, keypoints, stride, width):
 
 
 def hourglass(inputs, keypoints, stride, width):
-    """The paper's ResNet regressor: image in [0, 1] and part maps joined at full resolution, one hourglass of depth 4.
+    """Return the maps of the paper's ResNet regressor: one hourglass of depth 4 on the image in [0, 1] and part maps.
 
-    Part maps at stride 4 are up-sampled to the image, so that the network is the released one at either stride; at
-    output stride 4 its last layer, the transposed convolution 4x4 to full resolution, falls away. `width` is not used.
+    Part maps at stride 4 are up-sampled to the image's size, so that the network is the released one at both strides.
+    Output stride 4 omits the last layer, the transposed convolution 4x4 to full resolution. `width` is not used.
     """
     joined = []
     if "image" in inputs:
@@ -90,24 +90,24 @@ REGRESSORS = {"light": light, "stack": stack, "hourglass": hourglass}
 
 def regressor(keypoints: int, *, kind: str = "light", stride: int = 4, width: int = 96, features: int | None = None,
               parts: bool = True, image: bool = True) -> keras.Model:
-    """The model "regressor": a dict of maps to {"heatmaps": (B, H/stride, W/stride, K) float32, linear}.
+    """Return the model "regressor" from a dict of maps to {"heatmaps": (B, H/stride, W/stride, K) float32, linear}.
 
     Args:
         kind: one of REGRESSORS.
-        stride: input pixels per cell of the part maps read and the confidence maps written, 1 or 4.
-        width: channels of `light`; the paper's have theirs.
-        features: channels of the detector's features, read as "features" (B, H/4, W/4, features); None reads none.
-            Only `light` reads them, and then reads no image.
-        parts: whether "parts", sigmoid part maps (B, H/stride, W/stride, K), are read; False is the ablation.
-        image: whether "image" (B, H, W, 3) in 0..255 is read.
+        stride: input pixels per cell of the part maps and of the confidence maps, 1 or 4.
+        width: channels of `light`; the paper's regressors have fixed widths.
+        features: channels of the input "features" (B, H/4, W/4, features) from the detector; None omits that input.
+            Only `light` reads features, and instead of the image.
+        parts: whether "parts", sigmoid part maps (B, H/stride, W/stride, K), are an input; False is the ablation.
+        image: whether "image" (B, H, W, 3) in 0..255 is an input.
     Raises:
-        InputError: unknown kind or stride; features for a kind that reads none; nothing to read at all.
+        InputError: unknown kind or stride; features for a kind that does not read them; no input at all.
     """
     if kind not in REGRESSORS:
         raise InputError(f"model.regressor: unknown regressor {kind!r}; {did_you_mean(kind, REGRESSORS)}")
     check_stride(stride)
     if features and kind != "light":
-        raise InputError(f"model.regressor: {kind!r} reads no features; pass features=None or choose 'light'")
+        raise InputError(f"model.regressor: {kind!r} does not read features; pass features=None or choose 'light'")
     inputs = {}
     if features:
         inputs["features"] = keras.Input((None, None, features), name="features")
@@ -116,7 +116,7 @@ def regressor(keypoints: int, *, kind: str = "light", stride: int = 4, width: in
     if parts:
         inputs["parts"] = keras.Input((None, None, keypoints), name="parts")
     if not inputs:
-        raise InputError("model.regressor: reads neither parts, features nor image; let it read one of them")
+        raise InputError("model.regressor: has no input; pass parts, features or image")
     return keras.Model(inputs, {"heatmaps": REGRESSORS[kind](inputs, keypoints, stride, width)}, name="regressor")
 
 
@@ -133,7 +133,7 @@ def _unit_image(inputs):
 
 
 def _paper_maps(x, keypoints, stride, kernel):
-    """Maps at a quarter by a 1x1 convolution and, at output stride 1, a transposed convolution K to K with stride 4."""
+    """Return maps by a 1x1 convolution and, at output stride 1, a transposed convolution K to K of stride 4."""
     maps = layers.Conv2D(keypoints, 1, name="maps_quarter", dtype="float32", kernel_initializer=_small())(x)
     return maps if stride == BODY_STRIDE else \
         layers.Conv2DTranspose(keypoints, kernel, BODY_STRIDE, padding="same", name="maps", dtype="float32")(maps)

@@ -1,4 +1,4 @@
-"""A backbone of 25,000 parameters for the quickstart and for tests: learns from nothing within minutes on a CPU."""
+"""A backbone of 25,000 parameters for the quickstart and for tests; it trains from scratch within minutes on a CPU."""
 
 from keras import layers
 
@@ -15,7 +15,7 @@ def _build(image):
     taps = {}
     for number, (stride, channels) in enumerate(CHANNELS.items()):
         name = f"block_{number:02d}"
-        # Plain at stride 4, where separable layers save nothing on a CPU.
+        # A plain convolution at stride 4, because a separable one saves no time on a CPU there.
         x = conv_bn(x, channels, 3, 2, name=f"{name}_down") if stride == 4 else \
             separable(x, channels, 3, stride=2, name=f"{name}_down")
         taps[stride] = x = layers.Add(name=f"{name}_add")([x, separable(x, channels, 3, name=f"{name}_keep")])

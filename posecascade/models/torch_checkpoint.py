@@ -1,4 +1,4 @@
-"""The arrays of a PyTorch checkpoint (`torch.save` before 1.6), read without PyTorch and without running its code."""
+"""Read the arrays of a PyTorch checkpoint (`torch.save` before 1.6) without PyTorch and without running its code."""
 
 import pickle
 from collections import OrderedDict
@@ -12,15 +12,15 @@ _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 def read_checkpoint(path: Path | str) -> dict[str, np.ndarray]:
-    """Arrays by name.
+    """Return the checkpoint's arrays by name.
 
-    The file is a row of pickles, the third of which describes tensors in named storages, and then these storages. Only
-    the few names that a plain state dict needs can be unpickled. Raises ValueError for anything else.
+    The file is a sequence of pickles, the third of which describes tensors in named storages, followed by these
+    storages. Only the few names that a plain state dict needs can be unpickled. Raises ValueError for anything else.
     """
     with open(path, "rb") as file:
         try:
             if _Reader(file).load() != _MAGIC:
-                raise ValueError("wrong mark at its begin")
+                raise ValueError("wrong magic number")
             for _ in ("protocol", "machine"):
                 _Reader(file).load()
             tensors = _Reader(file).load()
@@ -30,9 +30,9 @@ def read_checkpoint(path: Path | str) -> dict[str, np.ndarray]:
                 count = int(np.frombuffer(file.read(8), "<i8")[0])
                 dtype = types.get(key, np.dtype("<f4"))
                 storages[key] = np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
-            return {name: _view(storages[key], *where) for name, (key, _, *where) in tensors.items()}
+            return {name: _view(storages[key], *layout) for name, (key, _, *layout) in tensors.items()}
         except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"no checkpoint of the old format ({error})") from None
+            raise ValueError(f"not a checkpoint of the old format ({error})") from None
 
 
 class _Reader(pickle.Unpickler):
@@ -56,6 +56,6 @@ class _Reader(pickle.Unpickler):
 def _view(storage, offset, shape, strides):
     last = offset + sum((side - 1) * step for side, step in zip(shape, strides, strict=True))
     if min((offset, *strides, *shape)) < 0 or last >= len(storage):
-        raise ValueError("a tensor reaches beyond its storage")
+        raise ValueError("a tensor is larger than its storage")
     steps = [step * storage.itemsize for step in strides]
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)

@@ -1,4 +1,4 @@
-"""VGG-16 (Simonyan & Zisserman 2014), its five stages; the fully connected layers are the `fcn` head's fc6 and fc7."""
+"""VGG-16 (Simonyan & Zisserman 2014): five stages; the fully connected layers are fc6 and fc7 of the head `fcn`."""
 
 import keras
 from keras import layers
@@ -7,7 +7,7 @@ from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, application_weights, image_layers, put_weights
 
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # (convolutions, channels)
-MEAN_RGB = (123.68, 116.779, 103.939)  # that its weights were trained to have subtracted from 0..255
+MEAN_RGB = (123.68, 116.779, 103.939)  # subtracted from 0..255 when its weights were trained
 
 
 def _build(image):
@@ -23,16 +23,16 @@ def _build(image):
 
 
 def _load(model, weights):
-    """From a file saved from `keras.applications.VGG16`, or its ImageNet one; fc6 and fc7 too where both have them."""
+    """Load a file saved from `keras.applications.VGG16` or its ImageNet weights; fc6 and fc7 too if both have them."""
     wants_top = any(layer.name == "fc6" and tuple(layer.kernel.shape[:3]) == (7, 7, 512)
                     for layer in image_layers(model))
-    found = _read(weights, wants_top)
-    arrays = {name: values for name, values in found.items() if name.startswith("block")}
+    published = _read(weights, wants_top)
+    arrays = {name: values for name, values in published.items() if name.startswith("block")}
     kernel, bias = arrays["block1_conv1"]
     arrays["block1_conv1"] = [kernel[:, :, ::-1], bias]  # trained on BGR, ours reads RGB
-    if wants_top and "fc1" in found:
-        arrays["fc6"] = [found["fc1"][0].reshape(7, 7, 512, -1), found["fc1"][1]]
-        arrays["fc7"] = [found["fc2"][0][None, None], found["fc2"][1]]
+    if wants_top and "fc1" in published:
+        arrays["fc6"] = [published["fc1"][0].reshape(7, 7, 512, -1), published["fc1"][1]]
+        arrays["fc7"] = [published["fc2"][0][None, None], published["fc2"][1]]
     put_weights(model, arrays, weights)
 
 
@@ -47,7 +47,7 @@ def _read(weights, wants_top):
         if weights == "imagenet":
             raise
         try:
-            return read(not wants_top)  # a file with the other ending is as good for the five stages
+            return read(not wants_top)  # a file with (without) the top layers has the same five stages
         except InputError:
             pass
         raise

@@ -1,1 +1,1 @@
-"""People, things and backgrounds painted with NumPy and OpenCV: synthetic data, and occluders for augmentation."""
+"""Paint people, objects and backgrounds with NumPy and OpenCV, for synthetic data and as occluders in augmentation."""

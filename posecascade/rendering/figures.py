@@ -1,6 +1,6 @@
-"""A clothed body seen by a camera: its parts as outlines in the picture, in the order to paint them, with their names.
+"""Project a clothed body into an image: the named outlines of its parts in the order in which they are painted.
 
-The same outlines serve painting and the test of what hides what. Parts are ordered by the depth of their middle (the
+Painting and the test for hidden keypoints use the same outlines. Parts are ordered by the depth of their middle (the
 painter's algorithm).
 """
 
@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from posecascade.rendering import painting
-from posecascade.rendering.bodies import FRAMES, JOINTS, POINTS, Camera, Skeleton
+from posecascade.rendering.bodies import FRAMES, KEYPOINTS, POINTS, Camera, Skeleton
 from posecascade.rendering.painting import Light, Surfaces
 from posecascade.rendering.wardrobe import MATERIALS, POWERS, Outfit, tables_of
 
-# Which parts a joint belongs to; any other part in front of it hides it.
+# The parts a keypoint belongs to; any other part in front of it hides it.
 _OF_SIDE = {"shoulder": ("upper_arm", "sleeve"), "elbow": ("upper_arm", "forearm", "sleeve", "cuff"),
             "wrist": ("forearm", "hand", "cuff"), "hip": ("thigh", "leg"), "knee": ("thigh", "shin", "leg"),
             "ankle": ("shin", "foot")}
@@ -22,26 +22,26 @@ _OF_MIDDLE = {"pelvis": {"torso", "hips", "skirt", "left_thigh", "right_thigh", 
               "thorax": {"torso", "neck"}, "neck": {"neck", "head", "hair", "torso"},
               "head_top": {"head", "hair", "hat"}}
 OWN = _OF_MIDDLE | {
-    f"{side}_{joint}": {f"{side}_{part}" for part in parts} | (
-        {"torso"} if joint == "shoulder" else {"torso", "hips", "skirt"} if joint == "hip" else
-        {"skirt"} if joint == "knee" else set())
-    for side in ("left", "right") for joint, parts in _OF_SIDE.items()}
+    f"{side}_{name}": {f"{side}_{part}" for part in parts} | (
+        {"torso"} if name == "shoulder" else {"torso", "hips", "skirt"} if name == "hip" else
+        {"skirt"} if name == "knee" else set())
+    for side in ("left", "right") for name, parts in _OF_SIDE.items()}
 
-_FAR_SIDE = 0.8  # a shoulder or hip this part of its half width behind the middle is hidden by the trunk
-_TO_CHEST = 0.12  # least cosine between the view and a decoration's normal
+_FAR_SIDE = 0.8  # the trunk hides a shoulder or hip that is this share of its half width behind the middle
+_TO_CHEST = 0.12  # smallest cosine between the view and the normal of a visible decoration
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A person in a picture: S parts, numbered from the farthest to the nearest.
+    """A person in an image: S parts, numbered from the farthest to the nearest.
 
     Attributes:
         parts: (S) names that `OWN` uses; materials: (S,) int, rows of `wardrobe.MATERIALS`.
         polygons: (part's number, outline) as in `painting.Surfaces`.
-        start, end, half, scale, roundness: as there.
+        start, end, half, scale, roundness: as in `painting.Surfaces`.
         axis: (S, 3) unit vectors along the parts in the camera's frame.
-        keypoints: (16, 2) float64 pixels in MPII's order, wherever they fall.
-        far: (16,) bool, shoulders and hips that lie behind the trunk.
+        keypoints: (16, 2) float64 pixels in MPII's order, inside the image or not.
+        far: (16,) bool, shoulders and hips behind the trunk.
         head: (3, 3) rotation from the head's frame to the camera's; head_center in pixels; head_scale in pixels per
             stature.
     """
@@ -64,12 +64,12 @@ class Figure:
 
     @property
     def face(self) -> int:
-        """Number of the part that carries the face."""
+        """Return the number of the part with the face."""
         return int(np.flatnonzero(self.materials == MATERIALS.index("face"))[0])
 
 
 def see(skeleton: Skeleton, camera: Camera, outfit: Outfit) -> Figure:
-    """The person as that camera sees them."""
+    """Return the person as seen by that camera."""
     tables = tables_of(outfit)
     solids = [solid for table in tables for solid in table.solids]
     first = np.cumsum([0] + [size for table in tables for size in table.sizes])[:-1]
@@ -90,19 +90,18 @@ def see(skeleton: Skeleton, camera: Camera, outfit: Outfit) -> Figure:
     order = [k for k in np.argsort(-depths, kind="stable").tolist()
              if not solids[k].facing or solids[k].facing * facing > _TO_CHEST]
     polygons = _outlines([solids[k] for k in order], first[order].tolist(), pixels, radii)
-    joints = slice(0, len(JOINTS))
-    keypoints, joint_depths, _ = camera.project(skeleton.points[joints])
+    keypoints, keypoint_depths, _ = camera.project(skeleton.points[:len(KEYPOINTS)])
     head = POINTS.index("head")
     center, _, head_scale = camera.project(skeleton.points[head])
     return Figure(
         [solids[k].part for k in order], np.array([MATERIALS.index(solids[k].material) for k in order]), polygons,
         start[order], end[order], half[order], (scale[first] / 2 + scale[first + 1] / 2)[order],
-        np.array([solids[k].roundness for k in order]), axis[order], keypoints, _far(joint_depths, skeleton), outfit,
+        np.array([solids[k].roundness for k in order]), axis[order], keypoints, _far(keypoint_depths, skeleton), outfit,
         camera.rotation @ skeleton.frames[FRAMES.index("head")], center, float(head_scale) * skeleton.build.stature)
 
 
 def surfaces_of(figure: Figure, light: Light) -> Surfaces:
-    """The parts as `painting.paint` takes them, lit as cylinders."""
+    """Return the parts as surfaces for `painting.paint`, lit as cylinders."""
     along = figure.end - figure.start
     along /= np.maximum(np.sqrt((along * along).sum(axis=1, keepdims=True)), 1e-6)
     across = -along[:, 1] * light.direction[0] - along[:, 0] * light.direction[1]  # y points up in the camera's frame
@@ -113,24 +112,24 @@ def surfaces_of(figure: Figure, light: Light) -> Surfaces:
 
 
 def hidden_by_self(figure: Figure, pixels: np.ndarray, within: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(16,) bool: joints that another part of the same body hides, as painted.
+    """Return (16,) bool: keypoints that another part of the same body hides, as painted.
 
     Args:
-        pixels: (16, 2) int, the joints' pixels; only those of `within` (16,) are looked at, others give False.
-        shape: height and width of the picture.
+        pixels: (16, 2) int, the keypoints' pixels; only those of `within` (16,) are checked, the others are False.
+        shape: height and width of the image.
     """
     ids = painting.numbered(figure.polygons, shape)
-    hidden = np.zeros(len(JOINTS), bool)
+    hidden = np.zeros(len(KEYPOINTS), bool)
     for k in np.flatnonzero(within).tolist():
-        seen = int(ids[pixels[k, 1], pixels[k, 0]])
-        part = figure.parts[seen - 1] if seen else None
-        hidden[k] = part is not None and (part not in OWN[JOINTS[k]] or (
+        number = int(ids[pixels[k, 1], pixels[k, 0]])
+        part = figure.parts[number - 1] if number else None
+        hidden[k] = part is not None and (part not in OWN[KEYPOINTS[k]] or (
             bool(figure.far[k]) and part in ("torso", "hips", "skirt")))
     return hidden
 
 
 def _balls(skeleton, places, numbers):
-    """(N, 3) centers and (N,) radii in meters."""
+    """Return (N, 3) centers and (N,) radii of the balls in meters."""
     build = skeleton.build
     logs = np.log([getattr(build, power) for power in POWERS])
     factors = np.exp(numbers[:, 5:].reshape(-1, 3, 4) @ logs)  # of x, z and the radius
@@ -143,7 +142,7 @@ def _balls(skeleton, places, numbers):
 
 
 def _outlines(solids, first, pixels, radii):
-    """(number, convex outline) of every hull, in the order of the solids."""
+    """Return (number, convex outline) of every hull, in the order of the solids."""
     circles = painting.fixed(pixels[:, None] + radii[:, None, None] * painting.CIRCLE)
     polygons = []
     for number, (solid, at) in enumerate(zip(solids, first, strict=True)):
@@ -157,10 +156,10 @@ def _outlines(solids, first, pixels, radii):
 
 
 def _far(depths, skeleton):
-    far = np.zeros(len(JOINTS), bool)
-    for middle, joint in ((JOINTS.index("thorax"), "shoulder"), (JOINTS.index("pelvis"), "hip")):
+    far = np.zeros(len(KEYPOINTS), bool)
+    for middle, name in ((KEYPOINTS.index("thorax"), "shoulder"), (KEYPOINTS.index("pelvis"), "hip")):
         for side in ("left", "right"):
-            at = JOINTS.index(f"{side}_{joint}")
+            at = KEYPOINTS.index(f"{side}_{name}")
             half = float(np.linalg.norm(skeleton.points[at] - skeleton.points[middle]))
             far[at] = depths[at] - depths[middle] > _FAR_SIDE * half
     return far

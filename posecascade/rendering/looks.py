@@ -1,4 +1,5 @@
-"""Colors of people, their faces, and painting a figure into a picture, part by part from the farthest."""
+"""Choose the colors of people and their faces, and paint a figure into an image, from the farthest part to the nearest.
+"""
 
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ _TROUSERS = np.array([(42, 56, 92), (70, 92, 130), (28, 28, 32), (90, 84, 76), (
 
 @dataclass(frozen=True)
 class Look:
-    """Materials in the order of `wardrobe.MATERIALS`, and what the face has: (3,) colors, beard, glasses."""
+    """Materials in the order of `wardrobe.MATERIALS`, and the face: (3,) colors of skin and hair, beard, glasses."""
 
     materials: list[Material]
     skin: np.ndarray
@@ -29,7 +30,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator, figure: Figure) -> Look:
-    """Skin and hair as people have them; clothes of any color, trousers mostly of sober ones."""
+    """Return random colors: natural skin and hair, clothes of any color, trousers mostly of muted ones."""
     skin, hair = _tinted(_SKINS, rng, 8), _tinted(_HAIRS, rng, 8)
     sober = rng.random() < .7 and not figure.outfit.skirt
     bottom = Material(tuple(_tinted(_TROUSERS, rng, 14)), grain=.006) if sober else painting.random_material(rng)
@@ -43,18 +44,18 @@ def random_look(rng: np.random.Generator, figure: Figure) -> Look:
 
 
 def paint_figure(canvas: np.ndarray, figure: Figure, look: Look, light: Light, rng: np.random.Generator) -> None:
-    """Paint the person into `canvas` (H, W, 3) uint8, which is changed; see `painting.paint`."""
+    """Paint the person into `canvas` (H, W, 3) uint8 in place; see `painting.paint`."""
     face = figure.face
 
     def special(rows, x, y):
-        where = np.flatnonzero(rows == face)
-        return where, _head_colors(figure, look, light, x[where], y[where])
+        of_face = np.flatnonzero(rows == face)
+        return of_face, _head_colors(figure, look, light, x[of_face], y[of_face])
 
     painting.paint(canvas, surfaces_of(figure, light), look.materials, light.ambient, rng, special)
 
 
 def _tinted(colors, rng, spread):
-    """A mixture of two neighbors of the list, a little off."""
+    """Return a mixture of two neighboring colors of the list, with some noise."""
     at = rng.uniform(0, len(colors) - 1)
     low = int(at)
     mixed = colors[low] + (at - low) * (colors[min(low + 1, len(colors) - 1)] - colors[low])
@@ -62,7 +63,7 @@ def _tinted(colors, rng, spread):
 
 
 def _head_colors(figure, look, light, x, y):
-    """(n, 3) colors of the head's pixels: an ellipsoid hit by parallel rays, colored by where on it a ray arrives."""
+    """Return (n, 3) colors of the head's pixels: parallel rays hit an ellipsoid, which is colored by position."""
     center, scale = figure.head_center, figure.head_scale
     offsets = np.stack([(x - center[0]) / scale, (center[1] - y) / scale], axis=1)
     to_head = figure.head.T  # the camera's frame to the head's
@@ -77,7 +78,7 @@ def _head_colors(figure, look, light, x, y):
 
 
 def _face(hit, look, bald):
-    """(n, 3) colors of places (3, n) on the unit ball: to the left, up, forwards."""
+    """Return (n, 3) colors of points (3, n) on the unit sphere, whose axes are left, up, forwards."""
     aside, up, forward = np.abs(hit[0]), hit[1], hit[2]
     color = np.repeat(look.skin[None], len(up), axis=0)
     front = forward > 0
@@ -99,7 +100,7 @@ def _face(hit, look, bald):
 
 
 def cast_shadow(canvas: np.ndarray, figure: Figure, light: Light) -> None:
-    """Darken the ground under the feet of somebody upright; `canvas` is changed."""
+    """Darken the ground under the feet of an upright person, in place."""
     ankles = figure.keypoints[[0, 5]]
     hips = figure.keypoints[[2, 3]].mean(axis=0)
     reach = float(np.linalg.norm(hips - ankles.mean(axis=0)))

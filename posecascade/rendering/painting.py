@@ -1,8 +1,8 @@
-"""Painting textured, lit parts with OpenCV and NumPy: many at once, the colors computed pixel by pixel.
+"""Paint textured, lit parts with OpenCV and NumPy, all parts of a figure in one pass.
 
-A part is a union of convex polygons with a texture along an axis. All parts of a figure or a thing are first written
-into a buffer of part numbers from the farthest to the nearest; then every pixel's color follows from its part's row
-in a few tables. Painting in one pass is what makes a picture cost milliseconds.
+A part is a union of convex polygons with a texture along an axis. All parts of a figure or an object are first written
+into a buffer of part numbers from the farthest to the nearest; then every pixel's color is computed from its part's
+row in a few tables. With one pass for all parts an image takes milliseconds.
 """
 
 import functools
@@ -15,18 +15,18 @@ import numpy as np
 PATTERNS = ("plain", "hoops", "stripes", "checks", "dots", "blotches")
 _SHARES = (.48, .13, .09, .1, .08, .12)
 FRACTION = 4  # binary digits after the point in the polygons
-_FAR = 4000  # pixels; what lies farther out is brought here, where fixed point does not overflow
-_ROW, _COLUMN = 150.0, 150.0  # pixels of grain to a meter
+_FAR = 4000  # pixels; coordinates are clipped to this, so that fixed point does not overflow
+_ROW, _COLUMN = 150.0, 150.0  # pixels of grain per meter
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a surface looks like.
+    """The appearance of a surface.
 
     Attributes:
         color, second: base and second color of the pattern, RGB in 0..255.
         pattern: one of PATTERNS; period: of the pattern in meters.
-        grain: how much `grain` changes the brightness, per gray level.
+        grain: change of brightness per gray level of the noise `grain()`.
     """
 
     color: tuple[float, float, float]
@@ -53,7 +53,7 @@ class Surfaces:
         start, end: (S, 2) pixels, the axis of the texture; half: (S,) pixels, its half width.
         scale: (S,) pixels per meter, for the size of patterns.
         material: (S,) int, rows of the materials that `paint` is given.
-        across, facing: (S,) how much of the light arrives at the second edge and in the middle.
+        across, facing: (S,) share of the light that arrives at the second edge and in the middle.
         roundness: (S,) 1 for a cylinder, 0 for something flat.
     """
 
@@ -70,7 +70,7 @@ class Surfaces:
 
 @functools.cache
 def grain() -> np.ndarray:
-    """(512, 512) uint8, mean near 128: smooth noise of many sizes, a constant that textures take pieces of."""
+    """Return constant smooth noise of many scales, (512, 512) uint8 with mean near 128, from which textures are cut."""
     rng = np.random.default_rng(20160917)
     total = np.zeros((512, 512), np.float32)
     for cells, weight in ((8, 10), (24, 12), (64, 12), (170, 10), (512, 7)):
@@ -82,26 +82,26 @@ def grain() -> np.ndarray:
 
 
 def random_light(rng: np.random.Generator) -> Light:
-    """From above in front, more or less from one side, hard or soft."""
+    """Return a random light from above in front, more or less from one side, hard or soft."""
     direction = np.array([rng.uniform(-1, 1), rng.uniform(.2, 1), rng.uniform(.35, 1.2)])
     return Light(direction / np.linalg.norm(direction), float(rng.uniform(.35, .65)))
 
 
 def random_color(rng: np.random.Generator, vividness: float = 1.0) -> tuple[float, float, float]:
-    """An RGB color as things and clothes have it: often gray, dark or light, sometimes vivid."""
+    """Return a random RGB color as of objects and clothes: often gray, dark or light, sometimes vivid."""
     value, vivid, hue, power = rng.random(4).tolist()
     value, vivid, hue = 25 + 220 * value, vividness * vivid ** (1 + power), 6 * hue
     return tuple(value * (1 - vivid * (1 - min(1, max(0, abs((hue + turn) % 6 - 3) - 1)))) for turn in (0, 4, 2))
 
 
 def random_material(rng: np.random.Generator, vividness: float = 1.0) -> Material:
-    """Cloth or paint: half of it plain."""
+    """Return a random material of clothes or objects; half of them are plain."""
     return Material(random_color(rng, vividness), random_color(rng, vividness), pick(rng, PATTERNS, _SHARES),
                     float(rng.uniform(.03, .13)), float(rng.uniform(.001, .006)))
 
 
 def pick(rng: np.random.Generator, values: tuple, shares: tuple[float, ...]):
-    """One of the values by their shares."""
+    """Return a random value, chosen by the shares."""
     at = float(rng.random()) * sum(shares)
     for value, share in zip(values, shares, strict=True):
         at -= share
@@ -111,12 +111,12 @@ def pick(rng: np.random.Generator, values: tuple, shares: tuple[float, ...]):
 
 
 def fixed(points: np.ndarray) -> np.ndarray:
-    """(..., 2) int32 in the fixed point of `Surfaces.polygons`."""
+    """Return points (..., 2) as int32 in the fixed point of `Surfaces.polygons`."""
     return np.rint(np.minimum(np.maximum(points, -_FAR), _FAR) * (1 << FRACTION)).astype(np.int32)
 
 
 def numbered(polygons: list[tuple[int, np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
-    """(H, W) uint8: at each pixel 1 + the row of the nearest part, 0 where there is none."""
+    """Return (H, W) uint8: at each pixel 1 + the row of the nearest part, or 0 if there is none."""
     ids = np.zeros(shape[:2], np.uint8)
     for row, polygon in polygons:
         cv2.fillConvexPoly(ids, polygon, row + 1, cv2.LINE_8, FRACTION)
@@ -124,7 +124,7 @@ def numbered(polygons: list[tuple[int, np.ndarray]], shape: tuple[int, ...]) -> 
 
 
 def coverage(shape: tuple[int, ...], polygons: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """(H, W) uint8: how far painting those polygons covers each pixel, 0 exactly where it changes nothing."""
+    """Return (H, W) uint8: how much painting the polygons covers each pixel; exactly 0 for unchanged pixels."""
     covered = np.zeros(shape[:2], np.uint8)
     area = _extent(polygons, shape)
     if area is not None:
@@ -133,7 +133,7 @@ def coverage(shape: tuple[int, ...], polygons: list[tuple[int, np.ndarray]]) -> 
 
 
 def _soft(ids):
-    """255 inside, less within a pixel of the edge."""
+    """Return 255 inside the parts, less within a pixel of their edge."""
     return _softened((ids > 0).view(np.uint8) * np.uint8(255))
 
 
@@ -143,36 +143,36 @@ def _softened(image):
 
 def paint(canvas: np.ndarray, surfaces: Surfaces, materials: list[Material], ambient: float, rng: np.random.Generator,
           special: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None) -> None:
-    """Paint the parts into `canvas` (H, W, 3) uint8, which is changed; where `coverage` is 0 it keeps its values.
+    """Paint the parts into `canvas` (H, W, 3) uint8 in place; pixels whose `coverage` is 0 keep their values.
 
     Args:
         ambient: share of the light that arrives everywhere.
-        special: given the rows, x and y (n,) of the painted pixels, gives the places among them that it colors
-            itself and their colors (m, 3), lit.
+        special: function from the rows, x and y (n,) of the painted pixels to the indices (m,) of those that it
+            colors itself, and their lit colors (m, 3).
     """
     area = _extent(surfaces.polygons, canvas.shape)
     if area is None:
         return
-    part, ids = canvas[area], _numbered_in(area, surfaces.polygons)
-    places = np.flatnonzero(ids > 0)
-    if not len(places):
+    patch, ids = canvas[area], _numbered_in(area, surfaces.polygons)
+    inside = np.flatnonzero(ids > 0)
+    if not len(inside):
         return
-    y, x = np.divmod(places.astype(np.int32), ids.shape[1])
-    rows = ids.ravel()[places].astype(np.intp) - 1
+    y, x = np.divmod(inside.astype(np.int32), ids.shape[1])
+    rows = ids.ravel()[inside].astype(np.intp) - 1
     x, y = (x + area[1].start).astype(np.float32), (y + area[0].start).astype(np.float32)
     colors = _colors(rows, x, y, surfaces, materials, ambient, rng)
     if special is not None:
-        where, own = special(rows, x, y)
-        colors[where] = own
-    painted = np.zeros_like(part)
-    painted.reshape(-1, 3)[places] = np.minimum(colors, 255)
-    # Color and coverage are softened alike, so that edges blend without a dark seam.
+        chosen, special_colors = special(rows, x, y)
+        colors[chosen] = special_colors
+    painted = np.zeros_like(patch)
+    painted.reshape(-1, 3)[inside] = np.minimum(colors, 255)
+    # Color and coverage are softened by the same filter, so that edges blend without a dark seam.
     rest = cv2.bitwise_not(cv2.merge([_soft(ids)] * 3))
-    part[:] = cv2.add(_softened(painted), cv2.multiply(part, rest, scale=1 / 255))
+    patch[:] = cv2.add(_softened(painted), cv2.multiply(patch, rest, scale=1 / 255))
 
 
 def _extent(polygons, shape):
-    """Slices of the rows and columns that painting may touch, or None if all are outside."""
+    """Return slices of the rows and columns that painting may change, or None if all are outside."""
     points = np.concatenate([polygon for _, polygon in polygons])
     low, high = (points.min(axis=0) >> FRACTION).tolist(), (points.max(axis=0) >> FRACTION).tolist()
     left, top = max(0, low[0] - 2), max(0, low[1] - 2)
@@ -181,7 +181,7 @@ def _extent(polygons, shape):
 
 
 def _numbered_in(area, polygons):
-    """`numbered`, of that part of the picture."""
+    """Return `numbered` of that area of the image."""
     rows, columns = area
     shift = np.array([columns.start, rows.start], np.int32) << FRACTION
     return numbered([(row, polygon - shift) for row, polygon in polygons],
@@ -189,7 +189,7 @@ def _numbered_in(area, polygons):
 
 
 def _colors(rows, x, y, surfaces, materials, ambient, rng):
-    """(n, 3) float32, not below 0."""
+    """Return the (n, 3) float32 colors of pixels, not below 0."""
     along = surfaces.end - surfaces.start
     ahead = along / (np.maximum(np.sqrt((along * along).sum(axis=1)), 1e-3) * surfaces.scale)[:, None]
     away = ahead[:, ::-1] * (-1, 1)
@@ -215,7 +215,7 @@ def _colors(rows, x, y, surfaces, materials, ambient, rng):
 
 
 def _second_color(rows, kinds, u, v, frequency, fold):
-    """(n,) bool: where the pattern shows its second color; only patterns in use are computed."""
+    """Return (n,) bool: pixels that have the pattern's second color."""
     chosen = np.zeros(len(rows), bool)
     if not kinds.any():
         return chosen
@@ -229,7 +229,7 @@ def _second_color(rows, kinds, u, v, frequency, fold):
 
 
 def round_hull(centers: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """(N, 2) int32: the convex outline of circles at `centers` (n, 2) with `radii` (n,), pixels in fixed point."""
+    """Return the convex outline, (N, 2) int32 fixed-point pixels, of circles at `centers` (n, 2) with `radii` (n,)."""
     return cv2.convexHull(fixed(centers[:, None] + np.asarray(radii)[:, None, None] * CIRCLE).reshape(-1, 2))[:, 0]
 
 

@@ -1,4 +1,4 @@
-"""Backgrounds and textured objects, and pasting an object over a photograph with the exact mask of what it covers."""
+"""Paint backgrounds and textured objects; paste an object over a photograph and return the exact mask of it."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ import numpy as np
 from posecascade.rendering import painting
 from posecascade.rendering.painting import Light, Material, Surfaces
 
-# How often which object; a "limb" looks like an arm of somebody else.
+# Share of each kind of object; a "limb" looks like another person's arm.
 _KINDS = {"box": .2, "ball": .12, "blob": .17, "pole": .14, "limb": .13, "plant": .09, "railing": .06, "board": .09}
 _SIDES = np.linspace(0, 2 * np.pi, 8, endpoint=False)
-_METER = 150.0  # pixels, for the size of the patterns on things
+_METER = 150.0  # pixels per meter, for the size of the patterns on objects
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object in the picture, its S parts from the back to the front.
+    """An object in an image, its S parts from the back to the front.
 
     Attributes:
-        kind: a key of the table above.
+        kind: a key of `_KINDS`.
         polygons, start, end, half, roundness: as in `painting.Surfaces`.
     """
 
@@ -32,7 +32,7 @@ class Thing:
 
 
 def random_thing(rng: np.random.Generator, center: np.ndarray, size: float, kind: str | None = None) -> Thing:
-    """An object of about `size` pixels round `center` (x, y), of a random kind, shape and angle."""
+    """Return an object of about `size` pixels around `center` (x, y), of random kind, shape and angle."""
     kind = kind or painting.pick(rng, tuple(_KINDS), tuple(_KINDS.values()))
     shapes = {"box": _box, "ball": _ball, "blob": _blob, "pole": _pole, "limb": _limb, "plant": _plant,
               "railing": _railing, "board": _board}
@@ -41,7 +41,7 @@ def random_thing(rng: np.random.Generator, center: np.ndarray, size: float, kind
 
 
 def paint_things(canvas: np.ndarray, things: list[Thing], light: Light, rng: np.random.Generator) -> None:
-    """Paint objects, the farthest first, into `canvas` (H, W, 3) uint8, which is changed; see `painting.paint`."""
+    """Paint objects, the farthest first, into `canvas` (H, W, 3) uint8 in place; see `painting.paint`."""
     counts = [len(thing.half) for thing in things]
     first = np.cumsum([0, *counts]).tolist()
     polygons = [(base + row, polygon) for base, thing in zip(first, things, strict=False)
@@ -51,7 +51,7 @@ def paint_things(canvas: np.ndarray, things: list[Thing], light: Light, rng: np.
     along = end - start
     along /= np.maximum(np.sqrt((along * along).sum(axis=1, keepdims=True)), 1e-6)
     across = -along[:, 1] * light.direction[0] - along[:, 0] * light.direction[1]  # y points up in the light's frame
-    # Faces of a box and leaves are turned somehow: each has its own tone.
+    # Faces of a box and leaves have random orientations, and so a random brightness each.
     facing = np.where(roundness > 0, light.direction[2], rng.uniform(.15, 1, first[-1]))
     surfaces = Surfaces(polygons, start, end, half, np.full(first[-1], _METER),
                         np.repeat(np.arange(len(things)), counts), across, facing, roundness)
@@ -60,16 +60,15 @@ def paint_things(canvas: np.ndarray, things: list[Thing], light: Light, rng: np.
 
 def paste_occluder(image: np.ndarray, rng: np.random.Generator, center_xy: tuple[float, float],
                    size: float) -> tuple[np.ndarray, np.ndarray]:
-    """The image with a random textured object painted over it, and which pixels the object touches.
+    """Return the image with a random textured object painted over it, and the mask of the object.
 
     Args:
         image: (H, W, 3) uint8 RGB, not changed.
-        center_xy: of the object, in pixels; it may lie outside.
+        center_xy: of the object, in pixels; it may be outside the image.
         size: of the object in pixels, roughly its longer side.
-
     Returns:
-        a new image (H, W, 3) uint8, and (H, W) bool: exactly the pixels that the object covers, if only partly;
-        all others have their value from `image`.
+        a new image (H, W, 3) uint8, and (H, W) bool: exactly the pixels that the object covers entirely or partly;
+        all others keep their value of `image`.
     """
     thing = random_thing(rng, np.array(center_xy, float), max(2.0, float(size)))
     pasted = image.copy()
@@ -92,7 +91,7 @@ def _turned(points, angle, center):
 
 
 def _box(rng, center, size):
-    """Two faces of a crate, its edge somewhere between the sides."""
+    """Return two faces of a crate with the edge between them."""
     w, h = size * rng.uniform(.3, .5), size * rng.uniform(.25, .5)
     edge, slant = rng.uniform(-.6, .8) * w, rng.uniform(-.2, .2) * h
     angle = rng.normal(0, .25)
@@ -137,7 +136,7 @@ def _pole(rng, center, size):
 
 
 def _limb(rng, center, size):
-    """Two tapered pieces at an angle."""
+    """Return two tapered rods at an angle."""
     first, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, .9)
     thick = size * rng.uniform(.08, .13)
     there = size * .48 * np.array([np.cos(first), np.sin(first)])
@@ -163,7 +162,7 @@ def _railing(rng, center, size):
 
 
 def backdrop(rng: np.random.Generator, width: int, height: int, horizon: float, light: Light) -> np.ndarray:
-    """(height, width, 3) uint8: a wall or a landscape, the ground from row `horizon` on, and clutter on both."""
+    """Return (height, width, 3) uint8: a wall or landscape, the ground from row `horizon` on, and objects on both."""
     canvas = _gradient(rng, width, height)
     level = int(np.clip(horizon, 0, height))
     if level < height:
@@ -186,14 +185,14 @@ def backdrop(rng: np.random.Generator, width: int, height: int, horizon: float, 
 
 
 def _gradient(rng, width, height):
-    """A muted color, lighter here and darker there."""
+    """Return a muted color of varying brightness."""
     shades = rng.normal(0, 18, (3, 3, 1)) + rng.normal(0, 7, (3, 3, 3))
     cells = np.clip(painting.random_color(rng, .6) + shades, 0, 255).astype(np.uint8)
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _far_things(rng, canvas, level):
-    """Houses with windows, tree tops or panels against the wall; seams on the ground."""
+    """Paint houses with windows, tree tops or panels on the wall, and seams on the ground."""
     height, width = canvas.shape[:2]
     for _ in range(int(rng.integers(1, 6))):
         left, wide = int(rng.uniform(-.1, .9) * width), int(rng.uniform(.1, .4) * width)

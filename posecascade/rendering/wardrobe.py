@@ -1,8 +1,8 @@
-"""What people wear and what they are made of: the parts of a clothed body as hulls of balls on its skeleton.
+"""Describe the parts of a clothed body as hulls of balls on its skeleton.
 
-A ball sits on a point of the skeleton, or between two, moved by an offset in the frame of a rigid part. Lengths are in
-parts of the stature. The tables follow from a few words (`Outfit`), so they are made once and kept; what varies
-continuously, the build, enters as powers.
+A ball is at a point of the skeleton, or between two, moved by an offset in the frame of a rigid part. Lengths are
+relative to the stature. Tables depend only on the few values of an `Outfit` and are cached; the build, which varies
+continuously, is applied as powers.
 """
 
 import functools
@@ -16,7 +16,7 @@ from posecascade.rendering.bodies import FRAMES, POINTS
 from posecascade.rendering.painting import pick
 
 MATERIALS = ("skin", "top", "bottom", "shoes", "hair", "hat", "bag", "accent", "face")
-SKULL = np.array([.050, .066, .058])  # half axes of the ellipsoid that carries the face
+SKULL = np.array([.050, .066, .058])  # half axes of the ellipsoid with the face
 POWERS = ("girth", "shoulders", "hips", "looseness")  # of `Build`, in this order
 _AS_IS = (0.0, 0.0, 0.0, 0.0)
 _TURNS = np.arange(14) * (2 * np.pi / 14)
@@ -24,11 +24,11 @@ _TURNS = np.arange(14) * (2 * np.pi / 14)
 
 @dataclass(frozen=True)
 class Outfit:
-    """What changes the outline: lengths of sleeves, legs and skirt, hair, hat, decoration, bag."""
+    """The clothes and hair that change the outline."""
 
     sleeves: str  # "none", "short", "long"
     legs: str  # "shorts", "trousers", "bare"
-    skirt: float  # how far it reaches down the thighs (above 1: the shins), 0 for none
+    skirt: float  # share of the thighs that it covers (above 1: of the shins too), 0 for none
     hair: str  # "bald", "short", "bob", "long", "tail"
     hat: str  # "none", "cap", "beanie"
     front: str  # "none", "collar", "shirt", "print", "tie"
@@ -37,9 +37,9 @@ class Outfit:
 
 
 class Ball(NamedTuple):
-    """At `point`, or at `share` of the way to `other`, moved by `offset` in `frame`; lengths over the stature.
+    """A ball at `share` of the way from `point` to `other`, moved by `offset` in `frame`; lengths over the stature.
 
-    wide, deep and fat are powers (POWERS) that the offset's x, its z and the radius grow by.
+    wide, deep and fat are the powers (POWERS) of the build by which the offset's x, its z and the radius grow.
     """
 
     point: str
@@ -54,10 +54,10 @@ class Ball(NamedTuple):
 
 
 class Solid(NamedTuple):
-    """A part: `hulls` are lists of balls, `axis` two balls, the ends of its texture.
+    """A part: `hulls` are lists of balls; `axis` is two balls, the ends of its texture.
 
-    part and material are names; bias: meters added to its depth; facing: 1 for a decoration that is seen from the
-    chest's front only, -1 from behind, 0 for all others; roundness: 1 for a cylinder.
+    part and material are names; bias: meters added to its depth; facing: 1 for a decoration that is visible from the
+    chest's front only, -1 from behind, 0 for other parts; roundness: 1 for a cylinder.
     """
 
     part: str
@@ -70,7 +70,7 @@ class Solid(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Balls as arrays: places (N, 3) int (point, other, frame), numbers (N, 17), solids, first row of each."""
+    """Balls as arrays: places (N, 3) int (point, other, frame), numbers (N, 17); the solids and their ball counts."""
 
     places: np.ndarray
     numbers: np.ndarray
@@ -79,7 +79,7 @@ class Table(NamedTuple):
 
 
 def random_outfit(rng: np.random.Generator) -> Outfit:
-    """Everyday and sports clothes."""
+    """Return random everyday or sports clothes."""
     feminine = bool(rng.random() < .5)
     skirt = pick(rng, (0.0, .4, .6, .85, 1.1, 1.6), (.65, .07, .08, .08, .07, .05)) if feminine else 0.0
     hair = pick(rng, ("bald", "short", "bob", "long", "tail"),
@@ -92,7 +92,7 @@ def random_outfit(rng: np.random.Generator) -> Outfit:
 
 
 def tables_of(outfit: Outfit) -> list[Table]:
-    """All parts of the clothed body; of equal depth the later paints over the earlier."""
+    """Return all parts of the clothed body; of parts at equal depth the later one is painted over the earlier."""
     return [_trunk(outfit.front, outfit.feminine, outfit.bag), _skirt(outfit.skirt), _head(outfit.hair, outfit.hat),
             _arms(outfit.sleeves), _legs(outfit.legs)]
 
@@ -113,7 +113,7 @@ def _table(solids: list[Solid]) -> Table:
 
 
 def _ring(point, frame, y, half, deep, wide, z=0.0):
-    """A horizontal ellipse; its depth grows with the girth."""
+    """Return a horizontal ellipse, whose depth grows with the girth."""
     return [_ball(point, frame=frame, offset=(half * float(np.cos(t)), y, z + deep * float(np.sin(t))), wide=wide,
                   deep=(1.0, 0, 0, 0)) for t in _TURNS]
 
@@ -153,7 +153,7 @@ def _trunk(front: str, feminine: bool, bag: bool) -> Table:
     return _table(solids)
 
 
-# Material, seen from the front (1) or behind (-1), corners on the chest.
+# Material, visible from the front (1) or behind (-1), corners on the chest.
 _NECKLINE = ("skin", 1, ((-.032, .012, .040), (.032, .012, .040), (0, -.042, .064)))
 _PLACKET = ("accent", 1, ((0, -.04, .066), (0, -.12, .070), (0, -.26, .064)))
 _TIE = ("accent", 1, ((-.007, -.03, .066), (.007, -.03, .066), (.013, -.2, .068), (-.013, -.2, .068)))
@@ -183,7 +183,7 @@ def _head(hair: str, hat: str) -> Table:
     skull = [_on_head(0, .015, -.007, .0505), _on_head(0, -.005, .006, .0475), _on_head(0, -.04, .014, .026)]
     nose = [_on_head(0, .012, .053, .004), _on_head(0, -.012, .060, .009)]
     solids = []
-    # Parts with a place of their own get their own axis: seen from behind, hair lies over the face, the nose under it.
+    # Hair and nose have their own axes and so their own depths: seen from behind, hair covers the face.
     if hair in ("bob", "long"):
         crown, nape = _on_head(0, .005, -.016, .055), _on_head(0, -.05, -.03, .046 if hair == "bob" else .05)
         solids.append(Solid("hair", "hair", (crown, nape), [[crown, nape]], -.055))
@@ -213,7 +213,7 @@ def _head(hair: str, hat: str) -> Table:
 
 
 def _limb(part, material, first, second, balls, bias, fat=_AS_IS):
-    """balls: (share of the way, radius) each."""
+    """Return a part from `first` to `second`; `balls` are (share of the way, radius) each."""
     hull = [_ball(first, radius, other=second, share=share, fat=fat) for share, radius in balls]
     return Solid(part, material, (_ball(first), _ball(second)), [hull], bias)
 

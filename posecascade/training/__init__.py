@@ -1,1 +1,1 @@
-"""One training run, from recipe and records to a trained model."""
+"""Train a model: recipe, data, augmentation, losses, optimizer, the run itself and what it writes."""

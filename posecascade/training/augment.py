@@ -1,4 +1,4 @@
-"""Sample, rng -> Sample: crops with random scale, rotation, shift and flip, colors, half bodies and occluders."""
+"""Crop people from records and vary the crops: scale, rotation, shift, flip, colors, half bodies and occluders."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from posecascade.records import Record, Sample, Visibility
 from posecascade.rendering.scenery import paste_occluder
 from posecascade.schema import Schema
 
-HALF_BODY_LEAST = 3  # labeled joints that a half must have to be cropped to
+MIN_HALF_BODY_KEYPOINTS = 3  # labeled keypoints that a half body must have to become the crop
 MAX_1 = ("flip_prob", "rotation_prob", "color_jitter", "half_body_prob", "occluder_prob")  # settings of at most 1
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far samples are varied; the defaults are those of the light recipes (BUILD_NOTES, "First trials").
+    """The strength of each variation; the defaults are those of the light recipes (BUILD_NOTES, "First trials").
 
     Attributes:
         flip_prob: share of samples mirrored.
@@ -58,55 +58,56 @@ NONE = Augmentation(flip_prob=0, scale_log_std=0, rotation_prob=0, shift_max=0, 
 
 def load_sample(record: Record, size: int, rng: np.random.Generator | None = None,
                 augmentation: Augmentation = NONE) -> Sample:
-    """The person cropped to `size` x `size` pixels, decoded, warped once, and varied by `augmentation`.
+    """Return the person cropped to `size` x `size` pixels and varied by `augmentation`.
 
-    Without `rng` the crop is the one that evaluation and prediction use. Joints that leave the crop become
-    unlabeled, those that an occluder hides occluded. Raises InputError where the picture cannot be read.
+    The image is decoded and warped once. Without `rng` the crop is the one that evaluation and prediction use.
+    Keypoints that leave the crop become unlabeled; those hidden by an occluder become occluded. Raises InputError if
+    the image cannot be read.
     """
     transform = crop_transform(record.box, size) if rng is None else random_transform(record, size, rng, augmentation)
     shrink = shrink_for(1 / transform.zoom, 1)
     image = warp(record.image.read(shrink), transform.after(shrink_transform(shrink).inverse()), size)
-    sample = moved(record, image, transform)
+    sample = transformed(record, image, transform)
     if rng is None:
         return sample
     return occluded(colored(sample, rng, augmentation.color_jitter), rng, augmentation)
 
 
 def random_transform(record: Record, size: int, rng: np.random.Generator, augmentation: Augmentation) -> Affine:
-    """A crop of the record's box, or of half its body, varied in size, angle, place and handedness."""
+    """Return a random crop transform of the record's box, or of half its body: scale, rotation, shift and flip."""
     a = augmentation
     box = half_body_box(record, rng) if rng.random() < a.half_body_prob else record.box
     zoom = float(np.clip(np.exp(rng.normal(0, a.scale_log_std)), *a.scale_range)) if a.scale_log_std else 1.0
-    turned = rng.random() < a.rotation_prob
-    angle = rng.normal(0, a.rotation_std_deg) if turned else 0.0
+    rotates = rng.random() < a.rotation_prob
+    angle = rng.normal(0, a.rotation_std_deg) if rotates else 0.0
     rotation = float(np.clip(angle, -a.rotation_max_deg, a.rotation_max_deg))
     shift = tuple(rng.uniform(-a.shift_max, a.shift_max, 2))
     return crop_transform(box, size, rotation=rotation, zoom=zoom, shift=shift, flip=bool(rng.random() < a.flip_prob))
 
 
 def half_body_box(record: Record, rng: np.random.Generator) -> Box:
-    """The tight box of the upper or the lower joints; the whole box where the half has too few labeled ones."""
+    """Return the tight box of the upper or the lower body; the record's box if that half has too few keypoints."""
     lower = np.array([any(part in name for part in ("hip", "knee", "ankle")) for name in record.schema.keypoints])
     half = record.labeled & (lower if rng.random() < 0.5 else ~lower)
-    if half.sum() < HALF_BODY_LEAST or half.sum() == record.labeled.sum():
+    if half.sum() < MIN_HALF_BODY_KEYPOINTS or half.sum() == record.labeled.sum():
         return record.box
-    # Half the whole body's height at least: three joints in a line would make a crop of nothing.
+    # At least 0.4 of the body's longer side: three keypoints in a line would give an empty crop.
     return Box.around(record.keypoints[half], min_size=0.4 * max(record.box.w, record.box.h))
 
 
-def moved(record: Record, image: np.ndarray, transform: Affine) -> Sample:
-    """The record's joints carried into the crop; where `transform` mirrors, left and right change places."""
+def transformed(record: Record, image: np.ndarray, transform: Affine) -> Sample:
+    """Return the sample with the record's keypoints in the crop; if `transform` mirrors, left and right are swapped."""
     keypoints, visibility = transform(record.keypoints), record.visibility
     if np.linalg.det(transform.matrix[:, :2]) < 0:
         order = record.schema.flip_order
         keypoints, visibility = keypoints[order], visibility[order]
-    kept = inside(keypoints, image.shape[1], image.shape[0])
-    return Sample(image, np.where(kept[:, None], keypoints, np.nan),
-                  np.where(kept, visibility, Visibility.UNLABELED).astype(np.int8), record.schema)
+    in_crop = inside(keypoints, image.shape[1], image.shape[0])
+    return Sample(image, np.where(in_crop[:, None], keypoints, np.nan),
+                  np.where(in_crop, visibility, Visibility.UNLABELED).astype(np.int8), record.schema)
 
 
 def colored(sample: Sample, rng: np.random.Generator, strength: float) -> Sample:
-    """Brightness, contrast and the gain of each channel changed, by up to `strength` in parts of the range."""
+    """Return the sample with other brightness, contrast and channel gains, changed by up to `strength` of the range."""
     if not strength:
         return sample
     contrast = 1 + rng.uniform(-strength, strength)
@@ -118,7 +119,7 @@ def colored(sample: Sample, rng: np.random.Generator, strength: float) -> Sample
 
 
 def occluded(sample: Sample, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
-    """An object pasted somewhere in a share `augmentation.occluder_prob` of samples; what it hides is occluded."""
+    """Return the sample with an object pasted on, with a chance of `occluder_prob`; what it hides becomes occluded."""
     if rng.random() >= augmentation.occluder_prob:
         return sample
     side = sample.image.shape[0]
@@ -132,9 +133,9 @@ def occluded(sample: Sample, rng: np.random.Generator, augmentation: Augmentatio
 
 
 def target(sample: Sample) -> np.ndarray:
-    """(K, 4) float32 rows x, y (crop pixels), weight, visible: what the loss makes its maps from.
+    """Return (K, 4) float32 rows x, y (crop pixels), weight, visible, from which the loss makes its target maps.
 
-    Weight is 1 for joints that are labeled and inside the crop, else 0, with x = y = 0.
+    Weight is 1 for keypoints that are labeled and inside the crop; for others it is 0, and x = y = 0.
     """
     labeled = sample.visibility > Visibility.UNLABELED
     visible = sample.visibility == Visibility.VISIBLE
@@ -143,5 +144,5 @@ def target(sample: Sample) -> np.ndarray:
 
 
 def empty_target(schema: Schema) -> np.ndarray:
-    """(K, 4) float32 of a sample that teaches nothing: every weight 0."""
+    """Return the (K, 4) float32 target of a sample without labels: every weight is 0."""
     return np.zeros((schema.size, 4), np.float32)

@@ -1,4 +1,4 @@
-"""Records -> training batches, each a pure function of (seed, epoch, place), made ahead of the trainer in threads."""
+"""Make training batches in threads, ahead of the trainer; each is a pure function of seed, epoch and position."""
 
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -11,17 +11,17 @@ from posecascade.errors import InputError
 from posecascade.records import Record
 from posecascade.training.augment import Augmentation, empty_target, load_sample, target
 
-LOOK_AHEAD = 2  # batches ready beside those being made: enough to hide one slow image, little memory
+LOOK_AHEAD = 2  # finished batches in addition to those being made: hides one slow image and costs little memory
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on.
+    """The samples of one training step.
 
     Attributes:
         images: (B, S, S, 3) uint8 RGB.
         targets: (B, K, 4) float32 x, y (crop pixels), weight, visible.
-        unreadable: one message per sample whose picture could not be read; such a sample is gray with weights 0.
+        unreadable: one message per sample whose image could not be read; such a sample is gray with weights 0.
     """
 
     images: np.ndarray
@@ -30,12 +30,12 @@ class Batch:
 
 
 def epoch_order(sizes: Sequence[int], weights: Sequence[float] | None, seed: int, epoch: int) -> np.ndarray:
-    """(N,) int: the order in which an epoch visits the people of several data sets laid end to end.
+    """Return (N,) int, the order in which an epoch visits the people of several data sets, numbered consecutively.
 
     Args:
         sizes: people per data set; N is their sum.
-        weights: share of each data set in the epoch; None visits everybody once. A data set whose share asks for
-            more people than it has is gone through again, each time in a new order.
+        weights: share of each data set in the epoch; None visits everyone once. A data set whose share exceeds its
+            size is repeated, each time in a new order.
     """
     rng = np.random.default_rng([seed, epoch])
     starts = np.cumsum([0, *sizes[:-1]])
@@ -52,49 +52,49 @@ def epoch_order(sizes: Sequence[int], weights: Sequence[float] | None, seed: int
 
 def make_batch(records: Sequence[Record], chosen: Sequence[int], size: int, augmentation: Augmentation,
                seed: Sequence[int]) -> Batch:
-    """The people `chosen` (positions in `records`) cropped to `size`, each varied by a generator of its own.
+    """Return the people at the positions `chosen` in `records`, cropped to `size` and varied.
 
     Args:
-        seed: with the place in the batch appended, the seed of each sample's generator.
+        seed: followed by the position in the batch, it seeds each sample's own generator.
     """
     images = np.full((len(chosen), size, size, 3), 127, np.uint8)
     targets = np.stack([empty_target(records[0].schema)] * len(chosen))
     unreadable = []
-    for place, position in enumerate(chosen):
-        rng = np.random.default_rng([*seed, place])
+    for i, position in enumerate(chosen):
+        rng = np.random.default_rng([*seed, i])
         try:
             sample = load_sample(records[position], size, rng, augmentation)
         except InputError as error:
             unreadable.append(str(error))
             continue
-        images[place], targets[place] = sample.image, target(sample)
+        images[i], targets[i] = sample.image, target(sample)
     return Batch(images, targets, tuple(unreadable))
 
 
 def steps_per_epoch(people: int, batch_size: int) -> int:
-    """Whole batches in an epoch; at least one."""
+    """Return the number of full batches in an epoch, at least 1."""
     return max(1, people // batch_size)
 
 
 def batches(records: Sequence[Sequence[Record]], *, batch_size: int, sizes: Sequence[tuple[int, int]],
             augmentation: Augmentation, seed: int, start: int = 0, weights: Sequence[float] | None = None,
             workers: int = 2) -> Generator[Batch, None, None]:
-    """The batches of a whole run from step `start` on, in order, made by `workers` threads.
+    """Yield the batches of a run in order from step `start` on, made by `workers` threads.
 
     Args:
         records: the people of each data set.
-        sizes: (first step beyond, crop size) of each stage, ascending; the last step ends the run.
-        start: the step to begin with; a run that resumes gets the batches it would have got.
+        sizes: (first step after the phase, crop size) of each phase, ascending; the last one ends the run.
+        start: the first step; a resumed run gets the batches that it would have got without the interruption.
     """
-    everybody = [record for group in records for record in group]
-    per_epoch = steps_per_epoch(len(everybody), batch_size)
+    all_records = [record for group in records for record in group]
+    per_epoch = steps_per_epoch(len(all_records), batch_size)
 
     def make(step):
-        epoch, place = divmod(step, per_epoch)
+        epoch, number = divmod(step, per_epoch)
         order = epoch_order([len(group) for group in records], weights, seed, epoch)
-        chosen = np.resize(order, max(len(order), batch_size))[place * batch_size:(place + 1) * batch_size]
+        chosen = np.resize(order, max(len(order), batch_size))[number * batch_size:(number + 1) * batch_size]
         size = next(size for end, size in sizes if step < end)
-        return make_batch(everybody, chosen, size, augmentation, (seed, epoch, place))
+        return make_batch(all_records, chosen, size, augmentation, (seed, epoch, number))
 
     last = sizes[-1][0]
     with ThreadPoolExecutor(workers, "samples") as pool:

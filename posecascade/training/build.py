@@ -1,4 +1,4 @@
-"""From a recipe's sections to the things they name: networks, loss and optimizer."""
+"""Check a recipe's settings against each other and build what it names: networks, loss, teacher and optimizer."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ from posecascade.training.optimizers import make_optimizer
 from posecascade.training.recipe import Recipe
 from posecascade.training.schedule import spans
 
-_SIDES = {"hourglass": 64}  # px that input sides must be multiples of; others, the coarsest tap's stride
-_SIDE = 32
+_SIDES = {"hourglass": 64}  # px that input sides must be multiples of, by regressor
+_SIDE = 32  # px, of the others: the stride of the coarsest tap
 
 
 def check(recipe: Recipe) -> None:
-    """InputError for settings that are valid alone and do not fit together, before anything is built."""
+    """Raise InputError for settings that are valid by themselves but do not fit together; nothing is built."""
     model, training, data = recipe.model, recipe.training, recipe.data
     if not training.phases or sum(phase.share for phase in training.phases) <= 0:
         raise InputError("training.phases: no phase has a share above 0; give at least one")
@@ -37,34 +37,34 @@ def check(recipe: Recipe) -> None:
     if not 0 <= recipe.optimizer.ema_decay < 1 or not 0 <= recipe.optimizer.momentum < 1:
         raise InputError("optimizer.ema_decay and optimizer.momentum must be below 1")
     if any(not 0 < m < 1 for m in recipe.optimizer.milestones):
-        raise InputError(f"optimizer.milestones: {list(recipe.optimizer.milestones)}; give parts of the run, "
+        raise InputError(f"optimizer.milestones: {list(recipe.optimizer.milestones)}; give fractions of the run, "
                          "between 0 and 1")
     for number, phase in enumerate(training.phases):
         _check_phase(recipe, phase, f"training.phases[{number}]")
 
 
 def _check_phase(recipe, phase, key):
-    """What would stop the run, or make it idle, only when the phase begins."""
+    """Raise InputError for settings that would stop the run, or train nothing, only once this phase begins."""
     stages = ("detector", "regressor") if recipe.model.stages == "cascade" else (recipe.model.stages,)
     if phase.train not in ("joint", *stages):
-        raise InputError(f"{key}.train: {phase.train}, which model.stages {recipe.model.stages} excludes; "
-                         "let it train joint or build the cascade")
+        raise InputError(f"{key}.train: {phase.train}, but model.stages is {recipe.model.stages}; "
+                         "give train: joint, or model.stages: cascade")
     weights = {"detector": recipe.loss.detection_weight, "regressor": recipe.loss.regression_weight}
     trained = stages if phase.train == "joint" else (phase.train,)
     if not any(weights[stage] for stage in trained):
-        raise InputError(f"loss: the weight of {' and '.join(trained)} is 0, so {key} learns nothing; raise it")
+        raise InputError(f"loss: the weight of {' and '.join(trained)} is 0, so {key} learns nothing; give one above 0")
     blocks = len(BACKBONES[recipe.model.backbone].blocks)
     if phase.frozen_blocks > blocks:
         raise InputError(f"{key}.frozen_blocks: {phase.frozen_blocks} blocks, but backbone "
                          f"{recipe.model.backbone!r} has {blocks}; give 0 to {blocks}")
 
 
-def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
+def build(recipe: Recipe, schema: Schema, log: Callable[[str], None],
           begin: bool = True) -> tuple[keras.Model, keras.Model]:
-    """The network to train, started as the recipe says, and a float32 twin of it for the averaged weights.
+    """Return the network to train, with the recipe's initial weights, and a float32 twin for the averaged weights.
 
     Args:
-        begin: False leaves the starting weights out: a run that goes on has its own, and may have lost those files.
+        begin: False skips the initial weights: a resumed run has its own, and their files may be gone.
     """
     model = recipe.model
     options = {name: getattr(model, name) for name in OPTIONS}
@@ -73,9 +73,9 @@ def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
         load_backbone(twin, model.backbone, model.backbone_weights)
     if begin and model.init_from:
         start = keras_file.warm_start(twin, schema, model.init_from)
-        new = f"; new joints: {', '.join(start.new_joints)}" if start.new_joints else ""
-        tell(f"started from {model.init_from}: {start.copied} layers copied, {start.partly} in part, "
-             f"{len(start.left)} new{new}")
+        new = f"; new keypoints: {', '.join(start.new_joints)}" if start.new_joints else ""
+        log(f"started from {model.init_from}: {start.copied} layers copied, {start.partly} in part, "
+            f"{len(start.left)} new{new}")
     with precision(recipe.training.precision):
         network = cascade(schema.size, **options)
     network.set_weights(twin.get_weights())
@@ -83,7 +83,7 @@ def build(recipe: Recipe, schema: Schema, tell: Callable[[str], None],
 
 
 def loss_of(recipe: Recipe, train: str) -> CascadeLoss:
-    """The loss of a phase; if one stage alone trains, the other stage's loss is excluded."""
+    """Return the loss of a phase; if it trains one stage alone, the other stage's loss has weight 0."""
     loss, size = recipe.loss, recipe.model.input_size
     return CascadeLoss(loss.detection_weight if train != "regressor" else 0.0,
                        loss.regression_weight if train != "detector" else 0.0,
@@ -92,9 +92,9 @@ def loss_of(recipe: Recipe, train: str) -> CascadeLoss:
 
 
 def teacher_of(recipe: Recipe, schema: Schema) -> Teacher | None:
-    """The recipe's teacher, its joints in the order of `schema` by name; None where it has none.
+    """Return the recipe's teacher, whose maps have the keypoints of `schema` in its order, or None without a teacher.
 
-    Raises InputError where its file cannot be used, or it lacks a joint or a map that is to be learned.
+    Raises InputError if its file cannot be used, or if it lacks a keypoint or an output that the recipe trains.
     """
     file = recipe.loss.teacher
     if not file:
@@ -102,26 +102,26 @@ def teacher_of(recipe: Recipe, schema: Schema) -> Teacher | None:
     model, metadata = keras_file.load(file)
     model.trainable = False
     order = schema.order_from(metadata.schema)
-    lacks = [name for name, at in zip(schema.keypoints, order, strict=True) if at < 0]
-    wanted = {"detector": ("parts",), "regressor": ("heatmaps",)}.get(recipe.model.stages, ("parts", "heatmaps"))
-    lacks += [f"output {name!r}" for name in wanted if name not in model.output]
-    if lacks:
-        raise InputError(f"loss.teacher: {file} has no {', '.join(lacks)}; give a cascade of all joints of schema "
-                         f"{schema.name!r}, or none")
+    missing = [name for name, at in zip(schema.keypoints, order, strict=True) if at < 0]
+    outputs = {"detector": ("parts",), "regressor": ("heatmaps",)}.get(recipe.model.stages, ("parts", "heatmaps"))
+    missing += [f"output {name!r}" for name in outputs if name not in model.output]
+    if missing:
+        raise InputError(f"loss.teacher: {file} has no {', '.join(missing)}; give a cascade with all keypoints of "
+                         f"schema {schema.name!r}, or none")
     if metadata.stride != recipe.model.stride:
         raise InputError(f"loss.teacher: {file} has stride {metadata.stride}, model.stride is {recipe.model.stride}; "
                          "give one of the same stride")
-    same = order.tolist() == list(range(metadata.schema.size))
+    same_order = order.tolist() == list(range(metadata.schema.size))
 
     def teach(images):
         maps = model(images, training=False)
-        return {name: maps[name] if same else keras.ops.take(maps[name], order, axis=-1) for name in wanted}
+        return {name: maps[name] if same_order else keras.ops.take(maps[name], order, axis=-1) for name in outputs}
 
     return teach
 
 
 def optimizer_of(recipe: Recipe, network: keras.Model) -> keras.optimizers.Optimizer:
-    """A fresh optimizer for the weights that train now."""
+    """Return a new optimizer for the network's trainable weights."""
     settings = recipe.optimizer
     blocks = BACKBONES[recipe.model.backbone].blocks
     optimizer = make_optimizer(
@@ -133,5 +133,5 @@ def optimizer_of(recipe: Recipe, network: keras.Model) -> keras.optimizers.Optim
 
 
 def plan_of(recipe: Recipe, steps: int):
-    """The recipe's phases as spans of steps."""
+    """Return the recipe's phases as spans of steps."""
     return spans(recipe.training.phases, steps, recipe.model.input_size)

@@ -1,4 +1,4 @@
-"""The state of a run on disk: weights, optimizer, progress; whole at any moment and exact on resume."""
+"""Save and load the state of a run: weights, optimizer and progress, written atomically and restored exactly."""
 
 import dataclasses
 import json
@@ -24,14 +24,14 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyEr
 
 @dataclass
 class Progress:
-    """How far a run is: all that its next step and its log depend on, beside the variables.
+    """What the next step and the log of a run depend on, apart from the variables.
 
     Attributes:
         step: steps done.
         best: highest validation result so far, None before the first.
-        sums: of each loss over the steps of the epoch under way, and "steps", their number.
-        history: a row of the log per epoch done.
-        unreadable: a message for each picture that could not be read.
+        sums: sum of each loss over the steps of the current epoch, and "steps", their number.
+        history: the log's row of each finished epoch.
+        unreadable: a message for each image that could not be read.
     """
 
     step: int = 0
@@ -43,10 +43,10 @@ class Progress:
 
 def save_state(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress,
                identity: Mapping) -> None:
-    """Write FOLDER/state.npz, whole or not at all: weights, batch-norm statistics, the optimizer's slots and averages.
+    """Write FOLDER/state.npz atomically: weights, batch-norm statistics, the optimizer's slots and averages.
 
     Args:
-        identity: JSON values that a later run must share to go on.
+        identity: JSON values that a run must share to resume from this state.
     """
     header = {"format": FORMAT, "progress": dataclasses.asdict(progress), "identity": identity}
     arrays: dict[str, Any] = {_HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}
@@ -58,9 +58,9 @@ def save_state(folder: Path, network: keras.Model, optimizer: keras.optimizers.O
 
 
 def read_header(folder: Path) -> tuple[Progress, dict] | None:
-    """Progress and identity of the state in FOLDER, None where there is none.
+    """Return the progress and identity of the state in FOLDER, None if there is none.
 
-    Raises InputError where the file is damaged or of another format.
+    Raises InputError if the file is corrupt or of another format.
     """
     path = folder / STATE
     if not path.exists():
@@ -68,15 +68,15 @@ def read_header(folder: Path) -> tuple[Progress, dict] | None:
     with _opened(path) as archive:
         header = json.loads(archive[_HEADER].tobytes())
         if header["format"] != FORMAT:
-            raise InputError(f"{path}: has format {header['format']}, this version reads {FORMAT}; "
-                             "train into another --model_dir")
+            raise InputError(f"{path}: has format {header['format']}, expected {FORMAT}; train into another "
+                             "--model_dir")
         return Progress(**header["progress"]), header["identity"]
 
 
 def load_state(folder: Path, piece: str, variables: Sequence[keras.Variable]) -> None:
-    """Bring the variables of a piece, "network" or "optimizer", to the values saved in FOLDER.
+    """Set the variables of a piece, "network" or "optimizer", to the values saved in FOLDER.
 
-    Raises InputError where these are damaged or do not fit.
+    Raises InputError if these are corrupt or have other shapes.
     """
     path = folder / STATE
     with _opened(path) as archive:
@@ -90,26 +90,26 @@ def load_state(folder: Path, piece: str, variables: Sequence[keras.Variable]) ->
 
 
 def remove_drafts(folder: Path, names: Sequence[str]) -> None:
-    """Remove what a killed process left of these files half written (`files.atomic_write` names drafts so)."""
+    """Remove the unfinished drafts of these files that an interrupted `files.atomic_write` left."""
     for path in map(Path, names):
         for draft in folder.glob(f".{path.stem}.{'?' * 8}{path.suffix}"):
             draft.unlink()
 
 
 def finite(variables: Sequence[keras.Variable]) -> bool:
-    """Whether no value is NaN or infinite."""
+    """Return whether no value is NaN or infinite."""
     return all(np.isfinite(keras.ops.convert_to_numpy(keras.ops.sum(keras.ops.cast(v, "float32")))) or
                np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in variables)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The arrays in the file, by name; what goes wrong while they are read becomes an InputError."""
+    """Yield the arrays of the file by name; errors of reading them become an InputError."""
     try:
         with open(path, "rb") as file, np.load(file) as archive:  # np.load leaves a damaged file open that it opened
             yield archive
     except InputError:
         raise
     except _DAMAGED as error:
-        raise InputError(f"{path}: is no whole state of a run ({' '.join(str(error).split())[:120]}); delete it to "
-                         "begin anew, or train into another --model_dir") from None
+        raise InputError(f"{path}: is corrupt or incomplete ({' '.join(str(error).split())[:120]}); delete it to start "
+                         "over, or train into another --model_dir") from None

@@ -1,4 +1,4 @@
-"""The people a run trains and is measured on: all its data sets, in the model's schema."""
+"""Read all data sets of a run in the model's schema, split into training and validation records."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ from posecascade.schema import Schema, find_schema
 
 @dataclass(frozen=True)
 class Validation:
-    """Those of one data set who are kept for measuring.
+    """The validation split of one data set.
 
     Attributes:
-        name: the type of the data set, with a number where several are of one type; begins the log's columns.
+        name: the type of the data set, followed by a number from the second of that type on; prefix of its columns in
+            the log.
         metric: one of `evaluation.METRICS`.
     """
 
@@ -31,13 +32,13 @@ class Validation:
 
 @dataclass(frozen=True)
 class Splits:
-    """Everybody, by data set.
+    """The training and validation records of a run, by data set.
 
     Attributes:
-        schema: the model's, which all records have.
+        schema: the model's schema; all records are converted to it.
         sources: TYPE:ROOT of each data set.
-        train: lists of records, one for each data set.
-        validation: likewise.
+        train: one list of records per data set.
+        validation: one validation split per data set.
     """
 
     schema: Schema
@@ -46,14 +47,14 @@ class Splits:
     validation: list[Validation]
 
     @cached_property
-    def everybody(self) -> list[Record]:
-        """All who are trained on."""
+    def train_records(self) -> list[Record]:
+        """Return the training records of all data sets, in order."""
         return [record for records in self.train for record in records]
 
     def fingerprint(self) -> str:
-        """SHA-256 over names of pictures, boxes, keypoints and flags of all who are trained on, wherever they lie."""
+        """Return a SHA-256 over the training records: image file names, boxes, keypoints and flags, but no folders."""
         digest = hashlib.sha256()
-        for record in self.everybody:
+        for record in self.train_records:
             digest.update(Path(record.image_name).name.encode())
             for values in (record.box.as_list(), record.keypoints, record.visibility):
                 digest.update(np.ascontiguousarray(values, np.float64).tobytes())
@@ -61,25 +62,28 @@ class Splits:
 
 
 def read_splits(sources: Sequence[str], schema_name: str) -> Splits:
-    """`people_of` the schema with that name or in that YAML file, which then is that of COCO-style files too."""
+    """Return `load_splits` of the schema with that name, or of a YAML file; COCO-style files then have that schema."""
     if not sources:
         raise InputError("no data set is given; add --data=TYPE:ROOT, as in --data=lspet:/data/lspet")
-    return people_of(sources, find_schema(schema_name), own=schema_name.endswith((".yaml", ".yml")))
+    return load_splits(sources, find_schema(schema_name), custom=schema_name.endswith((".yaml", ".yml")))
 
 
-def people_of(sources: Sequence[str], schema: Schema, *, own: bool = False) -> Splits:
-    """The "train" and "val" people of every TYPE:ROOT in the schema, which, `own`, COCO-style files have already.
+def load_splits(sources: Sequence[str], schema: Schema, *, custom: bool = False) -> Splits:
+    """Return the "train" and "val" records of every TYPE:ROOT, converted to the schema.
 
-    Raises InputError where a source cannot be read, shares no joint with the schema, or has nobody who can be measured.
+    Args:
+        custom: whether the schema is the user's own, which COCO-style files are then already annotated in.
+    Raises:
+        InputError: a source cannot be read, shares no keypoint with the schema, or has no person that can be measured.
     """
-    files_schema = schema if own else None
+    files_schema = schema if custom else None
     train, validation = [], []
     for source in sources:
         kind = datasets.parse(source)[0]
         train.append(checked_conversion(datasets.read(source, "train", files_schema), schema))
-        kept = checked_conversion(datasets.read(source, "val", files_schema), schema)
+        records = checked_conversion(datasets.read(source, "val", files_schema), schema)
         number = sum(other.startswith(f"{kind}:") for other in sources[:len(validation)]) + 1
-        metric = default_metric(kind, kept)
-        check_measurable(kept, metric, source)
-        validation.append(Validation(kind if number == 1 else f"{kind}{number}", metric, kept))
+        metric = default_metric(kind, records)
+        check_measurable(records, metric, source)
+        validation.append(Validation(kind if number == 1 else f"{kind}{number}", metric, records))
     return Splits(schema, tuple(sources), train, validation)

@@ -1,4 +1,4 @@
-"""What a run leaves beside its models: the learning curve and a sheet of poses with both stages' maps."""
+"""Draw the figures of a run: the learning curve, and a sheet of poses with the maps of both stages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,16 +22,16 @@ def learning_curve(path: Path, history: Sequence[Mapping], measures: Sequence[st
     """Draw losses and validation results over the epochs.
 
     Args:
-        history: rows of the log; `measures` are the columns that hold results in per cent.
+        history: rows of the log; `measures` are the columns that hold results in percent.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for axes, columns, title in ((left, LOSSES, "training loss"), (right, measures, "validation, per cent")):
+    for axes, columns, title in ((left, LOSSES, "training loss"), (right, measures, "validation, percent")):
         for name in columns:
-            points = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker=".", label=name)
+            values = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
+            if values:
+                axes.plot(*zip(*values, strict=True), marker=".", label=name)
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         if axes.lines:
@@ -42,13 +42,13 @@ def learning_curve(path: Path, history: Sequence[Mapping], measures: Sequence[st
 
 
 def poses_sheet(predictor: Predictor, people: Sequence[Record]) -> tuple[np.ndarray, dict[str, float]]:
-    """People in their crops, a row of tiles each: labels, predicted pose, and the maps of each stage.
+    """Draw people in their crops, one row of tiles each: labels, predicted pose, and the maps of each stage.
 
-    People whose picture cannot be read are left out.
+    People whose image cannot be read are skipped.
 
     Returns:
-        (H, W, 3) uint8 RGB, and the mean over people and joints of each stage's highest value: near 0 means that a
-        stage has learned nothing yet, whatever its loss says.
+        (H, W, 3) uint8 RGB, and each stage's map maximum averaged over people and keypoints: near 0 the stage has
+        learned nothing yet, whatever its loss.
     """
     readable = [(record, image) for record in people if (image := _read(record)) is not None]
     if not readable:

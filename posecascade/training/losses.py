@@ -1,18 +1,18 @@
-"""The cascade's two losses, each joint's map summed over its cells and averaged over labeled joints.
+"""The cascade's two losses: each keypoint's map is summed over its cells and averaged over labeled keypoints.
 
-With N the labeled joints of the batch (weight 1), p the targets of `codec`, i running over the cells of a map:
+N is the number of labeled keypoints of the batch (weight 1), p the targets of `codec`, i runs over the cells of a map:
 
     L1 = 1/N sum_n sum_i  c_i (softplus(z_i) - p_i z_i)          z: part logits      (docs/paper.md "Losses")
     L2 = 1/N sum_n sum_i  c_i (m_i - M_i)^2                      m, M: maps, targets (docs/paper.md "Losses")
     loss = detection_weight * L1 + regression_weight * L2        c_i = 1 + foreground_weight * target_i (0: the paper)
 
-The sum over cells, not their mean, is the paper's reduction; a mean makes an all-zero map look perfect and leaves
-the regressor at zero for thousands of steps. Unlabeled joints have weight 0 and take no part.
+The sum over cells, not their mean, is the paper's reduction; with a mean an all-zero map has almost no loss and the
+regressor stays at zero for thousands of steps. Unlabeled keypoints have weight 0 and are ignored.
 
-Beside the labels a student may follow a teacher, a trained cascade, as in Zhang et al., "Fast Human Pose Estimation"
-(CVPR 2019): L1 and L2 are then (1 - d) x that of the labels + d x that against the teacher's maps, in which
-every joint counts, labeled or not.
-Axes: B people, H rows, W columns, K joints.
+A network can also be distilled from a trained cascade, its teacher, as in Zhang et al., "Fast Human Pose Estimation"
+(CVPR 2019): L1 and L2 are then (1 - d) x the loss against the labels + d x the loss against the teacher's maps, in
+which every keypoint counts, labeled or not.
+Axes: B people, H rows, W columns, K keypoints.
 """
 
 from dataclasses import dataclass
@@ -29,26 +29,27 @@ class CascadeLoss:
     """The combined loss as a function of targets and outputs.
 
     Attributes:
-        detection_weight, regression_weight: of L1 and L2; 0 leaves a loss out.
+        detection_weight, regression_weight: of L1 and L2; 0 excludes a loss.
         foreground_weight: extra weight of cells on a part.
-        disc_radius, sigma: of the targets, in parts of the input's side.
-        occluded_parts: what the detector learns of a joint flagged occluded: to "detect" it like any other,
-            nothing ("ignore"), or that no part is to be seen there ("reject").
+        disc_radius, gaussian_sigma: of the target maps, as fractions of the input's side (the recipe's `disc_radius_px`
+            and `gaussian_sigma_px` over `model.input_size`).
+        occluded_parts: detector target for occluded keypoints: "detect" = as visible, "ignore" = excluded from the
+            loss, "reject" = all-zero map.
         stride: input pixels per cell of the outputs.
-        distillation_weight: the teacher's part in both losses, 0 to 1.
+        distillation_weight: share of the teacher in both losses, 0 to 1.
     """
 
     detection_weight: float
     regression_weight: float
     foreground_weight: float
     disc_radius: float
-    sigma: float
+    gaussian_sigma: float
     stride: int
     occluded_parts: str = "detect"
     distillation_weight: float = 0.0
 
     def __call__(self, targets, outputs, teacher_outputs=None) -> dict:
-        """The scalars `loss`, and of `detection` and `regression` those that `outputs` allow (unweighted).
+        """Return the scalars `loss` and, for each of the outputs, the unweighted `detection` and `regression`.
 
         Args:
             targets: (B, K, 4) float32 x, y (input pixels), weight, visible, from `augment.target`.
@@ -62,18 +63,17 @@ class CascadeLoss:
         if "heatmaps" in outputs:
             losses["regression"] = self.regression(targets, outputs["heatmaps"])
         if teacher_outputs is not None:
-            followed = self.distillation(teacher_outputs, outputs)
+            distilled = self.distillation(teacher_outputs, outputs)
             share = self.distillation_weight
-            losses = {name: (1 - share) * value + share * followed[name] for name, value in losses.items()}
+            losses = {name: (1 - share) * value + share * distilled[name] for name, value in losses.items()}
         weights = {"detection": self.detection_weight, "regression": self.regression_weight}
         return {"loss": sum(weights[name] * value for name, value in losses.items()), **losses}
 
     def detection(self, targets, logits):
-        """L1 from part logits (B, H, W, K): a scalar."""
+        """Return L1 of part logits (B, H, W, K), a scalar."""
         points, weight, visible = targets[..., :2], targets[..., 2], targets[..., 3]
         height, width = _sides(logits)
-        discs = part_discs(points, height, width, stride=self.stride,
-                                 radius=self._pixels(self.disc_radius, width))
+        discs = part_discs(points, height, width, stride=self.stride, radius=self._pixels(self.disc_radius, width))
         if self.occluded_parts == "reject":
             discs = discs * visible[:, None, None, :]
         if self.occluded_parts == "ignore":
@@ -81,46 +81,49 @@ class CascadeLoss:
         return masked_mean(cell_cross_entropy(discs, logits) * (1 + self.foreground_weight * discs), weight)
 
     def regression(self, targets, maps):
-        """L2 from confidence maps (B, H, W, K): a scalar."""
+        """Return L2 of confidence maps (B, H, W, K), a scalar."""
         height, width = _sides(maps)
-        wanted = confidence_maps(targets[..., :2], height, width, stride=self.stride,
-                                       sigma=self._pixels(self.sigma, width))
-        squared = ops.square(ops.cast(maps, "float32") - wanted)
-        return masked_mean(squared * (1 + self.foreground_weight * wanted), targets[..., 2])
+        target_maps = confidence_maps(targets[..., :2], height, width, stride=self.stride,
+                                      sigma=self._pixels(self.gaussian_sigma, width))
+        squared = ops.square(ops.cast(maps, "float32") - target_maps)
+        return masked_mean(squared * (1 + self.foreground_weight * target_maps), targets[..., 2])
 
     def distillation(self, teacher_outputs, outputs):
-        """L1 and L2 by name, of outputs against the teacher's: its sigmoid part maps, and its maps within 0 and 1."""
+        """Return L1 and L2 by name against the teacher's sigmoid part maps and its confidence maps clipped to 0..1."""
         losses = {}
         if "parts" in outputs:
-            wanted = ops.sigmoid(ops.cast(teacher_outputs["parts"], "float32"))
-            cells = cell_cross_entropy(wanted, outputs["parts"]) * (1 + self.foreground_weight * wanted)
-            losses["detection"] = masked_mean(cells, ops.ones_like(wanted[:, 0, 0]))
+            target_maps = ops.sigmoid(ops.cast(teacher_outputs["parts"], "float32"))
+            cells = cell_cross_entropy(target_maps, outputs["parts"]) * (1 + self.foreground_weight * target_maps)
+            losses["detection"] = masked_mean(cells, ops.ones_like(target_maps[:, 0, 0]))
         if "heatmaps" in outputs:
-            wanted = ops.minimum(ops.maximum(ops.cast(teacher_outputs["heatmaps"], "float32"), 0.0), 1.0)
-            squared = ops.square(ops.cast(outputs["heatmaps"], "float32") - wanted)
-            losses["regression"] = masked_mean(squared * (1 + self.foreground_weight * wanted),
-                                               ops.ones_like(wanted[:, 0, 0]))
+            target_maps = ops.minimum(ops.maximum(ops.cast(teacher_outputs["heatmaps"], "float32"), 0.0), 1.0)
+            squared = ops.square(ops.cast(outputs["heatmaps"], "float32") - target_maps)
+            losses["regression"] = masked_mean(squared * (1 + self.foreground_weight * target_maps),
+                                               ops.ones_like(target_maps[:, 0, 0]))
         return losses
 
-    def _pixels(self, part, width):
-        return part * ops.cast(width * self.stride, "float32")
+    def _pixels(self, fraction, width):
+        return fraction * ops.cast(width * self.stride, "float32")
 
 
 def _sides(maps):
-    """Height and width: numbers where the graph knows them, else scalar tensors."""
+    """Return height and width, as numbers if the graph knows them, else as scalar tensors."""
     shape = ops.shape(maps)
     return shape[1], shape[2]
 
 
 def cell_cross_entropy(targets, logits):
-    """Per cell: -p log s(z) - (1 - p) log(1 - s(z)) = max(z, 0) - p z + log(1 + exp(-|z|)), finite for any finite z."""
+    """Return -p log s(z) - (1 - p) log(1 - s(z)) of each cell, finite for any finite z.
+
+    It is computed as max(z, 0) - p z + log(1 + exp(-|z|)).
+    """
     logits = ops.cast(logits, "float32")
-    positive = logits >= 0  # not relu and abs: their gradients at 0 would add up to -p instead of 1/2 - p
+    positive = logits >= 0  # instead of relu and abs, whose gradients at 0 would add up to -p instead of 1/2 - p
     return ops.where(positive, logits, 0.0) - targets * logits + ops.log1p(
         ops.exp(ops.where(positive, -logits, logits)))
 
 
 def masked_mean(cells_BHWK, weight_BK):
-    """Each map summed over its cells, averaged over the joints with weight 1; 0 where none has."""
+    """Return the maps' sums over cells, averaged over the keypoints with weight 1; 0 if there is none."""
     maps = ops.sum(cells_BHWK, axis=(1, 2))
     return ops.sum(maps * weight_BK) / ops.maximum(ops.sum(weight_BK), 1.0)

@@ -1,4 +1,4 @@
-"""Keras' optimizers with a rate per group of weights and a moving average that ramps up."""
+"""Keras' optimizers with a learning rate per group of weights and a moving average that ramps up."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,15 +8,18 @@ from keras import ops
 
 
 class _Tuned:
-    """Adds to a Keras optimizer what the recipes need; the arithmetic of the step stays Keras' own.
+    """Mix-in that adds to a Keras optimizer what the recipes need; Keras computes the update itself.
 
-    `rates` maps paths of variables to factors on the learning rate (1 where absent; the decoupled weight decay
-    keeps the plain rate). With `use_ema`, the average's decay is min(ema_momentum, (1 + step) / (10 + step)): with
-    Keras' fixed one the average is made of initial weights for hundreds of steps (BUILD_NOTES, "Averaged weights").
+    `rates` maps paths of variables to factors on the learning rate (1 if absent; the decoupled weight decay keeps the
+    plain rate). With `use_ema`, the average's decay is min(ema_momentum, (1 + step) / (10 + step)): with Keras' fixed
+    decay the average consists of initial weights for hundreds of steps (BUILD_NOTES, "Averaged weights").
+
+    Two private methods of keras.optimizers.Optimizer are overridden, because Keras 3 has no public equivalent: its
+    learning rate is one number for all variables, and its average's decay is a constant.
     """
 
     rates: Mapping[str, float] = {}
-    # Of Keras' optimizers, which this is mixed into.
+    # Attributes of Keras' optimizers, into which this class is mixed.
     use_ema: bool
     _model_variables_moving_average: list[Any]
     exclude_from_weight_decay: Callable[..., None]
@@ -33,14 +36,14 @@ class _Tuned:
             return
         step = ops.cast(self.iterations, "float32")
         ramp = ops.minimum(self.ema_momentum, (1 + step) / (10 + step))
-        decay = ops.where(step > 0, ramp, 0.0)  # the first average is the first weights: nothing else is in it
+        decay = ops.where(step > 0, ramp, 0.0)  # the first average equals the first weights
         for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
             if average is not None:
-                kept = ops.cast(decay, variable.dtype)
-                average.assign(kept * average + (1 - kept) * variable)
+                factor = ops.cast(decay, variable.dtype)
+                average.assign(factor * average + (1 - factor) * variable)
 
     def averages(self) -> list:
-        """The averaged values, one per trainable variable in order; empty without `use_ema`."""
+        """Return the averaged values, one per trainable variable in order; empty without `use_ema`."""
         return list(self._model_variables_moving_average) if self.use_ema else []
 
 
@@ -49,7 +52,7 @@ class SGD(_Tuned, keras.optimizers.SGD):
 
 
 class RMSprop(_Tuned, keras.optimizers.RMSprop):
-    """RMSprop, which the paper's models were trained with."""
+    """RMSprop, the paper's optimizer."""
 
 
 class Adam(_Tuned, keras.optimizers.Adam):
@@ -65,13 +68,13 @@ OPTIMIZERS = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
 
 def make_optimizer(name: str, *, learning_rate: float, momentum: float, weight_decay: float, clip_norm: float,
                    ema_decay: float, rates: Mapping[str, float]) -> keras.optimizers.Optimizer:
-    """An optimizer of OPTIMIZERS.
+    """Return an optimizer of OPTIMIZERS.
 
     Args:
         momentum: of sgd and rmsprop; the others keep Keras' betas.
-        weight_decay: kept off biases and batch-norm scales.
-        clip_norm: largest norm of all gradients together; 0 for none.
-        ema_decay: decay of the averaged weights; 0 for no average.
+        weight_decay: not applied to biases and to batch-norm scales and offsets.
+        clip_norm: largest norm of all gradients together; 0 does not clip.
+        ema_decay: decay of the averaged weights; 0 keeps no average.
         rates: factor on the learning rate by variable path.
     """
     settings = {"momentum": momentum} if name in ("sgd", "rmsprop") else {}

@@ -1,4 +1,4 @@
-"""Before step 1: what would make hours of training worthless is found within seconds."""
+"""Find within seconds, before step 1, what would make hours of training useless."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,35 +11,35 @@ from posecascade.errors import InputError
 from posecascade.records import Record
 from posecascade.training.batches import Batch
 
-LOOKED_AT = 64         # pictures that are opened
-FAULTY_LIMIT = 0.05    # of them: more that cannot be read are an error before the run, whatever comes during it
+CHECKED = 64           # images that are opened
+FAULTY_LIMIT = 0.05    # share of these: if more cannot be read, the run does not start
 FLOAT = 4              # bytes
-MAPS_KEPT = 1.0        # maps in memory over outputs of layers: 0.8 to 0.9 by the process's growth with the batch
+MAPS_KEPT = 1.0        # share of all layers' outputs kept in memory; 0.8 to 0.9 measured as the process's growth
 GIB = 2 ** 30
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What training takes.
+    """Size of a training.
 
     Attributes:
-        parameters: by piece ("detector", "regressor") and in all ("total").
-        memory: bytes: weights, their gradients, optimizer and averages, and the maps kept for the gradient; what the
-            libraries themselves take, about 1 GiB, comes beside it.
+        parameters: by stage ("detector", "regressor") and in all ("total").
+        memory: bytes of weights, gradients, optimizer, averages, and the maps kept for the gradient. The libraries
+            take about 1 GiB more.
     """
 
     parameters: dict[str, int]
     memory: int
 
     def text(self) -> str:
-        """One line."""
+        """Return the estimate as one line."""
         parts = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items() if name != "total")
         return (f"parameters {self.parameters['total']:,}" + (f" ({parts})" if parts else "") +
                 f"; about {self.memory / GIB:.1f} GiB to train")
 
 
 def estimate(network: keras.Model, batch_size: int, size: int, slots: int) -> Estimate:
-    """Parameters and memory of training on batches of `size` x `size` pixels.
+    """Return parameters and memory of training on batches of `size` x `size` pixels.
 
     Args:
         slots: arrays that the optimizer keeps per trainable weight, averages included.
@@ -53,7 +53,7 @@ def estimate(network: keras.Model, batch_size: int, size: int, slots: int) -> Es
 
 
 def map_cells(network: keras.Model, size: int) -> int:
-    """Values in the outputs of all layers for one picture of `size` x `size` pixels."""
+    """Return the number of values in the outputs of all layers for one image of `size` x `size` pixels."""
     cells = 0
 
     def counted(layer):
@@ -71,23 +71,23 @@ def map_cells(network: keras.Model, size: int) -> int:
 
 
 def _walk(model, operation, inputs):
-    # Keras' own way through a functional model; it has no public name.
+    # Private: Keras has no public function that runs a functional model with each layer replaced.
     return model._run_through_graph(inputs, operation_fn=operation)
 
 
-def check_pictures(records: Sequence[Record]) -> list[str]:
-    """Open some of the pictures, evenly spread; the messages of those that cannot be read.
+def check_images(records: Sequence[Record]) -> list[str]:
+    """Open some of the images, evenly spread, and return a message for each that cannot be read.
 
-    Raises InputError where they are more than FAULTY_LIMIT of those opened, or where people have no pictures.
+    Raises InputError if these are more than FAULTY_LIMIT of those opened, or if a person has no image.
     """
     for record in records:
         if record.image is None:
-            raise InputError(f"{record.origin}: has no picture, so there is nothing to train on; add the images")
-    chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, LOOKED_AT).astype(int))]
+            raise InputError(f"{record.origin}: has no image, expected one to train on; add the images")
+    chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, CHECKED).astype(int))]
     with ThreadPoolExecutor() as pool:
         faults = [fault for fault in pool.map(_fault, chosen) if fault]
     if len(faults) > FAULTY_LIMIT * len(chosen):
-        raise InputError(f"{faults[0]} ({len(faults)} of {len(chosen)} pictures opened cannot be read; "
+        raise InputError(f"{faults[0]} ({len(faults)} of {len(chosen)} images opened cannot be read; "
                          "run posecascade-data check)")
     return faults
 
@@ -101,14 +101,14 @@ def _fault(record):
 
 
 def check_targets(batch: Batch, records: Sequence[Record]) -> tuple[str, ...]:
-    """Names of joints that nobody has labeled: their maps will stay empty.
+    """Return the names of keypoints that no record has labeled: their maps will stay empty.
 
-    Raises InputError where the batch, of people from all over the records and not varied, teaches nothing: every joint
-    unlabeled or outside its crop.
+    Raises InputError if every keypoint of the batch, evenly spread records without augmentation, is unlabeled or
+    outside its crop.
     """
     if not batch.targets[..., 2].any():
-        raise InputError(f"{records[0].origin}: all targets are zero, its own and those of {len(batch.targets) - 1} "
-                         "others looked at: no labeled joint lies in its crop; look at posecascade-data show, the "
-                         "boxes and the axis order of the keypoints")
+        raise InputError(f"{records[0].origin}: all targets are zero in the {len(batch.targets)} samples checked, "
+                         "expected a labeled keypoint inside its crop; run posecascade-data show and check the boxes "
+                         "and the axis order of the keypoints")
     labeled = np.any([record.labeled for record in records], axis=0)
     return tuple(name for name, known in zip(records[0].schema.keypoints, labeled, strict=True) if not known)

@@ -1,4 +1,4 @@
-"""Where a result comes from: what a run must share with its earlier self, and the manifest beside its models."""
+"""Record where a result comes from: what a resumed run must share with the first part, and the run's manifest."""
 
 import platform
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from posecascade.errors import InputError
 from posecascade.training.data import Splits
 from posecascade.training.recipe import Recipe, differences, recipe_from
 
-# Settings that change no weight: a run may go on with others.
+# Settings that change no weight: a run may be resumed with other values.
 FREE = {"training": ("workers", "checkpoint_every_steps", "evaluate_every_epochs", "validation_people"),
         "data": ("sources",),
         "export": ("max_float_error_px", "max_pck_drop", "people", "calibration_crops", "max_calibration_error",
@@ -20,25 +20,25 @@ FREE = {"training": ("workers", "checkpoint_every_steps", "evaluate_every_epochs
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "ai-edge-litert", "numpy", "opencv-python-headless")
 
 
-def identity_of(recipe: Recipe, people: Splits) -> dict:
-    """What must be the same for a run to go on: recipe, people, joints, backend."""
-    return {"recipe": recipe.as_dict(), "data": people.fingerprint(), "schema": people.schema.as_dict(),
+def identity_of(recipe: Recipe, splits: Splits) -> dict:
+    """Return what must be the same for a run to be resumed: recipe, data, schema and backend."""
+    return {"recipe": recipe.as_dict(), "data": splits.fingerprint(), "schema": splits.schema.as_dict(),
             "backend": keras.backend.backend()}
 
 
-def check_same(found: Mapping, wanted: Mapping, folder: Path) -> None:
-    """InputError, naming what differs, where FOLDER holds a run of another recipe, data or backend."""
-    one, other = (recipe_from(_without_free(value["recipe"]), f"{folder}") for value in (found, wanted))
+def check_same(saved: Mapping, current: Mapping, folder: Path) -> None:
+    """Raise InputError with the differences if FOLDER holds a run of another recipe, data, schema or backend."""
+    one, other = (recipe_from(_without_free(value["recipe"]), f"{folder}") for value in (saved, current))
     changes = differences(one, other)
-    if found["data"] != wanted["data"]:
-        changes.append("data: other people, labels or order than it was begun with")
-    if found.get("schema", wanted["schema"]) != wanted["schema"]:  # a run of before 2026-11-25 did not say
-        changes.append(f"schema: {wanted['schema']['name']} has other joints, pairs or segments now")
-    if found["backend"] != wanted["backend"]:
-        changes.append(f"backend: {found['backend']} -> {wanted['backend']}")
+    if saved["data"] != current["data"]:
+        changes.append("data: other people, labels or order")
+    if saved.get("schema", current["schema"]) != current["schema"]:  # absent from runs of before 2026-11-25
+        changes.append(f"schema: {current['schema']['name']} has other keypoints, pairs or segments now")
+    if saved["backend"] != current["backend"]:
+        changes.append(f"backend: {saved['backend']} -> {current['backend']}")
     if changes:
         raise InputError(f"{folder}: holds a run that differs ({'; '.join(changes[:5])}); "
-                         "give the same settings to go on, or another --model_dir")
+                         "give the same settings to resume it, or another --model_dir")
 
 
 def _without_free(recipe):
@@ -48,19 +48,19 @@ def _without_free(recipe):
 
 def versions() -> dict[str, str]:
     """Return the versions of posecascade, Python, and those of PACKAGES that are installed."""
-    found = {"posecascade": posecascade.__version__, "python": platform.python_version()}
+    installed = {"posecascade": posecascade.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def manifest(recipe: Recipe, people: Splits, identity: Mapping) -> dict:
-    """Resolved recipe, fingerprint and size of the data, versions and seed."""
+def manifest(recipe: Recipe, splits: Splits, identity: Mapping) -> dict:
+    """Return the resolved recipe, fingerprint and size of the data, versions and seed."""
+    people = {source: {"train": len(train), "validation": len(validation.records)} for source, train, validation
+              in zip(splits.sources, splits.train, splits.validation, strict=True)}
     return {"recipe": recipe.as_dict(), "seed": recipe.training.seed, "backend": identity["backend"],
-            "data": {"fingerprint": identity["data"], "sources": list(people.sources),
-                     "people": {source: {"train": len(train), "validation": len(kept.records)} for source, train, kept
-                                in zip(people.sources, people.train, people.validation, strict=True)}},
-            "schema": people.schema.as_dict(), "versions": versions(), "platform": platform.platform()}
+            "data": {"fingerprint": identity["data"], "sources": list(splits.sources), "people": people},
+            "schema": splits.schema.as_dict(), "versions": versions(), "platform": platform.platform()}

@@ -1,15 +1,14 @@
-"""Recipes: every knob there is, as frozen dataclasses, read from YAML with `--set` overrides and written back."""
+"""Recipes: all settings of a training as frozen dataclasses, read from YAML with `--set` overrides and written back."""
 
 import dataclasses
-import math
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from posecascade.checks import dataclass_from, unknown_key
 from posecascade.codec.decoders import DECODERS
 from posecascade.errors import InputError
 from posecascade.files import atomic_write, did_you_mean, read_yaml
@@ -38,7 +37,13 @@ def _share(default):
 
 @dataclass(frozen=True)
 class Data:
-    """Which people: `sources` are TYPE:ROOT (or --data); `sampling_weights` their shares in an epoch."""
+    """Which people to train on.
+
+    Attributes:
+        sources: data sets as TYPE:ROOT; --data overrides them.
+        sampling_weights: share of each data set in an epoch, one number per source; empty means everybody once per epoch.
+        schema: the model's keypoints: a built-in name (lsp14, mpii16, coco17) or a .yaml file.
+    """
 
     sources: tuple[str, ...] = ()
     sampling_weights: tuple[float, ...] = ()
@@ -47,9 +52,21 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Which network; `input_size` in pixels, `backbone_weights`: "none", "imagenet" or a file.
+    """Which network.
 
-    `init_from` is a `.keras` file trained earlier, whose weights are copied if they fit, keypoints matched by name.
+    Attributes:
+        stages: the complete cascade, or one of its two stages alone.
+        backbone: the network that computes the features of the image.
+        detector: the head that makes part maps from these features.
+        regressor: the network that makes confidence maps from the part maps and the image.
+        stride: input pixels per cell of the maps.
+        width: channels of the regressor.
+        input_size: side of the square crop in pixels.
+        regressor_sees_image: whether the regressor reads the image next to the part maps.
+        backbone_weights: weights that the backbone starts with: none, imagenet or a file.
+        init_from: a trained model (a .keras file, or a shipped model) whose weights are taken if they fit; keypoints are
+            matched by name.
+        decoder: how keypoints are read from the maps.
     """
 
     stages: str = _one_of(("cascade", "detector", "regressor"), "cascade")
@@ -67,11 +84,18 @@ class Model:
 
 @dataclass(frozen=True)
 class Loss:
-    """The two losses (`losses`); `disc_radius_px` and `gaussian_sigma_px` in pixels of an input of
-    `model.input_size`.
+    """The losses of the two stages (`training.losses`).
 
-    `teacher` is a trained cascade, a file or a model of the package, whose maps are learned next to the labels;
-    `distillation_weight` is their share of both losses.
+    Attributes:
+        detection_weight: weight of the detector's loss (sigmoid cross-entropy of the part maps).
+        regression_weight: weight of the regressor's loss (squared error of the confidence maps).
+        foreground_weight: additional weight of the cells inside discs and Gaussians.
+        disc_radius_px: radius of the detector's targets, in pixels of an input of `model.input_size`.
+        gaussian_sigma_px: standard deviation of the regressor's targets, in the same pixels.
+        occluded_parts: detector target for occluded keypoints: "detect" = as visible, "ignore" = excluded from the loss,
+            "reject" = all-zero map.
+        teacher: a trained cascade (a file, or a shipped model) whose maps are learned in addition to the labels.
+        distillation_weight: share of both losses that is computed against the teacher's maps.
     """
 
     detection_weight: float = _at_least(0, 0.1)
@@ -86,10 +110,20 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How weights move: `backbone_lr_factor` multiplies `learning_rate` for the backbone; `ema_decay` 0 means no
-    average.
+    """How the weights are updated.
 
-    Schedules: cosine to zero; step multiplies by `step_factor` at each of `milestones`, given in parts of the run.
+    Attributes:
+        name: the optimizer.
+        learning_rate: the highest learning rate.
+        backbone_lr_factor: multiplier of the learning rate for the backbone.
+        momentum: of sgd and rmsprop.
+        weight_decay: of adamw.
+        clip_norm: limit of the gradient's norm; 0 means none.
+        ema_decay: decay of the averaged weights, which are evaluated and saved; 0 means no average.
+        schedule: the learning rate over the run: constant, cosine to zero, or multiplied by step_factor at each milestone.
+        warmup_steps: steps over which the learning rate rises linearly.
+        milestones: for the step schedule, positions relative to the run, between 0 and 1.
+        step_factor: for the step schedule.
     """
 
     name: str = _one_of(("sgd", "rmsprop", "adam", "adamw"), "adamw")
@@ -107,7 +141,19 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Training:
-    """The run itself, in `phases` that may train other weights; `validation_people` 0 means all of them."""
+    """The training run itself.
+
+    Attributes:
+        epochs: number of passes through the data.
+        batch_size: people per step.
+        phases: parts of the run, one after the other; see training.phases.
+        seed: of initialization, order and augmentation.
+        precision: of the arithmetic while training; evaluated and saved models are float32.
+        workers: threads that make batches.
+        checkpoint_every_steps: how often the state for resuming is saved.
+        evaluate_every_epochs: how often the validation people are measured.
+        validation_people: limit of their number; 0 means all.
+    """
 
     epochs: int = _at_least(1, 17)
     batch_size: int = _at_least(1, 32)
@@ -122,13 +168,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Export:
-    """What an export must keep, or it is refused; measured on `people` kept for validation.
+    """Limits that an export must keep, or it is refused.
 
-    `max_float_error_px` limits the 99th percentile of the distance between a float artifact's keypoints and the
-    model's, in pixels of the crop; `max_pck_drop` the points of PCK that an artifact with int8 weights may lose. int8
-    activations are calibrated on `calibration_crops` augmented crops. If the expected calibration error of the scores
-    is above `max_calibration_error`, a curve is fitted that lowers it; 1 leaves scores as they are. Warm-up requests
-    are written for `batch_sizes`.
+    Attributes:
+        max_float_error_px: limit of the 99th percentile of the distance between a float artifact's keypoints and the
+            model's, in pixels of the crop.
+        max_pck_drop: points of PCK that an artifact with 8-bit weights may lose.
+        people: validation people measured, at most.
+        calibration_crops: augmented crops on which the ranges of int8 activations are calibrated.
+        max_calibration_error: expected calibration error of the scores above which a calibration curve is added; 1 never.
+        batch_sizes: batch sizes for which warm-up requests are written.
     """
 
     max_float_error_px: float = _at_least(0, 0.1)
@@ -146,7 +195,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One result's settings; a recipe file holds what differs from these defaults."""
+    """All settings of a training; a recipe file holds those that differ from these defaults."""
 
     data: Data = Data()
     model: Model = Model()
@@ -157,7 +206,7 @@ class Recipe:
     export: Export = Export()
 
     def as_dict(self) -> dict:
-        """Plain nested dicts, lists, numbers and strings; `recipe_from` reads them back."""
+        """Return nested dicts, lists, numbers and strings, which `recipe_from` reads back."""
         return _plain(dataclasses.asdict(self))
 
 
@@ -168,17 +217,17 @@ def _plain(value):
 
 
 def recipe_names() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
-    # Installed, recipes are inside the package (setup.cfg); in a checkout, next to it.
+    """Return the files of the package's recipes by name."""
+    # In an installation recipes are inside the package (setup.cfg), in a checkout next to it.
     here = Path(__file__).resolve().parents[1]
     folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by name or from a YAML file, with `KEY=VALUE` overrides such as "training.epochs=3".
+    """Return a recipe by name or from a YAML file, with `KEY=VALUE` overrides such as "training.epochs=3".
 
-    Raises InputError naming file, key, what was found and the nearest valid key or values.
+    Raises InputError with file, key, the value found and the nearest valid key or values.
     """
     path = recipe_names().get(name_or_file, Path(name_or_file))
     if not path.is_file():
@@ -188,15 +237,15 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def overridden(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with other values, each "KEY=VALUE" with a dotted key; InputError as `load_recipe`."""
+    """Return the recipe with other values, each "KEY=VALUE" with a dotted key; raises InputError as `load_recipe`."""
     for override in overrides:
         recipe = _overridden(recipe, override)
     return recipe
 
 
 def recipe_from(value: Mapping, origin: str) -> Recipe:
-    """A recipe from nested mappings; `origin` begins the errors."""
-    return _build(Recipe, value, origin, "")
+    """Return a recipe from nested mappings; error messages begin with `origin`."""
+    return dataclass_from(Recipe, value, origin, unknown=_unknown)
 
 
 def _overridden(recipe, override):
@@ -207,78 +256,29 @@ def _overridden(recipe, override):
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise InputError(f"--set={override}: the value is no YAML; quote it or write it as in a recipe") from None
+        raise InputError(f"--set={override}: the value is not YAML; quote it or write it as in a recipe") from None
     known = recipe.as_dict()
     if section in known and name in known[section]:
         known[section][name] = value
         return recipe_from(known, f"--set={override}")
-    keys = [f"{part}.{knob}" for part, knobs in known.items() for knob in knobs]
+    keys = [f"{section}.{name}" for section, settings in known.items() for name in settings]
     raise InputError(f"--set={override}: {_unknown(key, key, keys)}")
 
 
-def _build(cls, value, origin, prefix):
-    """`cls` from a mapping, every key and value checked; `prefix` is the dotted path so far."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{origin}: {prefix.rstrip('.') or 'the recipe'} holds {value!r}, expected a mapping of keys")
-    known = {item.name: item for item in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    for key in value:
-        if key not in known:
-            raise InputError(f"{origin}: {_unknown(f'{prefix}{key}', str(key), known)}")
-    checked = {key: _checked(hints[key], known[key].metadata, item, origin, prefix + key)
-               for key, item in value.items()}
-    try:
-        return cls(**checked)
-    except InputError as error:
-        raise InputError(f"{origin}: {prefix}{error}") from None
-
-
 def _unknown(path, key, known):
-    """What is wrong with a key that no recipe has; a key that was renamed is named as it is now."""
+    """Return the message for an unknown key: its present name if it was renamed, else the nearest valid key."""
     new = RENAMED_KEYS.get(re.sub(r"\[\d+\]", "[]", path))
-    return f"unknown key {path!r}; " + (f"it is now {new.rpartition('.')[2]!r}" if new else did_you_mean(key, known))
-
-
-def _checked(hint, limits, value, origin, key):
-    def refuse(expected):
-        raise InputError(f"{origin}: {key} is {value!r}, expected {expected}")
-
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, origin, key + ".")
-    if typing.get_origin(hint) is tuple:
-        inner, *rest = typing.get_args(hint)
-        length = None if rest == [Ellipsis] else 1 + len(rest)
-        if not isinstance(value, (list, tuple)) or (length and len(value) != length):
-            refuse(f"a list of {length or 'any number of'} values")
-        return tuple(_checked(inner, {}, item, origin, f"{key}[{i}]") for i, item in enumerate(value))
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        value = _number(value)
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint or (hint is float and not math.isfinite(value)):
-        refuse({int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint])
-    if "choices" in limits and value not in limits["choices"]:
-        raise InputError(f"{origin}: {key} is {value!r}; {did_you_mean(str(value), map(str, limits['choices']))}")
-    if "low" in limits and not limits["low"] <= value <= limits.get("high", math.inf):
-        refuse(f"{limits['low']} to {limits['high']}" if "high" in limits else f"at least {limits['low']}")
-    return value
-
-
-def _number(text):
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return f"unknown key {path!r}; it is now {new.rpartition('.')[2]!r}" if new else unknown_key(path, key, known)
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the recipe, every key of it, as YAML that `load_recipe` reads; whole or not at all."""
+    """Write the recipe with all its keys atomically as YAML that `load_recipe` reads."""
     with atomic_write(path) as draft:
         draft.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False), encoding="utf-8")
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    """The dotted keys whose values differ, as "key: value here -> value there"."""
-    here, there = one.as_dict(), other.as_dict()
-    return [f"{section}.{key}: {here[section][key]} -> {there[section][key]}"
-            for section in here for key in here[section] if here[section][key] != there[section][key]]
+    """Return the keys whose values differ, as "section.key: value of `one` -> value of `other`"."""
+    before, after = one.as_dict(), other.as_dict()
+    return [f"{section}.{key}: {before[section][key]} -> {after[section][key]}"
+            for section in before for key in before[section] if before[section][key] != after[section][key]]

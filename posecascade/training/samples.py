@@ -1,4 +1,4 @@
-"""A sheet of training people: as annotated, as augmented, and the two kinds of targets made from them."""
+"""Draw a sheet of training samples: as annotated, as augmented, and the two kinds of target maps made from them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,16 +17,16 @@ COLUMNS = 4  # annotated, augmented, discs, Gaussians
 
 def samples_sheet(sets: Sequence[Sequence[Record]], count: int, rng: np.random.Generator, *, size: int, stride: int,
                   disc_radius: float, sigma: float) -> tuple[np.ndarray, list[str]]:
-    """`count` people drawn by lot, a row each: the crop with its labels, augmented, its part discs, its Gaussians.
+    """Draw `count` random people, one row each: the crop with its labels, augmented, its part discs, its Gaussians.
 
     Args:
-        sets: data sets, which take turns.
+        sets: data sets; people are taken from each in turn.
         size: of each crop in pixels; `disc_radius` and `sigma` are in these pixels too.
-        stride: of the targets' maps; their cells are drawn as they are, `stride` pixels wide.
+        stride: of the target maps; each cell is drawn `stride` pixels wide.
     Returns:
         the sheet, (H, W, 3) uint8 RGB, and the origin of the person in each row.
-
-    People whose picture cannot be read are passed over; InputError with the first fault where none can be.
+    Raises:
+        InputError: the first person's fault, if nobody's image can be read. Otherwise unreadable people are skipped.
     """
     tiles, origins, faults = [], [], []
     for record in _by_turns(sets, rng):
@@ -45,7 +45,7 @@ def samples_sheet(sets: Sequence[Sequence[Record]], count: int, rng: np.random.G
 
 
 def overlaid(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray:
-    """The picture darkened, with each joint's map over it in its side's color.
+    """Return the image darkened, with each keypoint's map drawn over it in the color of its side.
 
     Args:
         image: (S, S, 3) uint8 RGB.
@@ -58,7 +58,7 @@ def overlaid(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray:
 
 
 def _by_turns(sets: Sequence[Sequence[Record]], rng: np.random.Generator) -> Iterator[Record]:
-    """Everybody once, each set in an order drawn by lot: one of the first, one of the second, and so on."""
+    """Yield every record once, one of each set in turn, each set in random order."""
     orders = [rng.permutation(len(records)) for records in sets]
     for turn in range(max(map(len, sets))):
         for records, order in zip(sets, orders, strict=True):
@@ -72,7 +72,7 @@ def _drawn(sample: Sample) -> np.ndarray:
 
 def _targets(sample: Sample, stride: int, disc_radius: float, sigma: float) -> list[np.ndarray]:
     table, cells = target(sample), sample.image.shape[0] // stride
-    points = table[None, :, :2]
-    pair = (part_discs(points, cells, cells, stride=stride, radius=disc_radius),
-            confidence_maps(points, cells, cells, stride=stride, sigma=sigma))
+    keypoints = table[None, :, :2]
+    pair = (part_discs(keypoints, cells, cells, stride=stride, radius=disc_radius),
+            confidence_maps(keypoints, cells, cells, stride=stride, sigma=sigma))
     return [overlaid(sample.image, np.asarray(maps)[0] * table[:, 2], sample.schema) for maps in pair]

@@ -1,4 +1,4 @@
-"""When what happens: the phases of a run as spans of steps, and the learning rate at every step."""
+"""Lay the phases of a run out over its steps and compute the learning rate of every step."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,14 @@ SCHEDULES = ("constant", "cosine", "step")
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run: `share` of the epochs relative to the other phases', what trains, and at which size.
+    """A part of the run.
 
-    `input_size` 0 means the model's; `lr_factor` multiplies the learning rate; `frozen_blocks` is the number of
-    early backbone blocks whose weights stay as they are.
+    Attributes:
+        train: which weights are trained.
+        share: length relative to the other phases'.
+        input_size: side of the crop in pixels; 0 means model.input_size.
+        lr_factor: multiplier of the learning rate.
+        frozen_blocks: number of early blocks of the backbone that stay unchanged.
     """
 
     train: str = field(default="joint", metadata={"choices": TRAINS})
@@ -25,11 +29,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Span:
-    """A phase in steps: from `start` up to, not including, `end`.
+    """A phase in steps, from `start` up to but not including `end`.
 
     Attributes:
-        fresh: the step from which its optimizer counts: its start, or that of an earlier span that trains the same
-            weights, whose optimizer then goes on.
+        fresh: the step at which its optimizer is created: `start`, or that of an earlier span that trains the same
+            weights and whose optimizer is kept.
     """
 
     start: int
@@ -44,30 +48,30 @@ class Span:
 def spans(phases: Sequence[Phase], steps: int, input_size: int) -> list[Span]:
     """Return the phases laid over `steps` by their shares; phases too short for a single step are skipped."""
     total = sum(phase.share for phase in phases)
-    found: list[Span] = []
+    laid: list[Span] = []
     done, start = 0.0, 0
     for phase in phases:
         done += phase.share
         end = round(steps * done / total)
         if end > start:
-            last = found[-1] if found else None
-            goes_on = last is not None and (last.train, last.frozen_blocks) == (phase.train, phase.frozen_blocks)
-            found.append(Span(start, end, last.fresh if goes_on else start, phase.input_size or input_size,
-                              phase.train, phase.frozen_blocks, phase.lr_factor))
+            last = laid[-1] if laid else None
+            continues = last is not None and (last.train, last.frozen_blocks) == (phase.train, phase.frozen_blocks)
+            laid.append(Span(start, end, last.fresh if continues else start, phase.input_size or input_size,
+                             phase.train, phase.frozen_blocks, phase.lr_factor))
         start = end
-    return found
+    return laid
 
 
 def learning_rate(step: int, steps: int, span: Span, *, rate: float, schedule: str, warmup_steps: int,
                   milestones: Sequence[float] = (), step_factor: float = 0.1) -> float:
-    """The rate of one step.
+    """Return the learning rate of one step.
 
     Args:
-        step: from 0, within `span`; `steps` is the length of the run.
-        rate: the highest, which the span multiplies by its own.
+        step: counted from 0, within `span`; `steps` is the length of the run.
+        rate: the highest rate; the span's `lr_factor` multiplies it.
         schedule: "constant"; "cosine", from `rate` to 0 over the whole run; or "step", multiplied by `step_factor` at
-            each of `milestones`, given in parts of the run.
-        warmup_steps: the rate rises linearly over so many steps after a fresh optimizer begins.
+            each of `milestones`, which are fractions of the run.
+        warmup_steps: number of steps over which the rate rises linearly after an optimizer was created.
     """
     done = step / steps
     factor = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)),

@@ -1,4 +1,4 @@
-"""train(recipe, folder): from records to a trained cascade, in the order things happen."""
+"""Train a recipe's cascade from its records; `train` below reads in the order in which things happen."""
 
 import math
 import random
@@ -32,62 +32,62 @@ from posecascade.training.schedule import learning_rate
 BEST, LAST, RECIPE, MANIFEST = "best.keras", "last.keras", "recipe.yaml", "manifest.json"
 WRITTEN = (BEST, LAST, RECIPE, MANIFEST, checkpoints.STATE, logging.LOG, figures.METRICS, figures.CURVE, figures.SHEET)
 SCALARS_EVERY = 50  # steps between two points of TensorBoard's curves
-SHOWN = 8           # people whose maps are drawn
+SHEET_PEOPLE = 8    # people drawn in the sheet of an epoch; twice as many in predictions.jpg
 SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}  # arrays that an optimizer keeps per weight
 
 
 def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
-          tell: Callable[[str], None] = print) -> dict[str, Report]:
-    """Train the recipe's cascade into FOLDER, or go on where a killed run stopped.
+          log: Callable[[str], None] = print) -> dict[str, Report]:
+    """Train the recipe's cascade into `folder`, or resume the interrupted run found there.
 
-    FOLDER gets recipe.yaml and manifest.json at once; log.csv, tensorboard/, state.npz, last.keras and best.keras
-    while it runs; metrics.json, curve.png and predictions.jpg at its end.
+    recipe.yaml and manifest.json are written at the start; log.csv, tensorboard/, state.npz, last.keras and best.keras
+    during the run; metrics.json, curve.png and predictions.jpg at the end.
 
     Args:
-        sources: TYPE:ROOT of the data sets, instead of the recipe's.
-        tell: takes each line meant for a person.
+        sources: TYPE:ROOT of the data sets; replaces the recipe's.
+        log: called with each line of output.
     Returns:
         the best model's report by data set, as in metrics.json.
     Raises:
-        InputError: whatever a user can mend, the loss turning NaN or infinite among it.
+        InputError: anything the user can fix, including a loss that becomes NaN or infinite.
     """
     folder, sources = Path(folder), tuple(sources) or recipe.data.sources
     recipe = replace(recipe, data=replace(recipe.data, sources=sources))
     check(recipe)
-    people = read_splits(sources, recipe.data.schema)
-    identity = identity_of(recipe, people)
+    splits = read_splits(sources, recipe.data.schema)
+    identity = identity_of(recipe, splits)
     progress = _progress(folder, identity)
-    steps = steps_per_epoch(len(people.everybody), recipe.training.batch_size) * recipe.training.epochs
+    steps = steps_per_epoch(len(splits.train_records), recipe.training.batch_size) * recipe.training.epochs
     if progress.step < steps:
         with files.locked(folder, "--model_dir"):
-            _run(recipe, folder, people, progress, identity, steps, tell)
-    return _finish(folder, people, progress, recipe, tell)
+            _run(recipe, folder, splits, progress, identity, steps, log)
+    return _finish(folder, splits, progress, recipe, log)
 
 
-def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, identity: Mapping, steps: int, tell) -> None:
-    """The steps from `progress` to the last, with all that is written meanwhile."""
+def _run(recipe: Recipe, folder: Path, splits: Splits, progress: Progress, identity: Mapping, steps: int, log) -> None:
+    """Run the steps from `progress` to the last and write everything that a running training writes."""
     random.seed(recipe.training.seed)  # of all initializers; keras.utils.set_random_seed would import TensorFlow
-    network, twin = build(recipe, people.schema, tell, begin=progress.step == 0)
-    teacher = teacher_of(recipe, people.schema)
+    network, twin = build(recipe, splits.schema, log, begin=progress.step == 0)
+    teacher = teacher_of(recipe, splits.schema)
     epoch_steps, plan = steps // recipe.training.epochs, plan_of(recipe, steps)
-    _preflight(recipe, people, network, tell)
+    _preflight(recipe, splits, network, log)
     checkpoints.remove_drafts(folder, WRITTEN)
     write_recipe(recipe, folder / RECIPE)
-    files.write_json(folder / MANIFEST, manifest(recipe, people, identity))
+    files.write_json(folder / MANIFEST, manifest(recipe, splits, identity))
     if progress.step:
         checkpoints.load_state(folder, "network", network.variables)
-        tell(f"going on after step {progress.step} of {steps}")
+        log(f"resuming after step {progress.step} of {steps}")
 
-    predict = Predictor(run_of(twin.predict_on_batch), people.schema, recipe.model.input_size,
+    predict = Predictor(run_of(twin.predict_on_batch), splits.schema, recipe.model.input_size,
                         recipe.model.stride, recipe.model.decoder)
-    bar = logging.Progressbar(steps, recipe.training.batch_size)
-    stream = batches(people.train, batch_size=recipe.training.batch_size, sizes=[(s.end, s.size) for s in plan],
+    bar = logging.ProgressBar(steps)
+    stream = batches(splits.train, batch_size=recipe.training.batch_size, sizes=[(s.end, s.size) for s in plan],
                      augmentation=recipe.augmentation, seed=recipe.training.seed, start=progress.step,
                      weights=recipe.data.sampling_weights or None, workers=recipe.training.workers)
     fresh, resumed_at = None, progress.step
     with closing(logging.Events(folder, progress.step)) as events, closing(stream):
         for span in (s for s in plan if s.end > progress.step):
-            if span.fresh != fresh:  # other weights train than before
+            if span.fresh != fresh:  # this span trains other weights than the one before
                 fresh = span.fresh
                 set_trainable(network, span.train, span.frozen_blocks, recipe.model.backbone)
                 optimizer = optimizer_of(recipe, network)
@@ -95,7 +95,7 @@ def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, ident
                 learner.prepare(optimizer)
                 if resumed_at > fresh:
                     checkpoints.load_state(folder, "optimizer", learner.optimizer.variables)
-            else:  # traced anew: TensorFlow would take a second size for unknown sides, which cannot be up-sampled
+            else:  # compile again: TensorFlow would trace a second size with unknown sides, which cannot be up-sampled
                 learner.prepare(learner.optimizer)
             for step in range(progress.step, span.end):
                 batch, began = next(stream), time.monotonic()
@@ -106,119 +106,119 @@ def _run(recipe: Recipe, folder: Path, people: Splits, progress: Progress, ident
                 optimizer.learning_rate = rate
                 losses = learner.step(batch.images, batch.targets)
                 _check_finite(all(map(math.isfinite, losses.values())), step, losses, recipe, folder)
-                _count(progress, losses, batch, len(people.everybody), bar.above(tell))
+                _record_step(progress, losses, batch, len(splits.train_records), bar.above(log))
                 bar.show(progress.step, f"{progress.step / epoch_steps:.2f}/{recipe.training.epochs}", losses)
                 if progress.step % SCALARS_EVERY == 0:
                     speed = len(batch.images) / (time.monotonic() - began)
                     events.scalars(progress.step, {f"train/{name}": value for name, value in losses.items()} |
                                    {"train/learning_rate": rate, "train/images_per_second": speed})
-                over = progress.step % epoch_steps == 0
-                if over or progress.step % recipe.training.checkpoint_every_steps == 0:
+                epoch_ends = progress.step % epoch_steps == 0
+                if epoch_ends or progress.step % recipe.training.checkpoint_every_steps == 0:
                     _check_finite(checkpoints.finite(network.variables + learner.optimizer.variables), step, losses,
                                   recipe, folder)
-                if progress.step in {s.fresh for s in plan}:  # others train from here on: these stay at their average
+                if progress.step in {s.fresh for s in plan}:  # other weights train next: these keep their averages
                     put_average(network, network, optimizer.averages())
-                if over:
+                if epoch_ends:
                     put_average(twin, network, optimizer.averages())
                     epoch = progress.step // epoch_steps
-                    due = epoch % recipe.training.evaluate_every_epochs == 0 or progress.step == steps
+                    evaluates = epoch % recipe.training.evaluate_every_epochs == 0 or progress.step == steps
                     row = {"epoch": epoch, "step": progress.step, "trained": span.train, "size": span.size,
-                           "learning_rate": rate} | _means(progress)
-                    row |= _validated(predict, people, recipe, events, progress.step) if due else {}
-                    _keep(twin, folder, progress, row, recipe, people)
-                    bar.above(tell)(_told(row, recipe.training.epochs))
-                if over or progress.step % recipe.training.checkpoint_every_steps == 0:
-                    events.flush()  # before the state: what is not yet written when killed is not written again
+                           "learning_rate": rate} | _epoch_means(progress)
+                    row |= _validated(predict, splits, recipe, events, progress.step) if evaluates else {}
+                    _save_models(twin, folder, progress, row, recipe, splits)
+                    bar.above(log)(_epoch_line(row, recipe.training.epochs))
+                if epoch_ends or progress.step % recipe.training.checkpoint_every_steps == 0:
+                    events.flush()  # before the state: a resumed run does not write events of earlier steps again
                     checkpoints.save_state(folder, network, learner.optimizer, progress, identity)
-        bar.clear()
+        bar.close()
 
 
 def _progress(folder: Path, identity: Mapping) -> Progress:
-    """That of the run in FOLDER, which must be this one; from the start where there is none."""
+    """Return the progress of the run in `folder`, step 0 if there is none; InputError if it is another run."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--model_dir={folder}: is a file, expected a folder")
-    found = checkpoints.read_header(folder)
-    if found is None:
+    header = checkpoints.read_header(folder)
+    if header is None:
         return Progress()
-    progress, theirs = found
-    check_same(theirs, identity, folder)
+    progress, saved_identity = header
+    check_same(saved_identity, identity, folder)
     return progress
 
 
-def _preflight(recipe: Recipe, people: Splits, network: keras.Model, tell) -> None:
-    """Tell what the run takes and what looks wrong; InputError where it would be in vain."""
+def _preflight(recipe: Recipe, splits: Splits, network: keras.Model, log) -> None:
+    """Log the run's size and everything suspicious in its data; InputError if training would be useless."""
     size = max(phase.input_size or recipe.model.input_size for phase in recipe.training.phases)
     slots = SLOTS[recipe.optimizer.name] + (recipe.optimizer.ema_decay > 0)
-    tell(preflight.estimate(network, recipe.training.batch_size, size, slots).text())
-    everybody = people.everybody
-    tell(f"{len(everybody)} people to train on, {sum(len(v.records) for v in people.validation)} to measure on")
-    for records in (everybody, *(kept.records for kept in people.validation)):
-        for fault in preflight.check_pictures(records):
-            tell(f"warning: {fault}")
-    for kept, source in zip(people.validation, people.sources, strict=True):
-        check_measurable(evenly(kept.records, recipe.training.validation_people), kept.metric, source)
-    some = evenly(range(len(everybody)), preflight.LOOKED_AT)
-    plain = make_batch(everybody, some, recipe.model.input_size, NONE, (recipe.training.seed,))
-    empty = preflight.check_targets(plain, everybody)
-    if empty:
-        tell(f"warning: nobody has {', '.join(empty)} labeled; these maps will stay empty")
+    log(preflight.estimate(network, recipe.training.batch_size, size, slots).text())
+    records = splits.train_records
+    log(f"{len(records)} people for training, {sum(len(v.records) for v in splits.validation)} for validation")
+    for split in (records, *(validation.records for validation in splits.validation)):
+        for fault in preflight.check_images(split):
+            log(f"warning: {fault}")
+    for validation, source in zip(splits.validation, splits.sources, strict=True):
+        check_measurable(evenly(validation.records, recipe.training.validation_people), validation.metric, source)
+    chosen = evenly(range(len(records)), preflight.CHECKED)
+    plain = make_batch(records, chosen, recipe.model.input_size, NONE, (recipe.training.seed,))
+    unlabeled = preflight.check_targets(plain, records)
+    if unlabeled:
+        log(f"warning: no person has {', '.join(unlabeled)} labeled; these maps will stay empty")
 
 
-def _check_finite(good: bool, step: int, losses: Mapping, recipe: Recipe, folder: Path) -> None:
-    """InputError, naming the step and the likely culprit, where the loss or a weight is NaN or infinite."""
-    if good:
+def _check_finite(finite: bool, step: int, losses: Mapping, recipe: Recipe, folder: Path) -> None:
+    """Raise InputError with the step and the likely cause if the loss or a weight is not `finite`."""
+    if finite:
         return
     optimizer = recipe.optimizer
     usual = {"sgd": 0.1, "rmsprop": 1e-3}.get(optimizer.name, 3e-3)
     if recipe.training.precision == "mixed_float16":
-        culprit = "training.precision mixed_float16 overflows; try mixed_bfloat16 or float32"
+        cause = "training.precision mixed_float16 overflows; try mixed_bfloat16 or float32"
     elif optimizer.learning_rate > usual:
-        culprit = f"optimizer.learning_rate {optimizer.learning_rate:g} is high for {optimizer.name}; try {usual:g}"
+        cause = f"optimizer.learning_rate {optimizer.learning_rate:g} is high for {optimizer.name}; try {usual:g}"
     elif not optimizer.clip_norm:
-        culprit = "optimizer.clip_norm is 0; try 5"
+        cause = "optimizer.clip_norm is 0; try 5"
     elif not optimizer.warmup_steps:
-        culprit = "optimizer.warmup_steps is 0; try 300"
+        cause = "optimizer.warmup_steps is 0; try 300"
     else:
-        culprit = f"optimizer.learning_rate {optimizer.learning_rate:g}; try a third of it"
-    shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-    kept = f"{folder / checkpoints.STATE} holds the last good step" if (folder / checkpoints.STATE).exists() else \
+        cause = f"optimizer.learning_rate {optimizer.learning_rate:g}; try a third of it"
+    values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+    state = f"{folder / checkpoints.STATE} holds the last good step" if (folder / checkpoints.STATE).exists() else \
         "nothing had been saved yet"
-    raise InputError(f"step {step + 1}: the loss or a weight is NaN or infinite ({shown}); likely culprit: {culprit}; "
-                     f"{kept}")
+    raise InputError(f"step {step + 1}: the loss or a weight is NaN or infinite ({values}); likely cause: {cause}; "
+                     f"{state}")
 
 
-def _count(progress: Progress, losses: Mapping, batch: Batch, people: int, tell) -> None:
-    """One step more; unreadable pictures are told once each. InputError where they are too many."""
+def _record_step(progress: Progress, losses: Mapping, batch: Batch, people: int, log) -> None:
+    """Count a step, add up its losses and log each unreadable image once; InputError if there are too many."""
     progress.step += 1
     for name, value in {**losses, "steps": 1}.items():
         progress.sums[name] = progress.sums.get(name, 0) + value
     for fault in (f for f in batch.unreadable if f not in progress.unreadable):
         progress.unreadable.append(fault)
-        tell(f"skipped: {fault}")
+        log(f"skipped: {fault}")
         if len(progress.unreadable) > UNREADABLE_LIMIT * people:
-            raise InputError(f"{fault} ({len(progress.unreadable)} of {people} pictures unreadable so far, at most "
+            raise InputError(f"{fault} ({len(progress.unreadable)} of {people} images unreadable so far, at most "
                              f"{UNREADABLE_LIMIT:.0%} are skipped; run posecascade-data check)")
 
 
-def _means(progress: Progress) -> dict[str, float]:
-    """Of each loss over the epoch that just ended; begins the next one."""
+def _epoch_means(progress: Progress) -> dict[str, float]:
+    """Return each loss's mean over the epoch that just ended, and reset the sums for the next one."""
     count = progress.sums.pop("steps")
     means = {name: total / count for name, total in progress.sums.items()}
     progress.sums.clear()
     return means
 
 
-def _validated(predict: Predictor, people: Splits, recipe: Recipe, events: logging.Events, step: int) -> dict:
-    """Results in per cent for the log: each stage's total, and "result", the mean of the last stages'."""
+def _validated(predict: Predictor, splits: Splits, recipe: Recipe, events: logging.Events, step: int) -> dict:
+    """Return the log's validation columns in percent: each stage's total, and "result", the mean of the last stages."""
     row, totals = {}, []
-    for kept in people.validation:
-        some = evenly(kept.records, recipe.training.validation_people)
-        report = evaluate(predict, some, metric=kept.metric)
-        row |= {f"{kept.name}_{report.measure.name.lower()}_{stage}": report.value("total", stage)
+    for validation in splits.validation:
+        records = evenly(validation.records, recipe.training.validation_people)
+        report = evaluate(predict, records, metric=validation.metric)
+        row |= {f"{validation.name}_{report.measure.name.lower()}_{stage}": report.value("total", stage)
                 for stage in report.stages}
         totals.append(0.0 if math.isnan(report.total) else report.total)
     row["result"] = sum(totals) / len(totals)
-    sheet, peaks = figures.poses_sheet(predict, evenly(people.validation[0].records, SHOWN))
+    sheet, peaks = figures.poses_sheet(predict, evenly(splits.validation[0].records, SHEET_PEOPLE))
     events.image(step, "validation/labels, pose, maps of each stage", sheet)
     events.scalars(step, {f"validation/{name}": value for name, value in row.items()} |
                    {f"validation/mean_peak_{name}": value for name, value in peaks.items()})
@@ -227,47 +227,48 @@ def _validated(predict: Predictor, people: Splits, recipe: Recipe, events: loggi
 
 
 def evenly(items: Sequence, count: int) -> list:
-    """`count` of the items, spread evenly; all where `count` is 0 or more than there are."""
+    """Return `count` items spread evenly over the sequence; all of them if `count` is 0 or larger than it."""
     if not 0 < count < len(items):
         return list(items)
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def _keep(twin: keras.Model, folder: Path, progress: Progress, row: dict, recipe: Recipe, people: Splits) -> None:
-    """Write last.keras, best.keras where it is the best so far, and log.csv."""
+def _save_models(twin: keras.Model, folder: Path, progress: Progress, row: dict, recipe: Recipe,
+                 splits: Splits) -> None:
+    """Write last.keras and log.csv, and best.keras if this epoch's result is the best so far."""
     result = row.get("result")
     row["best"] = int(result is not None and (progress.best is None or result > progress.best))
     progress.history.append(row)
     model = recipe.model
-    found = keras_file.Metadata(people.schema, model.input_size, model.stride, recipe.as_dict(), row, model.decoder)
+    metadata = keras_file.Metadata(splits.schema, model.input_size, model.stride, recipe.as_dict(), row, model.decoder)
     if row["best"]:
         progress.best = result
-        keras_file.save(twin, folder / BEST, found)
-    keras_file.save(twin, folder / LAST, found)
+        keras_file.save(twin, folder / BEST, metadata)
+    keras_file.save(twin, folder / LAST, metadata)
     logging.write_log(folder, progress.history)
 
 
-def _told(row: Mapping, epochs: int) -> str:
-    """The log's row as a line."""
-    shown = [f"{name} {row[name]:.3f}" for name in ("loss", "detection", "regression") if name in row]
-    shown += [f"{name} {value:.1f}" for name, value in row.items() if "_pck" in name]
-    return f"epoch {row['epoch']}/{epochs}  " + "  ".join(shown) + ("  best so far" if row["best"] else "")
+def _epoch_line(row: Mapping, epochs: int) -> str:
+    """Return a row of the log as one line of text."""
+    values = [f"{name} {row[name]:.3f}" for name in ("loss", "detection", "regression") if name in row]
+    values += [f"{name} {value:.1f}" for name, value in row.items() if "_pck" in name]
+    return f"epoch {row['epoch']}/{epochs}  " + "  ".join(values) + ("  best so far" if row["best"] else "")
 
 
-def _finish(folder: Path, people: Splits, progress: Progress, recipe: Recipe, tell) -> dict[str, Report]:
-    """Measure the best model on everybody kept for it; write metrics.json, curve.png and predictions.jpg."""
+def _finish(folder: Path, splits: Splits, progress: Progress, recipe: Recipe, log) -> dict[str, Report]:
+    """Evaluate the best model on all validation records; write metrics.json, curve.png and predictions.jpg."""
     predict = predictor.load(folder / BEST)
     reports = {}
-    for kept, source in zip(people.validation, people.sources, strict=True):
-        reports[source] = evaluate(predict, kept.records, metric=kept.metric)
-        tell(f"\n{source} (kept for measuring)\n{reports[source].table()}")
+    for validation, source in zip(splits.validation, splits.sources, strict=True):
+        reports[source] = evaluate(predict, validation.records, metric=validation.metric)
+        log(f"\n{source} (validation)\n{reports[source].table()}")
     files.write_json(folder / figures.METRICS, {source: report.as_dict() for source, report in reports.items()})
     figures.learning_curve(folder / figures.CURVE, progress.history,
                            [name for name in progress.history[-1] if "_pck" in name])
-    sheet, _ = figures.poses_sheet(predict, evenly(people.validation[0].records, 2 * SHOWN))
+    sheet, _ = figures.poses_sheet(predict, evenly(splits.validation[0].records, 2 * SHEET_PEOPLE))
     write_image(folder / figures.SHEET, sheet)
     if progress.unreadable:
-        tell(f"{len(progress.unreadable)} pictures could not be read and were skipped")
-    tell(f"\n{folder}: {BEST} is the best of {recipe.training.epochs} epochs; {figures.METRICS}, {figures.CURVE}, "
-         f"{figures.SHEET} and {logging.LOG} tell how it did")
+        log(f"{len(progress.unreadable)} images could not be read and were skipped")
+    log(f"\n{folder}: {BEST} is the best of {recipe.training.epochs} epochs; results are in {figures.METRICS}, "
+        f"{figures.CURVE}, {figures.SHEET} and {logging.LOG}")
     return reports

@@ -1,1 +1,1 @@
-"""The page that runs a model in the browser: how it is assembled and served."""
+"""The page that runs a model in the browser: assemble and serve it."""

@@ -1,4 +1,4 @@
-"""Serves a folder of static files over HTTP, with the types and headers that the page needs."""
+"""Serve a folder of static files over HTTP, with the content types and headers that the page needs."""
 
 import sys
 from functools import partial
@@ -9,11 +9,11 @@ from socketserver import TCPServer
 
 from posecascade.errors import InputError
 
-TYPES = {  # of the page's files; looked up before the machine's own table, which may differ
+TYPES = {  # of the page's files; they take precedence over the machine's own table
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8", ".gz": "application/gzip"}
 HEADERS = {
-    "Cache-Control": "no-cache",  # ask again: another model may be served at the same address later
+    "Cache-Control": "no-cache",  # revalidate: another model may be served at the same address later
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -27,22 +27,22 @@ def server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
         folder: of the files, which may be written after the call.
         host, port: the address.
 
-    Raises InputError if the address is taken, or does not belong to this machine.
+    Raises InputError if the address is in use, or does not belong to this machine.
     """
     try:
         return _Server((host, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
-        raise InputError(f"{host}, port {port}: cannot be served at ({error.strerror}); pass another --port, or "
-                         "--port=0 for a free one") from None
+        raise InputError(f"{host}, port {port}: cannot serve at this address ({error.strerror}); pass another --port, "
+                         "or --port=0 for a free one") from None
 
 
 class _Server(ThreadingHTTPServer):
     def server_bind(self):
-        TCPServer.server_bind(self)  # HTTPServer's would look up this machine's name in the network
+        TCPServer.server_bind(self)  # not HTTPServer's, which looks up this machine's name in the network
         self.server_name, self.server_port = self.server_address[:2]
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a browser that has closed the connection is no error
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the browser has closed the connection: no error
             super().handle_error(request, client_address)
 
 

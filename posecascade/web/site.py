@@ -1,7 +1,7 @@
-"""Builds the site that runs a model in a browser: the built page and a model, served or written for a static host.
+"""Assemble the page that runs a model in the browser, and write it to a folder.
 
-The built files are in `page/`; the sources are in export/web (not installed). The page unpacks the model itself, so
-that the host needs no compression.
+Its built files are in `page/`; their sources are in export/web, which is not installed. The page decompresses the model
+itself, so that the host does not need to support compression.
 """
 
 import gzip
@@ -14,29 +14,29 @@ from pathlib import Path
 from posecascade.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent / "page"
-MODEL = "model.tflite.gz"  # next to the page, which fetches it
-SOURCES = "sources.json"   # hashes of the page's sources; not part of the site
+MODEL = "model.tflite.gz"  # path from which the page loads the model
+SOURCES = "sources.json"   # hashes of the sources that the page was built from; not served
 INDEX = "index.html"
 
 
 def website(model: bytes) -> dict[str, bytes]:
-    """Return content by relative path, "/" between folders: the page and a sealed .tflite `model` that gives maps."""
+    """Return the page's files by relative POSIX path, with `model`, a .tflite file of posecascade that returns maps."""
     built = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in sorted(FOLDER.rglob("*"))
              if path.is_file() and path.name != SOURCES}
     return built | {MODEL: gzip.compress(model, mtime=0)}
 
 
 def write(site: Mapping[str, bytes], folder: Path) -> None:
-    """Write the complete site to `folder`, or nothing; a site that is there is replaced.
+    """Write the site to `folder`, completely or not at all; an earlier site in the folder is replaced.
 
-    Raises InputError if the folder holds anything else, or cannot be written.
+    Raises InputError if the folder contains any other file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, expected a folder")
-    strangers = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))
-                 if path.is_file() and path.relative_to(folder).as_posix() not in site]
-    if strangers:
-        raise InputError(f"{folder}: holds {strangers[0]}, which is no part of the site; give a new or empty folder")
+        raise InputError(f"{folder}: is a file; expected a folder")
+    others = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))
+              if path.is_file() and path.relative_to(folder).as_posix() not in site]
+    if others:
+        raise InputError(f"{folder}: contains {others[0]}, which is not part of the page; choose a new or empty folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

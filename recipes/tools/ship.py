@@ -1,4 +1,4 @@
-"""Put a trained model into the package under a name: python recipes/tools/ship.py runs/lite lite [INPUT_SIZE]."""
+"""Add a trained model to the package under a name: python recipes/tools/ship.py runs/lite lite [INPUT_SIZE]."""
 
 import dataclasses
 import sys
@@ -10,22 +10,22 @@ from posecascade.training.recipe import recipe_from
 
 
 def portable(recipe: dict) -> dict:
-    """The recipe without the paths of the machine it was trained on; which data it names is for the model card."""
-    model = recipe["model"] | {name: Path(recipe["model"][name]).name for name in ("weights", "start_from")}
+    """Return the recipe without paths of the machine it was trained on; the model card names the data."""
+    model = recipe["model"] | {name: Path(recipe["model"][name]).name for name in ("backbone_weights", "init_from")}
     loss = recipe["loss"] | {"teacher": Path(recipe["loss"]["teacher"]).name}
-    return recipe | {"model": model, "loss": loss, "data": recipe["data"] | {"sources": [], "weights": []}}
+    return recipe | {"model": model, "loss": loss, "data": recipe["data"] | {"sources": [], "sampling_weights": []}}
 
 
 def ship(trained: str, name: str, folder: Path, input_size: int | None = None) -> Path:
-    """Write FOLDER/NAME.npz and SHA256SUMS there; the file. `input_size` in pixels where it is to see other crops.
+    """Write FOLDER/NAME.npz and FOLDER/SHA256SUMS; return the former. `input_size` replaces the model's own, in pixels.
 
-    Raises InputError as `pretrained.load`.
+    Raises InputError as `keras_file.load`.
     """
     model, metadata = keras_file.load(model_file(trained))
-    recipe = recipe_from(metadata.recipe, trained).as_dict()  # with the knobs that came after the training
+    recipe = recipe_from(metadata.recipe, trained).as_dict()  # with the keys added since the training
     path = folder / f"{name}{zoo.SUFFIX}"
     zoo.save(model, path, dataclasses.replace(metadata, recipe=portable(recipe),
-                                                  input_size=input_size or metadata.input_size))
+                                              input_size=input_size or metadata.input_size))
     zoo.write_sums(folder)
     return path
 
