@@ -143,7 +143,7 @@ def use(folder, ports, environment):
         return done.stdout
 
     check, redirected, to_file = commands("posecascade-client")
-    assert run(check).startswith("version 1: AVAILABLE\njoints of small: ")
+    assert run(check).startswith("version 1: AVAILABLE\nkeypoints of small: ")
     assert run(redirected) == run(to_file) == ""
     assert [json.loads(line)["box"] for line in (folder / "poses.jsonl").read_text().splitlines()] == [[1, 2, 30, 40]]
     if shutil.which("curl"):
