@@ -10,6 +10,7 @@ import documents
 import pytest
 import yaml
 from documents import NOT_RUN, PAGES, REPOSITORY
+from test_architecture import ROOMS
 
 from posecascade.datasets import READERS
 from posecascade.training.recipe import Recipe, recipe_names
@@ -127,4 +128,10 @@ def test_the_tables_of_the_ablation_are_of_its_figures():
             sys.modules.pop(name)
     results = json.loads(documents.read("benchmarks/ablation.json"))["runs"]
     page = documents.read("docs/claims.md")
-    assert ablation.table(results) in page and ablation.joints_table(results) in page
+    assert ablation.table(results) in page and ablation.keypoints_table(results) in page
+
+
+def test_the_table_of_rooms_is_that_of_the_architecture_tests():
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*)\|$", documents.read("docs/architecture.md"), re.M)
+    shown = {room: re.findall(r"`([\w.]+)`", others) for room, others in rows}
+    assert {room: " ".join(shown[room]) for room in shown} == ROOMS

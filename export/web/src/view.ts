@@ -56,7 +56,7 @@ export function setError(error: string | null): void {
   outputs.error.textContent = error ?? "";
 }
 
-/** Set the status line, which screen readers speak; an unchanged line is not inWords again. */
+/** Set the status line, which screen readers speak; an unchanged line is not spoken again. */
 export function setStatus(status: string): void {
   if (outputs.status.textContent !== status) outputs.status.textContent = status;
 }

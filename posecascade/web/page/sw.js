@@ -2,7 +2,7 @@
 // that a new version or model is used at once, else from the cache. The build sets FILES and VERSION.
 
 const FILES = ["assets/index.css","assets/index.js","assets/litert.js","assets/litert.wasm.gz","assets/worker.js","index.html"];
-const VERSION = "posecascade-4eb239fb1d257cde";
+const VERSION = "posecascade-e1b2754688ae544f";
 const MODEL = "model.tflite.gz";
 
 self.addEventListener("install", (event) => {
