@@ -52,7 +52,7 @@ def test_output_is_what_was_written_and_the_table(exported):
     sizes = [f"tflite/{name}: {(exported.version / 'tflite' / name).stat().st_size / 1e6:.2f} MB" for name in NAMES]
     assert lines[1:10] == sizes and lines[10] == f"measuring on {MEASURED} people"
     table = lines[11:-1]
-    assert [line.split()[0] for line in table] == ["artifact", *ROWS, "scores"]
+    assert [line.split()[0] for line in table] == ["artifact", *ROWS, "scores:"]
     assert (exported.version / "certificate.txt").read_text().splitlines() == [
         f"PCK@0.2 of {MEASURED} people of synthetic:160; distances from the model's keypoints in pixels of the crop",
         "", *table]
