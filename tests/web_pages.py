@@ -1,4 +1,4 @@
-"""The page of posecascade-demo as a user reads and uses it, and Python's poses of the same images."""
+"""Use the page of posecascade-demo as a user does, and compare its poses with Python's of the same images."""
 
 import base64
 import json
@@ -11,30 +11,30 @@ from playwright.sync_api import expect
 import posecascade
 
 CLOSE = 2.0  # pixels of the image, as documented
-SLOW = 60_000  # ms: longer than any busy machine takes; nothing here depends on it
+SLOW = 60_000  # ms: limit of every wait, longer than a busy machine takes
 
 
-def says(page, text):
-    """Wait until the status line holds the text."""
+def wait_for_status(page, text):
+    """Wait until the status line contains the text."""
     expect(page.locator("#status")).to_contain_text(text, timeout=SLOW)
 
 
-def complains(page, text):
-    """Wait until the line of errors is the text."""
+def wait_for_error(page, text):
+    """Wait until the error line equals the text, or matches the pattern."""
     expect(page.locator("#error")).to_have_text(text, timeout=SLOW)
 
 
-def given(page, *files):
-    """Choose each file; return the downloaded lines of JSON."""
-    found = []
+def poses_of(page, *files):
+    """Choose each file on the page; return the downloaded lines of JSON."""
+    lines = []
     for file in files:
         page.locator("#file").set_input_files(file)
-        says(page, "keypoints:")
-        found += downloaded(page)
-    return found
+        wait_for_status(page, "keypoints:")
+        lines += download(page)
+    return lines
 
 
-def dropped(page, file):
+def drop(page, file):
     """Drop a file on the page."""
     content = base64.b64encode(file.read_bytes()).decode()
     page.evaluate("""([name, content]) => {
@@ -45,16 +45,16 @@ def dropped(page, file):
     }""", [file.name, content])
 
 
-def downloaded(page):
-    """Download the lines of JSON."""
+def download(page):
+    """Download the lines of JSON and return them, parsed."""
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download JSON").click()
     assert waiting.value.suggested_filename == "predictions.jsonl"
     return [json.loads(line) for line in Path(waiting.value.path()).read_text(encoding="utf-8").splitlines()]
 
 
-def assert_as_python(lines, model, files, close=CLOSE):
-    """Assert that the lines are those of `posecascade.load(model)`, up to `close` pixels."""
+def assert_equals_python(lines, model, files, close=CLOSE):
+    """Assert that the lines have the poses of `posecascade.load(model)`, within `close` pixels."""
     predictor = posecascade.load(model)
     for line, file in zip(lines, files, strict=True):
         pose = predictor.predict(file)
@@ -68,14 +68,14 @@ def assert_as_python(lines, model, files, close=CLOSE):
 
 
 def canvas(page, panel):
-    """Return what a panel shows, (H, W, 3) uint8."""
+    """Return the image that a panel shows, (H, W, 3) uint8 RGB."""
     url = page.locator(f"#panel-{panel} canvas").evaluate("canvas => canvas.toDataURL()")
     data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def without_detector(path):
-    """Return a sealed file of a model with random weights that has only confidence maps."""
+    """Return the bytes of a heatmaps file with random weights and without part maps."""
     import keras
 
     from posecascade.export.browser_model import maps_file

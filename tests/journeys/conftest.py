@@ -1,4 +1,4 @@
-"""A working folder with everything that the commands of the README and of docs/ name."""
+"""Fixture `folder`: a working folder with every file that the commands of the README and of docs/ name."""
 
 import json
 
@@ -19,7 +19,7 @@ PEOPLE = 24
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, exported):
-    """Data sets of a few rendered people, images, a video; runs/lspet and exported are the shared small export's."""
+    """Write data sets of a few rendered people, images and a video; link runs/lspet and exported to the small export."""
     place = tmp_path_factory.mktemp("documents")
     records = [converted(record_of(5, number), LSP14) for number in range(PEOPLE)]
     images = [record.image.read() for record in records]
@@ -39,7 +39,7 @@ def folder(tmp_path_factory, exported):
     (place / "runs").mkdir()
     (place / "runs" / "lspet").symlink_to(exported.run)
     (place / "exported").symlink_to(exported.output)
-    with pytest.MonkeyPatch.context() as patch:  # trainings of a few steps end before a compiler would
+    with pytest.MonkeyPatch.context() as patch:  # a training of a few steps takes less time than compiling it
         patch.setattr(keras.Model, "run_eagerly", property(lambda self: True, lambda self, value: None))
         yield place
 
@@ -59,7 +59,7 @@ def _write_lsp(place, records, images):
 
 
 def _write_coco(file, records, schema):
-    """The people in COCO's layout; keypoints that they do not have are unlabeled."""
+    """Write the people in COCO's layout; keypoints that they do not have are unlabeled."""
     people = [{"image_id": number, "id": number, "category_id": 1, "iscrowd": 0,
                "keypoints": [value for name in schema.keypoints for value in _keypoint(record, name)]}
               for number, record in enumerate(records, 1)]

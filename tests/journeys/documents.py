@@ -1,4 +1,4 @@
-"""The commands and code blocks of the README and of docs/, and which of them are not run, and why."""
+"""Read the commands and code blocks of the README and of docs/; list which commands are not run, and why."""
 
 import json
 import re
@@ -11,20 +11,20 @@ PACKAGE = Path(posecascade.__file__).resolve().parent
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", *(path.relative_to(REPOSITORY).as_posix() for path in sorted((REPOSITORY / "docs").glob("*.md"))),
          "export/web/README.md")
-LANGUAGES = {"bash", "python", "yaml", "json", "text"}  # "text" is a drawing or output; the others are checked
+LANGUAGES = {"bash", "python", "yaml", "json", "text"}  # all but "text", which is a tree or output, are checked
 NOT_RUN = {  # pattern of a command's beginning -> why no test here runs it
     r"pip install ": "needs a network",
     r"make (?:demo|test|docs)$": "makes an environment, which needs a network; the target must exist",
     r"npm ": "needs node; .ci/run runs it",
-    r"python -m http\.server ": "Python's own program",
-    r"python benchmarks/\w+\.py ": "takes hours, or data of others; the file must exist",
+    r"python -m http\.server ": "a program of Python, and serves until it is interrupted",
+    r"python benchmarks/\w+\.py ": "takes hours or needs other data; the file must exist",
     r"python pose_tflite\.py \S+ 0 --show$": "needs a camera and a screen",
     r"python pose_tflite\.py ": "the same line of export/device/README.md is run by tests/test_device_readme.py",
 }
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, the line it begins in, and its text."""
+    """A fenced block: its language, the number of its first line, and its text."""
 
     language: str
     line: int
@@ -37,19 +37,19 @@ def read(page: str) -> str:
 
 
 def file_of(name: str) -> Path:
-    """Return a file of the repository; the package's are where it is installed."""
+    """Return the path of a file in the repository; files of the package are those of the installed one."""
     return (PACKAGE.parent if name.startswith("posecascade/") else REPOSITORY) / name
 
 
 def blocks(page: str) -> list[Block]:
-    """Return the fenced blocks of a page in its order."""
+    """Return the fenced blocks of a page in order."""
     text = read(page)
     return [Block(found[1], text.count("\n", 0, found.start()) + 1, found[2])
             for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M)]
 
 
 def commands(block: Block) -> list[str]:
-    """Return the lines of a bash block, joined if a backslash ends them, without comments."""
+    """Return the commands of a bash block, without comments; a backslash at the end joins two lines."""
     lines = block.text.replace("\\\n", " ").splitlines()
     return [line for line in (re.sub(r"(^| )#.*", "", line).strip() for line in lines) if line]
 

@@ -1,4 +1,4 @@
-"""Runs the blocks of a page in its order: commands and Python in this process, in a folder that has what they name."""
+"""Run the blocks of a page in order, commands and Python in this process, in a folder with the files that they name."""
 
 import contextlib
 import importlib
@@ -14,21 +14,21 @@ from exported import ended
 from posecascade.schema import find_schema
 from posecascade.training.recipe import load_recipe
 
-# What makes a training last seconds: few steps of a small network at a small size.
+# Added to every training, so that it takes seconds: few steps of a small network at a small size.
 SMALL = ("--set=training.epochs=1", "--set=model.input_size=64", "--set=training.batch_size=8",
          "--set=training.phases=[{share: 1}]", "--set=training.validation_people=4",
          "--set=model.backbone_weights=none", "--set=loss.disc_radius_px=3", "--set=loss.gaussian_sigma_px=2",
          "--set=optimizer.warmup_steps=0")
-TINY = "--set=model.backbone=tiny"  # unless the command says from which model it starts
-FAST = ("--threads=1", "--num_rounds=1", "--num_runs=1")  # of a benchmark
-MADE_ONCE = "posecascade-export"  # its output is that of the fixture `exported`, which the installed command makes
+TINY = "--set=model.backbone=tiny"  # unless the command sets model.init_from
+FAST = ("--threads=1", "--num_rounds=1", "--num_runs=1")  # added to every benchmark
+MADE_ONCE = "posecascade-export"  # only its flags are checked: the fixture `exported` runs the installed command
 
 
 def run_page(page: str, folder: Path, server=None) -> dict[str, list[str]]:
     """Run every block of the page.
 
     Returns:
-        The lines on standard output, by command, and by "python 0", "python 1", ... for the Python blocks.
+        the lines on standard output, by command, or by "python 0", "python 1", ... for the Python blocks.
     """
     shown, count = {}, 0
     with _inside(folder):
@@ -57,8 +57,8 @@ def _inside(folder):
         os.chdir(before)
 
 
-def placed(line: str, server=None) -> list[str]:
-    """Return the words of a command with its placeholders filled in, and made short."""
+def completed(line: str, server=None) -> list[str]:
+    """Return the words of a command with its placeholders replaced, and with flags that make it short."""
     name, *words = shlex.split(line)
     if server and name == "posecascade-client":
         words = [word.replace("localhost:8500", f"localhost:{server().grpc_port}").replace(
@@ -75,7 +75,7 @@ def placed(line: str, server=None) -> list[str]:
 
 
 def _run(line, where, server):
-    name, *words = placed(line, server)
+    name, *words = completed(line, server)
     command = importlib.import_module(f"posecascade.cli.{name.removeprefix('posecascade-')}")
     if name == MADE_ONCE:
         command.FLAGS.unparse_flags()
@@ -83,7 +83,7 @@ def _run(line, where, server):
         load_recipe("quickstart", command.FLAGS.set)  # its overrides are valid
         return []
     if name == "posecascade-demo" and not any(word.startswith("--output") for word in words):
-        return []  # it serves until it is interrupted: test_docs_export.py starts it
+        return []  # serves until it is interrupted: test_docs_export.py runs it
     code, output, errors = ended(command, *words)
     assert (code, errors) == (0, []), f"{where}: {line}\n{output}\n{errors}"
     return output
@@ -97,9 +97,9 @@ def _execute(text, where):
 
 
 def _write_yaml(block, where):
-    """Write a block that names its file, after its content is checked: a recipe, or keypoints."""
+    """Write a block to the file that it names, and check it: it is a recipe or a schema of keypoints."""
     name = documents.name_of(block)
-    assert name, f"{where}: begins with no '# NAME.yaml'"
+    assert name, f"{where}: does not begin with '# NAME.yaml'"
     Path(name).write_text(block.text)
     if "keypoints" in yaml.safe_load(block.text):
         find_schema(name)

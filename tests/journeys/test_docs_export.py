@@ -1,4 +1,4 @@
-"""Every command and block of the pages on export, models and the browser, against a server of the small export."""
+"""Run every command and block of the pages on export, models and the browser, with a server of the small export."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from posecascade.schema import MPII16
 
 @pytest.fixture
 def server(exported):
-    """Ports of a server of the export, which is loaded when it is first asked for."""
+    """Return a function that starts a server of the export at its first call and returns its ports."""
     with contextlib.ExitStack() as stack:
         @functools.cache
         def ports():
@@ -31,7 +31,7 @@ def server(exported):
         yield ports
 
 
-def test_the_page_on_export(folder, server):
+def test_page_on_export(folder, server):
     shown = run_page("docs/export.md", folder, server)
     lines = [json.loads(line) for name in ("poses.jsonl", "more.jsonl")
              for line in (folder / name).read_text().splitlines()]
@@ -47,12 +47,12 @@ def test_the_page_on_export(folder, server):
 
 
 @pytest.mark.parametrize("page", ["docs/models.md", "export/web/README.md"])
-def test_the_blocks_of_the_page_run(folder, page):
+def test_blocks_of_the_page_run(folder, page):
     run_page(page, folder)
 
 
-def test_the_demo_serves_its_page_until_it_is_interrupted(exported):
-    file = exported.tflite("heatmaps", "float32")  # of `lite`, which the command takes itself, it would take longer
+def test_demo_serves_its_page_until_it_is_interrupted(exported):
+    file = exported.tflite("heatmaps", "float32")  # the default, `lite`, would take longer
     command = [Path(sys.executable).with_name("posecascade-demo"), "--port=0", f"--model={file}"]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         line = process.stdout.readline()

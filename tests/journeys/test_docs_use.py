@@ -1,4 +1,4 @@
-"""Every command and block of the pages on prediction and evaluation."""
+"""Run every command and block of the pages on prediction and evaluation."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from running import run_page
 from posecascade.schema import LSP14, MPII16
 
 
-def test_the_page_on_prediction(folder):
+def test_page_on_prediction(folder):
     shown = run_page("docs/predict.md", folder)
     assert [line.split()[0] for line in shown["python 0"]] == list(LSP14.keypoints)
     assert shown["python 1"] == ["[(14, 2), (14, 2)]"]
@@ -18,9 +18,9 @@ def test_the_page_on_prediction(folder):
     assert all(list(line["keypoints"]) == list(MPII16.keypoints) for line in lines)
 
 
-def test_the_page_on_evaluation(folder):
+def test_page_on_evaluation(folder):
     shown = run_page("docs/evaluate.md", folder)
     assert (folder / "report.json").is_file() and (folder / "curve.png").is_file()
     [scored] = ["\n".join(lines) for command, lines in shown.items() if "--predictions=" in command]
-    assert re.search(r"^total +100\.00", scored, re.M)  # preds.mat holds the labels themselves
+    assert re.search(r"^total +100\.00", scored, re.M)  # preds.mat contains the labels
     assert any(line.startswith("total") for line in shown["python 0"])

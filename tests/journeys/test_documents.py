@@ -1,4 +1,4 @@
-"""What holds for all pages of the documentation: nothing is unchecked, links lead somewhere, tables are complete."""
+"""Check all pages of the documentation: every command is tested, links exist, tables are complete."""
 
 import importlib
 import json
@@ -17,12 +17,12 @@ from posecascade.training.recipe import Recipe, recipe_names
 
 README_LIMIT = 8192  # bytes
 TESTED = {"README.md", "docs/getting-started.md", "docs/data.md", "docs/train.md", "docs/predict.md",
-          "docs/evaluate.md", "docs/export.md", "docs/models.md", "export/web/README.md"}  # by test_docs_*.py
+          "docs/evaluate.md", "docs/export.md", "docs/models.md", "export/web/README.md"}  # by test_readme.py and test_docs_*.py
 
 
 @pytest.fixture(scope="module")
 def hooks():
-    """docs/hooks.py, which MkDocs runs."""
+    """Import docs/hooks.py, which MkDocs runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(REPOSITORY / "docs"))
         yield importlib.import_module("hooks")
@@ -34,21 +34,21 @@ def prose(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_has_a_language_that_is_checked(page):
+def test_every_block_has_a_known_language(page):
     assert [b for b in documents.blocks(page) if b.language not in documents.LANGUAGES] == []
-    assert not re.search(r"^ {4}(posecascade-|python |pip |make )", prose(page), re.M), "an indented command is not run"
+    assert not re.search(r"^ {4}(posecascade-|python |pip |make )", prose(page), re.M), "commands must be in fenced blocks, which are run"
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_shows_is_run_by_the_test_of_that_page_or_has_a_reason(page):
-    runs = [line for block in documents.blocks(page) if block.language == "bash"
+def test_page_with_commands_or_code_has_a_test(page):
+    run = [line for block in documents.blocks(page) if block.language == "bash"
             for line in documents.commands(block) if not documents.reason(line)]
-    runs += [block for block in documents.blocks(page) if block.language in ("python", "yaml")]
-    assert page in TESTED or not runs
+    run += [block for block in documents.blocks(page) if block.language in ("python", "yaml")]
+    assert page in TESTED or not run
 
 
 @pytest.mark.parametrize("pattern", NOT_RUN)
-def test_a_reason_not_to_run_is_needed_and_true(pattern):
+def test_exception_is_needed_and_its_file_exists(pattern):
     lines = [line for line in documents.all_commands() if re.match(pattern, line)]
     assert lines
     for line in lines:
@@ -60,7 +60,7 @@ def test_a_reason_not_to_run_is_needed_and_true(pattern):
             assert f"    {line}\n" in documents.read("export/device/README.md")
 
 
-def test_every_command_of_the_package_is_shown():
+def test_every_command_is_documented():
     shown = {line.split()[0] for line in documents.all_commands() if not documents.reason(line)}
     assert shown == {f"posecascade-{name}" for name in ("train", "evaluate", "predict", "export", "data", "benchmark",
                                                         "demo", "client")}
@@ -68,17 +68,17 @@ def test_every_command_of_the_package_is_shown():
 
 @pytest.mark.parametrize("page", [*PAGES, "export/README.md", "export/serving/README.md", "export/device/README.md",
                                   "recipes/EXPERIMENTS.md"])
-def test_every_link_to_a_file_leads_somewhere(page):
+def test_every_link_to_a_file_exists(page):
     for target in re.findall(r"\]\((?!http)([^)\s#]+)", prose(page)):
         name = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
         assert documents.file_of(name).exists(), target
 
 
-def test_the_readme_is_short():
+def test_readme_is_short():
     assert (REPOSITORY / "README.md").stat().st_size <= README_LIMIT
 
 
-def test_the_site_has_every_page(hooks):
+def test_site_has_every_page(hooks):
     tags = re.sub(r"!!python\S*", "", documents.read("mkdocs.yml"))
 
     def pages(item):
@@ -91,7 +91,7 @@ def test_the_site_has_every_page(hooks):
     assert all(documents.file_of(source).is_file() for source in hooks.PAGES)
 
 
-def test_links_of_the_site_lead_to_its_pages(hooks):
+def test_links_are_rewritten_for_the_site(hooks):
     text = ("[a](../export/web/README.md#use-it) [b](train.md) [c](https://x.org) ![d](web.jpg) [e](../setup.cfg) "
             "[f](#g)\n```text\n[h](../export/README.md)\n```\n")
     assert hooks.with_site_links(text, "docs") == (
@@ -99,11 +99,11 @@ def test_links_of_the_site_lead_to_its_pages(hooks):
         "```text\n[h](../export/README.md)\n```\n")
 
 
-def test_the_references_have_every_flag_and_every_key(hooks):
-    found = hooks.cli_reference()
+def test_references_have_every_flag_and_every_key(hooks):
+    commands = hooks.cli_reference()
     for command in hooks.COMMANDS:
         flags = importlib.import_module(f"posecascade.cli.{command}").FLAGS
-        assert all(f"| `--{name}` |" in found for name in flags)
+        assert all(f"| `--{name}` |" in commands for name in flags)
     keys = hooks.recipe_reference()
     for section, values in Recipe().as_dict().items():
         part = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", keys, re.S | re.M)[1]
@@ -111,7 +111,7 @@ def test_the_references_have_every_flag_and_every_key(hooks):
     assert "| `share` |" in keys
 
 
-def test_recipes_and_types_of_data_in_the_tables_are_all_there_are():
+def test_tables_have_every_recipe_and_type_of_data():
     def first_cells(page):
         cells = re.findall(r"^\|([^|]+)\|", documents.read(page), re.M)
         return set().union(*(re.findall(r"`(\w+)`", cell) for cell in cells))
@@ -120,7 +120,7 @@ def test_recipes_and_types_of_data_in_the_tables_are_all_there_are():
     assert first_cells("docs/train.md") >= set(recipe_names())
 
 
-def test_the_tables_of_the_ablation_are_of_its_figures():
+def test_tables_of_the_ablation_have_its_figures():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(REPOSITORY / "benchmarks"))
         ablation = importlib.import_module("ablation")
@@ -131,7 +131,7 @@ def test_the_tables_of_the_ablation_are_of_its_figures():
     assert ablation.table(results) in page and ablation.keypoints_table(results) in page
 
 
-def test_the_table_of_rooms_is_that_of_the_architecture_tests():
-    rows = re.findall(r"^\| `([\w.]+)` \| (.*)\|$", documents.read("docs/architecture.md"), re.M)
-    shown = {room: re.findall(r"`([\w.]+)`", others) for room, others in rows}
-    assert {room: " ".join(shown[room]) for room in shown} == ROOMS
+def test_table_of_rooms_equals_that_of_the_architecture_tests():
+    section = documents.read("docs/architecture.md").partition("## Where a sample goes")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \|(.*)\|$", section, re.M)
+    assert {room: " ".join(re.findall(r"`([\w.]+)`", others)) for room, others in rows} == ROOMS

@@ -1,4 +1,4 @@
-"""Every command and block of the README does what it says; one command also in a process of its own."""
+"""Run every command and block of the README; one command also in a new process."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from running import run_page
 from posecascade.schema import LSP14
 
 
-def test_the_readme_s_blocks_do_what_it_says(folder):
+def test_blocks_of_the_readme_run(folder):
     shown = run_page("README.md", folder)
     assert [line.split()[0] for line in shown["python 0"]] == list(LSP14.keypoints)
     [line] = (folder / "poses" / "predictions.jsonl").read_text().splitlines()
-    found = json.loads(line)
-    assert list(found) == ["image", "box", "keypoints"] and list(found["keypoints"]) == list(LSP14.keypoints)
+    pose = json.loads(line)
+    assert list(pose) == ["image", "box", "keypoints"] and list(pose["keypoints"]) == list(LSP14.keypoints)
     assert (folder / "poses" / "overlays" / "photo.jpg").is_file()
     assert {"best.keras", "metrics.json", "curve.png", "predictions.jpg"} <= {
         path.name for path in (folder / "runs" / "mine").iterdir()}
@@ -26,7 +26,7 @@ def test_the_readme_s_blocks_do_what_it_says(folder):
     assert (folder / "exported" / "1" / "certificate.txt").is_file()
 
 
-def test_the_first_command_runs_as_a_program_of_its_own(folder):
+def test_first_command_runs_in_a_new_process(folder):
     done = subprocess.run([Path(sys.executable).with_name("posecascade-predict"), "photo.jpg", "--model=lite",
                            "--output=fresh"], cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

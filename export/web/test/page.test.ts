@@ -1,5 +1,6 @@
 /** Parts of the page that have no counterpart in Python: hues, summaries, sizes, the order of the search. */
 
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { Follower, Rate } from "../src/camera";
 import { drawPose, LEFT, RIGHT } from "../src/drawing";
@@ -34,6 +35,12 @@ test("a keypoint is visible, occluded or not drawn", () => {
   expect(summary(pose, ["neck", "left_knee", "left_ankle"], 0.25)).toBe(
     "3 keypoints: 1 visible, 1 occluded (left knee), 1 not drawn (score below 0.25).");
   expect(summary(pose, ["neck", "left_knee", "left_ankle"], 0)).toBe("3 keypoints: 2 visible, 1 occluded (left knee).");
+});
+
+test("the style has rules only for states that keypoints have", () => {
+  const style = readFileSync(new URL("../src/style.css", import.meta.url), "utf8");
+  const states = new Set([...style.matchAll(/data-state="([^"]*)"/g)].map((found) => found[1]));
+  expect([...states].sort()).toEqual(["not drawn", "occluded"]);
 });
 
 test("a pose of a shrunk image goes back to the pixels of the file", () => {
