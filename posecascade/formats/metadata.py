@@ -18,7 +18,7 @@ FORMAT = 1
 # assets and in an export's folder.
 METADATA_FILE = "posecascade.json"
 KEYPOINTS_FILE = "joints.txt"
-# Recipe keys renamed in 0.2: the old name -> the new one. A recipe with an old name is refused (`training.recipe`);
+# Recipe keys renamed on 2026-12-01: the old name -> the new one. A recipe with an old name is refused (`training.recipe`);
 # in the metadata of a model trained earlier it is replaced when the file is read.
 RENAMED_KEYS = {
     "data.weights": "data.sampling_weights",
