@@ -29,10 +29,10 @@ from web_pages import (  # noqa: E402  (needs playwright)
     SLOW,
     assert_equals_python,
     canvas,
-    wait_for_error,
     download,
     drop,
     poses_of,
+    wait_for_error,
     wait_for_status,
     without_detector,
 )
