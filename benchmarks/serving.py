@@ -1,13 +1,12 @@
-"""Load on a served model: concurrent clients, files in and keypoints out, beside the bare network on the same cores.
+"""Measure the throughput of a served model with concurrent clients, compared with the network alone.
 
-  python benchmarks/serving.py --model=exported [--pictures=DIR] [--malformed=0.05] [--requests=20000]
+  python benchmarks/serving.py --model=exported [--images=DIR] [--malformed=0.05] [--requests=20000]
 
-Starts the conformance server (tests/model_server.py) in a process of its own and asks it through `posecascade.client`
-from threads of this one, so that server and clients share the cores. Prints requests/s, their latency, the share of the
-bare network's images/s (`heatmaps` on crops in memory, the better of one and eight at a time; in turns with the load,
-so that a busy machine slows both alike), and the server's memory on the way. Each answer is compared with that which
-its picture has when it is asked about alone: malformed requests in between must change none. `--server=grpc://...`
-loads a server that runs already instead.
+Start the conformance server (tests/model_server.py) in a new process and send requests by `posecascade.client` from
+threads of this process; both share the cores. Print requests/s, latency, the server's memory over time, and images/s
+relative to those of the network alone (`heatmaps` on crops in memory, the better of batches of one and eight). Load and
+network are timed alternately, so that a busy machine slows both equally. Each answer is compared with the one for a
+single request: malformed requests of other clients must not change it. `--server=grpc://...` uses a running server.
 """
 
 import itertools
@@ -27,27 +26,28 @@ from posecascade.client import Client, ServerError, connect
 from posecascade.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", "exported", "folder of posecascade-export's versions", flag_values=FLAGS)
-flags.DEFINE_string("server", "", "URL of a server that runs already", flag_values=FLAGS)
-flags.DEFINE_string("pictures", "", "folder of JPEG files (default: rendered people)", flag_values=FLAGS)
-flags.DEFINE_integer("requests", 400, "in a turn, all clients together", flag_values=FLAGS)
-flags.DEFINE_integer("clients", 8, "threads", flag_values=FLAGS)
-flags.DEFINE_integer("rows", 1, "pictures in a request", flag_values=FLAGS)
-flags.DEFINE_integer("turns", 3, "of bare network and load", flag_values=FLAGS)
-flags.DEFINE_bool("boxes", True, "with_boxes; else serving_default, which looks for the person", flag_values=FLAGS)
-flags.DEFINE_bool("rest", False, "over REST instead of gRPC", flag_values=FLAGS)
-flags.DEFINE_string("batching", "", "a batching_parameters.txt for the server", flag_values=FLAGS)
-flags.DEFINE_float("malformed", 0.0, "share of requests that no server can answer", flag_values=FLAGS)
-flags.DEFINE_string("bare", "", "of the benchmark itself: time the network of this SavedModel", flag_values=FLAGS)
+flags.DEFINE_string("model", "exported", "folder written by posecascade-export", flag_values=FLAGS)
+flags.DEFINE_string("server", "", "URL of a running server (default: start one)", flag_values=FLAGS)
+flags.DEFINE_string("images", "", "folder of JPEG files (default: rendered people)", flag_values=FLAGS)
+flags.DEFINE_integer("requests", 400, "number of requests per turn, of all clients together", flag_values=FLAGS)
+flags.DEFINE_integer("clients", 8, "number of clients, one thread each", flag_values=FLAGS)
+flags.DEFINE_integer("rows", 1, "number of images in a request", flag_values=FLAGS)
+flags.DEFINE_integer("turns", 3, "number of times that network and load are timed", flag_values=FLAGS)
+flags.DEFINE_bool("boxes", True, "send boxes (signature with_boxes); without, the server searches for the person",
+                  flag_values=FLAGS)
+flags.DEFINE_bool("rest", False, "use REST instead of gRPC", flag_values=FLAGS)
+flags.DEFINE_string("batching", "", "batching_parameters.txt for the server (default: no batching)", flag_values=FLAGS)
+flags.DEFINE_float("malformed", 0.0, "share of malformed requests, 0 to 1", flag_values=FLAGS)
+flags.DEFINE_string("bare", "", "internal: time the network of this SavedModel and exit", flag_values=FLAGS)
 
 SERVER = Path(__file__).resolve().parents[1] / "tests" / "model_server.py"
-AWAY = 0.05  # px by which an answer may lie elsewhere in another batch, where sums come in another order
+TOLERANCE = 0.05  # px: batches of another size sum in another order
 MEMORY_POINTS = 10
-SECONDS = 4  # for which the bare network is timed at a size
+SECONDS = 4  # for which the network is timed per batch size
 
 
 def bare(folder: str) -> float:
-    """images/s of the network alone, at the better of two batch sizes."""
+    """Return the images/s of the network alone, with the better of two batch sizes."""
     import tensorflow as tf
 
     network = tf.saved_model.load(folder).signatures["heatmaps"]
@@ -71,33 +71,33 @@ def _bare_elsewhere(base: Path) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-def pictures(folder: str) -> list[tuple[bytes, list[float]]]:
-    """Files and a box in each: the middle of the picture, as if a detector had said so."""
+def files_and_boxes(folder: str) -> list[tuple[bytes, list[float]]]:
+    """Return files with a box in the middle of each image."""
     if folder:
-        found = [path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.suffix.lower() == ".jpg"]
+        encoded = [path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.suffix.lower() == ".jpg"]
     else:
         import cv2
 
         from posecascade import datasets
-        found = [cv2.imencode(".jpg", record.image.read()[..., ::-1])[1].tobytes()
-                 for record in datasets.read("synthetic:8", "test")]
-    sizes = [images.decode(data, "picture", upright=True).shape for data in found]
+        encoded = [cv2.imencode(".jpg", record.image.read()[..., ::-1])[1].tobytes()
+                   for record in datasets.read("synthetic:8", "test")]
+    sizes = [images.decode(data, "file", upright=True).shape for data in encoded]
     return [(data, [width / 4, height / 8, width / 2, height * 3 / 4])
-            for data, (height, width, _) in zip(found, sizes, strict=True)]
+            for data, (height, width, _) in zip(encoded, sizes, strict=True)]
 
 
 class Load:
-    """Clients that ask at once, and what came of it."""
+    """Concurrent clients, their latencies and wrong answers."""
 
-    def __init__(self, url: str, asked: list, reference: np.ndarray):
-        """`asked` are files and boxes, `reference` (N, K, 2) the joints that each has when it is asked about alone."""
-        self.url, self.asked, self.reference = url, asked, reference
+    def __init__(self, url: str, inputs: list, reference: np.ndarray):
+        """`inputs` are files and boxes, `reference` (N, K, 2) the keypoints of each in a request of its own."""
+        self.url, self.inputs, self.reference = url, inputs, reference
         self.seconds: list[float] = []
         self.wrong: list[str] = []
         self.malformed = 0
 
     def run(self, count: int, every: int = 0, then=lambda: None) -> float:
-        """Requests/s of `count`; `then` is called after each `every` of them."""
+        """Send `count` requests and return requests/s; `then` is called after every `every` of them."""
         numbers, threads = itertools.count(), []
         began = time.perf_counter()
         for _ in range(FLAGS.clients):
@@ -118,30 +118,30 @@ class Load:
                     self._well_formed(client, number)
 
     def _well_formed(self, client: Client, number: int):
-        rows = [(number + row) % len(self.asked) for row in range(FLAGS.rows)]
+        rows = [(number + row) % len(self.inputs) for row in range(FLAGS.rows)]
         began = time.perf_counter()
         try:
-            found = client.predict([self.asked[row][0] for row in rows],
-                                   [self.asked[row][1] if FLAGS.boxes else None for row in rows])
+            poses = client.predict([self.inputs[row][0] for row in rows],
+                                   [self.inputs[row][1] if FLAGS.boxes else None for row in rows])
         except InputError as error:
             self.wrong.append(f"request {number}: {error}")
             return
         self.seconds.append(time.perf_counter() - began)
-        away = np.abs(np.stack([pose.keypoints for pose in found]) - self.reference[rows]).max()
-        if away > AWAY:
-            self.wrong.append(f"request {number}: joints lie {away:.3f} px from those of the picture asked about alone")
+        off = np.abs(np.stack([pose.keypoints for pose in poses]) - self.reference[rows]).max()
+        if off > TOLERANCE:
+            self.wrong.append(f"request {number}: keypoints differ by {off:.3f} px from those of a single request")
 
     def _malformed(self, client: Client, number: int):
-        """One of several that must fail, each in its own way."""
-        data, box = self.asked[number % len(self.asked)]
+        """Send one of several requests that must fail."""
+        data, box = self.inputs[number % len(self.inputs)]
         column, box = np.array([data, None], object)[:1], np.float32([box])
-        ways = [("serving_default", {"image_bytes": column[:, None]}), ("nothing", {"image_bytes": column}),
-                ("with_boxes", {"image_bytes": column}), ("with_boxes", {"image_bytes": box, "boxes": box}),
-                ("with_boxes", {"image_bytes": column, "boxes": box[:, :3]}), None, None]
-        way = ways[number % len(ways)]
+        requests = [("serving_default", {"image_bytes": column[:, None]}), ("nothing", {"image_bytes": column}),
+                    ("with_boxes", {"image_bytes": column}), ("with_boxes", {"image_bytes": box, "boxes": box}),
+                    ("with_boxes", {"image_bytes": column, "boxes": box[:, :3]}), None, None]
+        request = requests[number % len(requests)]
         try:
-            if way:
-                client._transport.predict(*way, 60)  # what the client itself would never send
+            if request:
+                client._transport.predict(*request, 60)  # the client itself does not send such requests
             else:
                 client.predict([data[:len(data) // 3]], [box[0] if FLAGS.boxes else None])
         except (InputError, ServerError):
@@ -151,7 +151,7 @@ class Load:
 
 
 def memory(process: subprocess.Popen) -> float:
-    """MB that the process has in memory."""
+    """Return the resident memory of the process in MB."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -159,11 +159,11 @@ def memory(process: subprocess.Popen) -> float:
 
 
 def started(base: Path) -> tuple[subprocess.Popen, str]:
-    """A conformance server, ready, and its URL."""
-    words = [f"--model_base_path={base}", "--model_name=pose", "--port=0", "--rest_api_port=0"]
+    """Start a conformance server; return its process and URL when it is ready."""
+    arguments = [f"--model_base_path={base}", "--model_name=pose", "--port=0", "--rest_api_port=0"]
     if FLAGS.batching:
-        words += ["--enable_batching", f"--batching_parameters_file={FLAGS.batching}"]
-    process = subprocess.Popen([sys.executable, SERVER, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        arguments += ["--enable_batching", f"--batching_parameters_file={FLAGS.batching}"]
+    process = subprocess.Popen([sys.executable, SERVER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                text=True)
     ports = json.loads(process.stdout.readline())
     return process, f"http://127.0.0.1:{ports['rest']}/v1/models/pose" if FLAGS.rest else \
@@ -171,41 +171,41 @@ def started(base: Path) -> tuple[subprocess.Popen, str]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print the table."""
     FLAGS(sys.argv)
     if FLAGS.bare:
         print(bare(FLAGS.bare))
         return
     base, process, url = Path(FLAGS.model), None, FLAGS.server
-    asked = pictures(FLAGS.pictures)
+    inputs = files_and_boxes(FLAGS.images)
     if not url:
         process, url = started(base)
     try:
-        _measure(url, base, asked, process)
+        _measure(url, base, inputs, process)
     finally:
         if process:
             process.terminate()
 
 
-def _measure(url, base, asked, process):
+def _measure(url, base, inputs, process):
     with connect(url, timeout=60) as client:
         reference = np.stack([client.predict([data], [box if FLAGS.boxes else None])[0].keypoints
-                              for data, box in asked])
-    load, alone, rates, kept = Load(url, asked, reference), [], [], []
-    load.run(4 * FLAGS.clients)  # connections and threads
+                              for data, box in inputs])
+    load, alone, rates, memory_mb = Load(url, inputs, reference), [], [], []
+    load.run(4 * FLAGS.clients)  # to open connections and start threads
     load.seconds.clear()
     every = max(1, FLAGS.requests * FLAGS.turns // MEMORY_POINTS)
     for _ in range(FLAGS.turns):
         alone.append(_bare_elsewhere(base))
-        rates.append(load.run(FLAGS.requests, every, lambda: kept.append(memory(process)) if process else None))
+        rates.append(load.run(FLAGS.requests, every, lambda: memory_mb.append(memory(process)) if process else None))
         print(f"bare {alone[-1]:.1f} images/s, load {rates[-1]:.1f} requests/s", file=sys.stderr)
     rate, network = statistics.median(rates), statistics.median(alone)
     share = statistics.median(r * FLAGS.rows / a for r, a in zip(rates, alone, strict=True))
     p50, p99 = np.percentile(1000 * np.array(load.seconds), [50, 99])
-    print("| clients x pictures | requests/s | images/s | bare images/s | share | p50 ms | p99 ms |")
+    print("| clients x images | requests/s | images/s | bare images/s | share | p50 ms | p99 ms |")
     print(f"| {FLAGS.clients} x {FLAGS.rows} | {rate:.1f} | {rate * FLAGS.rows:.1f} | {network:.1f} | "
           f"{100 * share:.0f} % | {p50:.0f} | {p99:.0f} |")
-    print(f"malformed {load.malformed}, wrong {len(load.wrong)}, memory {' '.join(f'{mb:.0f}' for mb in kept)} MB")
+    print(f"malformed {load.malformed}, wrong {len(load.wrong)}, memory {' '.join(f'{mb:.0f}' for mb in memory_mb)} MB")
     for line in load.wrong[:5]:
         print(line)
 

@@ -20,7 +20,7 @@ _SHIFT = 4             # fractional bits of OpenCV's coordinates: 1/16 px
 _FAR = 2 ** 20         # px: keeps the fixed-point coordinates within 32 bits
 
 
-def joint_colors(schema: Schema) -> list[tuple[int, int, int]]:
+def keypoint_colors(schema: Schema) -> list[tuple[int, int, int]]:
     """Return K RGB colors: left keypoints blue, right ones orange, the others green."""
     sides = {a: LEFT for a, _ in schema.pairs} | {b: RIGHT for _, b in schema.pairs}
     return [sides.get(name, MIDDLE) for name in schema.keypoints]
@@ -48,7 +48,7 @@ def draw_pose(image: np.ndarray, keypoints: np.ndarray, schema: Schema, *, visib
         return drawn
     width = _limb_width(keypoints[shown], image)
     fixed = np.rint(np.clip(np.nan_to_num(keypoints), -_FAR, _FAR) * 2 ** _SHIFT).astype(int)
-    colors = joint_colors(schema)
+    colors = keypoint_colors(schema)
     for start, end in ((schema.index(a), schema.index(b)) for a, b in schema.limbs):
         if shown[start] and shown[end]:
             thickness = width if seen[start] and seen[end] else (width + 1) // 2

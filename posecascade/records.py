@@ -1,4 +1,4 @@
-"""Record, one annotated person on disk, and Sample, the same person in memory: types that all rooms share."""
+"""Record, one annotated person on disk, and Sample, the same person in memory; used by the whole package."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class Record:
 
     Attributes:
         image: the source of the image, or None in an annotations-only data set.
-        origin: the place of the annotation, for messages ("joints.mat, person 17").
+        origin: the location of the annotation, for messages ("joints.mat, person 17").
         schema: names the K keypoints.
         box: the person in image pixels, tight around the keypoints or as in the data set.
         keypoints: (K, 2) float64, image pixels; NaN if unlabeled.

@@ -1,4 +1,4 @@
-"""The bytes of small picture files of every kind, for the tests of what reads them in a graph."""
+"""Helper: the bytes of small image files of every kind, for tests of the graph's image decoding."""
 
 import io
 import struct
@@ -15,14 +15,14 @@ ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 
 
 def scene(width, height, rng, grain=4):
-    """(height, width, 3) uint8 RGB: smooth noise whose spots are `grain` pixels wide."""
+    """Return (height, width, 3) uint8 RGB: smooth noise whose spots are `grain` pixels wide."""
     coarse = rng.integers(0, 256, (height // grain + 3, width // grain + 3, 3), np.uint8)
     return np.ascontiguousarray(cv2.resize(coarse, None, fx=grain, fy=grain, interpolation=cv2.INTER_CUBIC)[
         grain:grain + height, grain:grain + width])
 
 
 def tiff(orientation, order=">"):
-    """An EXIF block: an entry of another tag, then the orientation; `order` is that of its bytes."""
+    """Return an EXIF block: an entry of another tag, then the orientation; `order` is the byte order."""
     mark = {">": b"MM", "<": b"II"}[order]
     other, own = (struct.pack(order + "HHIHH", tag, 3, 1, value, 0)
                   for tag, value in ((0x0106, 2), (0x0112, orientation)))
@@ -30,12 +30,12 @@ def tiff(orientation, order=">"):
 
 
 def segment(body, marker=0xE1):
-    """A segment of a JPEG; APP1 unless told otherwise."""
+    """Return a segment of a JPEG; by default APP1."""
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
 def jpeg(image, before=b"", **options):
-    """A JPEG of an RGB, gray or (mode CMYK) PIL picture, with `before` (whole segments) right after its start."""
+    """Return a JPEG of an RGB or gray array or a PIL image; `before` holds segments to insert after its start."""
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, "JPEG", **options)
     data = file.getvalue()
@@ -43,33 +43,33 @@ def jpeg(image, before=b"", **options):
 
 
 def jpeg_of(width, height, image):
-    """A JPEG that says another size of itself than it has."""
+    """Return a JPEG whose header has another size than its data."""
     data = jpeg(image)
-    place = data.index(b"\xff\xc0") + 5
-    return data[:place] + struct.pack(">HH", height, width) + data[place + 4:]
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4:]
 
 
 def chunk(kind, body):
-    """A chunk of a PNG."""
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png(samples, depth, color, *, before=b"", after=b"", interlaced=False):
-    """A PNG of `samples` (h, w, channels), each below 2**depth; `before` and `after` are chunks round the pixels."""
+    """Return a PNG of `samples` (h, w, channels), below 2**depth; `before` and `after` are chunks around the pixels."""
     passes = [samples[y::dy, x::dx] for x, y, dx, dy in ADAM7] if interlaced else [samples]
     rows = b"".join(b"\0" + _packed(row, depth) for part in passes if part.size for row in part)
     return png_of(samples.shape[1], samples.shape[0], depth, color, zlib.compress(rows), before, after, interlaced)
 
 
 def png_of(width, height, depth, color, compressed, before=b"", after=b"", interlaced=False):
-    """A PNG that says of itself what is given, whatever its compressed data hold."""
+    """Return a PNG with this header, whatever its compressed data hold."""
     head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + before + chunk(b"IDAT", compressed) + after
             + chunk(b"IEND", b""))
 
 
 def random_png(width, height, depth, color, rng, *, transparent=False, interlaced=False):
-    """A PNG of random samples; `transparent` adds a tRNS chunk that some of them meet."""
+    """Return a PNG of random samples; `transparent` adds a tRNS chunk that some samples match."""
     samples = rng.integers(0, 2 ** depth, (height, width, CHANNELS[color]))
     before = b""
     if color == PALETTE:

@@ -2,10 +2,9 @@
 
     python tests/model_server.py --port=8500 --rest_api_port=8501 --model_name=posecascade --model_base_path=exported
 
-It takes those flags of `tensorflow_model_server` that the kit in export/serving uses, and stands in for it where it
-cannot be had. What it imitates: the highest version, or those of a models.config, found by numbered folders; warm-up
-replay; signatures, versions and labels by name; batching across clients; both APIs' rules and error codes; monitoring;
-TLS. Port 0 takes a free one.
+It has the flags of `tensorflow_model_server` that the kit in export/serving uses, and replaces it in tests. It
+implements: the highest version, or those of a models.config, in numbered folders; warm-up replay; signatures, versions
+and labels by name; batching across clients; both APIs' rules and error codes; monitoring; TLS. Port 0 takes a free one.
 """
 
 import json
@@ -37,7 +36,7 @@ from tensorflow_serving.config import model_server_config_pb2
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("port", 8500, "of gRPC", flag_values=FLAGS)
 flags.DEFINE_integer("rest_api_port", 0, "of REST", flag_values=FLAGS)
-flags.DEFINE_string("model_name", "default", "what clients call it", flag_values=FLAGS)
+flags.DEFINE_string("model_name", "default", "name of the model for clients", flag_values=FLAGS)
 flags.DEFINE_string("model_base_path", "", "folder of numbered versions", flag_values=FLAGS)
 flags.DEFINE_string("model_config_file", "", "text of a ModelServerConfig", flag_values=FLAGS)
 flags.DEFINE_integer("model_config_file_poll_wait_seconds", 0, "how often it is read again", flag_values=FLAGS)
@@ -50,7 +49,7 @@ POLL = 1.0  # seconds, --file_system_poll_wait_seconds
 
 
 class Service:
-    """What both APIs answer from."""
+    """Answer the requests of both APIs."""
 
     def __init__(self, models: Models, batcher: Batcher | None = None, metrics_path: str | None = None):
         self.models, self.batcher, self.metrics_path = models, batcher, metrics_path
@@ -58,32 +57,32 @@ class Service:
 
     @staticmethod
     def spec(name: str, version: int | None, label: str | None):
-        """A ModelSpec."""
-        found = model_pb2.ModelSpec(name=name)
+        """Return a ModelSpec."""
+        spec = model_pb2.ModelSpec(name=name)
         if version is not None:
-            found.version.value = version
+            spec.version.value = version
         elif label is not None:
-            found.version_label = label
-        return found
+            spec.version_label = label
+        return spec
 
     def run(self, spec, signature: str, inputs, outputs=()) -> tuple[int, dict[str, np.ndarray]]:
-        """The version that answers, and its outputs by name."""
+        """Return the version that answers, and its outputs by name."""
         try:
             version, servable = self.models.find(spec)
             names = checked_outputs(servable.definition(signature), outputs)
             if self.batcher:
-                found = self.batcher.submit((spec.name, version, signature, *names),
-                                            lambda merged: servable.run(signature, merged), inputs)
+                values = self.batcher.submit((spec.name, version, signature, *names),
+                                             lambda merged: servable.run(signature, merged), inputs)
             else:
-                found = servable.run(signature, inputs)
+                values = servable.run(signature, inputs)
         except Refused as error:
             self._requests[spec.name, error.code.name] += 1
             raise
         self._requests[spec.name, "OK"] += 1
-        return version, {name: found[name] for name in names}
+        return version, {name: values[name] for name in names}
 
     def predict(self, request):
-        """A PredictRequest's PredictResponse; numbers lie one by one, as Tensor::AsProtoField leaves them."""
+        """Return the PredictResponse of a PredictRequest; numbers are in lists, as by Tensor::AsProtoField."""
         version, servable = self.models.find(request.model_spec)
         signature = request.model_spec.signature_name or DEFAULT
         inputs = checked_inputs(servable.definition(signature), request.inputs)
@@ -100,7 +99,7 @@ class Service:
         return answer
 
     def status(self, spec):
-        """A GetModelStatusResponse."""
+        """Return a GetModelStatusResponse."""
         answer = get_model_status_pb2.GetModelStatusResponse()
         for version, problem in sorted(self.models.states(spec).items(), reverse=True):
             state = get_model_status_pb2.ModelVersionStatus.END if problem else \
@@ -110,23 +109,23 @@ class Service:
         return answer
 
     def metadata(self, spec):
-        """A GetModelMetadataResponse."""
+        """Return a GetModelMetadataResponse."""
         version, servable = self.models.find(spec)
-        found = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.definitions)
+        signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.definitions)
         answer = get_model_metadata_pb2.GetModelMetadataResponse()
         answer.model_spec.name, answer.model_spec.version.value = spec.name, version
-        answer.metadata["signature_def"].Pack(found)
+        answer.metadata["signature_def"].Pack(signatures)
         return answer
 
     def metrics(self) -> str:
-        """Prometheus' text."""
+        """Return the metrics as Prometheus text."""
         lines = [f':tensorflow:serving:request_count{{model_name="{name}",status="{status}"}} {count}'
                  for (name, status), count in sorted(self._requests.items())]
         return "\n".join(["# TYPE :tensorflow:serving:request_count counter", *lines, ""])
 
 
 def _answering(answer):
-    """A servicer's method: what `answer` makes of the request, or its refusal as a status."""
+    """Return a servicer's method that returns `answer(request)`, or aborts with the code of its refusal."""
     def method(request, context):
         try:
             return answer(request)
@@ -146,7 +145,7 @@ def _metadata(service, request):
 
 
 def grpc_server(service: Service, port: int, ssl=None) -> tuple[grpc.Server, int]:
-    """A started server and its port; messages of up to 2 GB are taken, as there (model_servers/server.cc)."""
+    """Start a server; return it and its port. Messages may have 2 GB, as in model_servers/server.cc."""
     server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.max_receive_message_length", 2 ** 31 - 1),
                                                           ("grpc.max_send_message_length", 2 ** 31 - 1)])
     prediction, status = prediction_service_pb2_grpc.PredictionServiceServicer(), \
@@ -168,14 +167,14 @@ def grpc_server(service: Service, port: int, ssl=None) -> tuple[grpc.Server, int
 
 
 def configs_of(path: str) -> dict[str, Config]:
-    """The models in a models.config."""
+    """Return the models in a models.config."""
     config = text_format.Parse(Path(path).read_text(encoding="utf-8"), model_server_config_pb2.ModelServerConfig())
     return {model.name: Config(Path(model.base_path), tuple(model.model_version_policy.specific.versions),
                                dict(model.version_labels)) for model in config.model_config_list.config}
 
 
 def _follow(models, config_file, wait):
-    """Look at the disk again and again; read the configuration, too, where that is asked for."""
+    """Refresh the models every POLL seconds; with `wait`, read the configuration again too."""
     while True:
         time.sleep(POLL)
         if config_file and wait:
@@ -184,7 +183,7 @@ def _follow(models, config_file, wait):
 
 
 def main(argv) -> None:
-    """Serve until killed; a line of JSON with the ports tells that it is ready."""
+    """Serve until killed; print a line of JSON with the ports when ready."""
     FLAGS(argv)
     if FLAGS.batching_parameters_file and not FLAGS.enable_batching:
         sys.exit("You supplied --batching_parameters_file without --enable_batching")

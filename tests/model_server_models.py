@@ -1,4 +1,4 @@
-"""What the conformance server serves: versions of models, loaded and warmed up as TensorFlow Serving does, and run.
+"""Load, warm up and run versions of models like TensorFlow Serving, for the conformance server.
 
 Messages and codes are those of tensorflow/serving (servables/tensorflow/predict_util.cc, core/basic_manager.cc,
 model_servers/server_core.cc, get_model_status_impl.cc) and of tensorflow/cc/saved_model/util.cc.
@@ -22,7 +22,7 @@ Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 
 class Refused(Exception):
-    """A request that is answered by a status."""
+    """Refuse a request with a status code."""
 
     def __init__(self, code: grpc.StatusCode, text: str):
         super().__init__(text)
@@ -30,15 +30,15 @@ class Refused(Exception):
 
 
 def invalid(text: str) -> Refused:
-    """The usual one."""
+    """Return a refusal with the most common code."""
     return Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
 
 
 class Servable:
-    """A version that is loaded."""
+    """Hold a loaded version."""
 
     def __init__(self, folder: Path):
-        """Loads the SavedModel and replays its warm-up; an exception of either means that it is not served."""
+        """Load the SavedModel and replay its warm-up; it is not served if either raises an exception."""
         content = saved_model_pb2.SavedModel()
         content.ParseFromString((folder / "saved_model.pb").read_bytes())
         [graph] = [graph for graph in content.meta_graphs if "serve" in graph.meta_info_def.tags]
@@ -53,28 +53,29 @@ class Servable:
                 self.warmed += 1
 
     def definition(self, signature: str):
-        """The SignatureDef of that name; FAILED_PRECONDITION where there is none."""
+        """Return the SignatureDef of that name; FAILED_PRECONDITION if there is none."""
         if signature not in self.definitions:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.')
         return self.definitions[signature]
 
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The answer of a signature; Refused where the graph refuses the inputs."""
+        """Return the outputs of a signature; Refused if the graph refuses the inputs."""
         call = self._loaded.signatures[signature]
         try:
-            given = {name: tf.constant(values, name=name) for name, values in inputs.items()}
-            wanted = call.structured_input_signature[1]
-            for name, tensor in given.items():  # what TensorFlow would raise as Python's own TypeError
-                if tensor.dtype != wanted[name].dtype or not wanted[name].shape.is_compatible_with(tensor.shape):
-                    raise invalid(f"Expects arg {name} to be {wanted[name].dtype.name} of shape {wanted[name].shape} "
+            tensors = {name: tf.constant(values, name=name) for name, values in inputs.items()}
+            expected = call.structured_input_signature[1]
+            for name, tensor in tensors.items():  # TensorFlow would raise TypeError
+                if tensor.dtype != expected[name].dtype or not expected[name].shape.is_compatible_with(tensor.shape):
+                    spec = expected[name]
+                    raise invalid(f"Expects arg {name} to be {spec.dtype.name} of shape {spec.shape} "
                                   f"but {tensor.dtype.name} of shape {tensor.shape} is provided")
-            return {name: value.numpy() for name, value in call(**given).items()}
+            return {name: value.numpy() for name, value in call(**tensors).items()}
         except tf.errors.OpError as error:
             raise Refused(CODES[error.error_code], error.message) from None
 
 
 class Config(NamedTuple):
-    """One model of models.config: base path, versions (empty: the highest alone), labels."""
+    """Hold one model of models.config: base path, versions (empty: only the highest), labels."""
 
     base: Path
     versions: tuple[int, ...] = ()
@@ -82,29 +83,29 @@ class Config(NamedTuple):
 
 
 class Models:
-    """All models by name; `refresh` loads what is new on disk and lets go of what is no longer wanted."""
+    """Hold all models by name; `refresh` loads new versions and unloads those that are not configured."""
 
     def __init__(self, configs: Mapping[str, Config]):
         self.configs = dict(configs)
         self._lock = threading.Lock()
-        self._loaded: dict[str, dict[int, Servable | str]] = {name: {} for name in configs}  # str: why it is not served
+        self._loaded: dict[str, dict[int, Servable | str]] = {name: {} for name in configs}  # str: the error
 
     def configure(self, configs: Mapping[str, Config]) -> None:
-        """Other models, versions or labels from now on."""
+        """Replace models, versions and labels."""
         self.configs = dict(configs)
         self._loaded = {name: self._loaded.get(name, {}) for name in configs}
 
     def refresh(self) -> None:
-        """As the server does every second: numbered folders; a new version serves before an old one ends."""
+        """Load new numbered folders, then unload old versions; the server does so every second."""
         for name, config in self.configs.items():
-            there = {int(path.name): path for path in config.base.iterdir()
+            folders = {int(path.name): path for path in config.base.iterdir()
                      if path.name.isdecimal() and path.is_dir()} if config.base.is_dir() else {}
-            wanted = [version for version in config.versions or sorted(there)[-1:] if version in there]
-            for version in wanted:
+            versions = [version for version in config.versions or sorted(folders)[-1:] if version in folders]
+            for version in versions:
                 if version not in self._loaded[name]:
-                    self._loaded[name][version] = self._load(there[version])
+                    self._loaded[name][version] = self._load(folders[version])
             with self._lock:
-                self._loaded[name] = {version: self._loaded[name][version] for version in wanted}
+                self._loaded[name] = {version: self._loaded[name][version] for version in versions}
 
     @staticmethod
     def _load(folder):
@@ -114,7 +115,7 @@ class Models:
             return f"{folder}: {error}"
 
     def find(self, spec) -> tuple[int, Servable]:
-        """The version that a ModelSpec means, and its number."""
+        """Return the number of the version that a ModelSpec selects, and the version."""
         if not spec.name:
             raise invalid("Missing ModelSpec")
         loaded, version = self._loaded.get(spec.name, {}), None
@@ -125,30 +126,30 @@ class Models:
             if version is None:
                 raise invalid(f"Unrecognized servable version label: {spec.version_label}")
         else:
-            version = max((number for number, found in loaded.items() if isinstance(found, Servable)), default=None)
-        found = loaded.get(version)
-        if not isinstance(found, Servable):
+            version = max((number for number, entry in loaded.items() if isinstance(entry, Servable)), default=None)
+        servable = loaded.get(version)
+        if not isinstance(servable, Servable):
             which = f"Latest({spec.name})" if not spec.HasField("version") else f"Specific({spec.name}, {version})"
             raise Refused(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
-        return version, found
+        return version, servable
 
     def states(self, spec) -> dict[int, str | None]:
-        """Of each version that is asked for why it is not served, or None where it is."""
-        found = {version: None if isinstance(servable, Servable) else servable
-                 for version, servable in self._loaded.get(spec.name, {}).items()}
-        if not found:
+        """Return for each version of a ModelSpec None if it is served, else the error."""
+        states = {version: None if isinstance(servable, Servable) else servable
+                  for version, servable in self._loaded.get(spec.name, {}).items()}
+        if not states:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
         if spec.HasField("version") or spec.version_label:
-            wanted = spec.version.value if spec.HasField("version") else self.configs[spec.name].labels.get(
+            version = spec.version.value if spec.HasField("version") else self.configs[spec.name].labels.get(
                 spec.version_label)
-            if wanted not in found:
-                raise Refused(grpc.StatusCode.NOT_FOUND, f"Could not find version {wanted} of model {spec.name}")
-            found = {wanted: found[wanted]}
-        return found
+            if version not in states:
+                raise Refused(grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {spec.name}")
+            states = {version: states[version]}
+        return states
 
 
 def checked_inputs(definition, given: Mapping) -> dict[str, np.ndarray]:
-    """The TensorProtos of a request as arrays, when they are the signature's in number and name."""
+    """Return the TensorProtos of a request as arrays, if their number and names are those of the signature."""
     if len(given) != len(definition.inputs):
         raise invalid(f"input size does not match signature: {len(given)}!={len(definition.inputs)} len({{"
                       f"{','.join(sorted(given))}}}) != len({{{','.join(sorted(definition.inputs))}}}). Sent extra: {{"
@@ -157,21 +158,21 @@ def checked_inputs(definition, given: Mapping) -> dict[str, np.ndarray]:
     for name in definition.inputs:
         if name not in given:
             raise invalid(f"Signature input alias: {name} not found in request and no default value provided.")
-    found = {}
+    arrays = {}
     for name, tensor in given.items():
         try:
-            found[name] = tf.make_ndarray(tensor)
+            arrays[name] = tf.make_ndarray(tensor)
         except (TypeError, ValueError):
             raise invalid(f"tensor parsing error: {name}") from None
-    return found
+    return arrays
 
 
-def checked_outputs(definition, wanted) -> list[str]:
-    """The names of the outputs asked for, all where none is."""
-    for name in wanted:
+def checked_outputs(definition, requested) -> list[str]:
+    """Return the names of the requested outputs, all if none is named."""
+    for name in requested:
         if name not in definition.outputs:
             raise invalid(f"output tensor alias not found in signature: {name} Outputs expected to be in the set {{"
                           f"{','.join(sorted(definition.outputs))}}}.")
-    if len(set(wanted)) < len(wanted):
-        raise invalid(f"duplicate output tensor alias: {wanted[0]}")
-    return list(wanted) or sorted(definition.outputs)
+    if len(set(requested)) < len(requested):
+        raise invalid(f"duplicate output tensor alias: {requested[0]}")
+    return list(requested) or sorted(definition.outputs)

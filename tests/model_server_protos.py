@@ -1,7 +1,7 @@
-"""Messages of TensorFlow Serving's configuration files that the package tensorflow-serving-api leaves out.
+"""Messages of TensorFlow Serving's configuration files that the package tensorflow-serving-api lacks.
 
 Fields and their numbers are those of servables/tensorflow/session_bundle_config.proto, config/monitoring_config.proto
-and config/ssl_config.proto in its repository. Classes are made in a pool of their own.
+and config/ssl_config.proto in its repository. The classes are created in a separate pool.
 """
 
 from pathlib import Path
@@ -50,5 +50,5 @@ CLASSES = _classes()
 
 
 def read(path: Path | str, name: str):
-    """The message of that name in a text file; text_format.ParseError, with line and column, where it is none."""
+    """Return the message of that name in a text file; raises text_format.ParseError with line and column."""
     return text_format.Parse(Path(path).read_text(encoding="utf-8"), CLASSES[name]())

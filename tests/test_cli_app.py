@@ -40,5 +40,4 @@ def test_error_about_another_unknown_flag_suggests_a_similar_one(capsys):
         app.run(module.main, module.FLAGS, module.__doc__, ["posecascade-predict", "--min_scor=1"])
     assert exited.value.code == 2
     assert capsys.readouterr().err == (
-        "posecascade-predict: error: Unknown command line flag 'min_scor'. Did you mean: "
-                                       "min_score ?\n")
+        "posecascade-predict: error: Unknown command line flag 'min_scor'. Did you mean: min_score ?\n")

@@ -1,4 +1,4 @@
-"""posecascade-client where something is wrong: one line, exit code 2, and what was answered is kept."""
+"""posecascade-client on wrong input and failing servers: one line, exit status 2, and received poses are kept."""
 
 import json
 
@@ -19,45 +19,47 @@ BAD_INPUT = 2
 
 @pytest.fixture(scope="module")
 def served(small_model):
-    with answering(service_of(small_model)) as found:
-        yield found
+    with answering(service_of(small_model)) as addresses:
+        yield addresses
 
 
-@pytest.mark.parametrize(("words", "problem"), [
-    ([], "no URL is given; name the server's model, as in grpc://localhost:8500/posecascade"),
+@pytest.mark.parametrize(("arguments", "problem"), [
+    ([], "no URL given; expected the address of a model, such as grpc://localhost:8500/posecascade"),
     (["photo.jpg"], "URL 'photo.jpg': expected grpc://HOST:8500/MODEL"),
-    (["URL"], "no INPUT is given; name pictures, folders, .jsonl files or -, or pass --status"),
-    (["URL", "a.png", "--status"], "--status takes no INPUT, found 'a.png'; leave out one of both"),
-    (["URL", "a.png", "--header=x"], "--header=x: expected NAME:VALUE"),
-    (["URL", "a.png", "--timeout=0"], "timeout is 0.0, expected more than 0"),
+    (["URL"], "no INPUT given; expected images, folders, .jsonl files or -, or --status"),
+    (["URL", "a.png", "--status"], "--status: takes no INPUT, found 'a.png'; remove one of them"),
+    (["URL", "a.png", "--header=x"],
+     "--header=x: expected NAME:VALUE, such as --header='Authorization: Bearer TOKEN'"),
+    (["URL", "a.png", "--timeout=0"], "timeout is 0.0; expected a number above 0"),
     (["URL", "none.png"], "image none.png: cannot be read (No such file or directory); check the path"),
-    (["URL", "empty"], "folder empty: has no picture directly in it"),
+    (["URL", "empty"], "folder empty: has no images; expected .jpg"),
     (["URL/versions/3", "--status"], f"Could not find version 3 of model {MODEL}"),
-    (["URL", "good.jpg", "--output=empty"], "--output=empty: cannot be written (Is a directory); choose another")])
-def test_a_mistake_is_told_in_one_line(served, tmp_path, monkeypatch, words, problem):
+    (["URL", "good.jpg", "--output=empty"],
+     "--output=empty: cannot be written (Is a directory); free disk space or choose another file")])
+def test_bad_input_is_one_line_with_exit_status_2(served, tmp_path, monkeypatch, arguments, problem):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "good.jpg").write_bytes(GOOD)
-    code, told, errors = ended(command, *(word.replace("URL", served.grpc) for word in words))
-    assert (code, told, len(errors)) == (BAD_INPUT, [], 1)
+    code, printed, errors = ended(command, *(argument.replace("URL", served.grpc) for argument in arguments))
+    assert (code, printed, len(errors)) == (BAD_INPUT, [], 1)
     assert errors[0].startswith("posecascade-client: error: ") and problem in errors[0]
 
 
-def test_it_keeps_what_it_has_where_the_server_fails(served, tmp_path, monkeypatch):
+def test_poses_received_before_a_server_failure_are_written(served, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.jpg").write_bytes(GOOD)
     (tmp_path / "people.jsonl").write_text('{"image": "good.jpg"}\n' * 5)
     real, calls = served.service.run, []
 
-    def fail_later(*given):
+    def fail_after_three_calls(*arguments):
         calls.append(1)
         if len(calls) > 3:
-            raise Refused(grpc.StatusCode.INTERNAL, "as the test wants")
-        return real(*given)
+            raise Refused(grpc.StatusCode.INTERNAL, "failure of the test")
+        return real(*arguments)
 
-    monkeypatch.setattr(served.service, "run", fail_later)
+    monkeypatch.setattr(served.service, "run", fail_after_three_calls)
     options = "--batch_size=1", "--parallel=1", "--output=a.jsonl"
-    code, told, errors = ended(command, served.grpc, "people.jsonl", *options)
-    assert (code, told) == (BAD_INPUT, []) and "as the test wants" in errors[0] and len(errors) == 1
+    code, printed, errors = ended(command, served.grpc, "people.jsonl", *options)
+    assert (code, printed) == (BAD_INPUT, []) and "failure of the test" in errors[0] and len(errors) == 1
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert len(lines) == 2 and np.shape(lines[0]["keypoints"]["head_top"]) == (4,)

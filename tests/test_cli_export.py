@@ -1,4 +1,4 @@
-"""posecascade-export as a user meets it: a whole version or nothing, its words, its limits, and its refusals."""
+"""posecascade-export: a complete version or nothing, its output, its limits, and its errors."""
 
 import hashlib
 import json
@@ -27,10 +27,10 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-# --- what one export leaves -----------------------------------------------------------------------------------------
+# --- what an export writes -----------------------------------------------------------------------------------------
 
 
-def test_a_version_holds_every_artifact_and_nothing_else(exported):
+def test_version_holds_every_artifact_and_nothing_else(exported):
     assert [path.name for path in exported.output.iterdir()] == ["1"]  # no draft either
     expected = {"saved_model.pb", "fingerprint.pb", "variables/variables.index",
                 "variables/variables.data-00000-of-00001", "assets/joints.txt", "assets/posecascade.json",
@@ -44,21 +44,21 @@ def test_a_version_holds_every_artifact_and_nothing_else(exported):
         assert entry == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def test_it_tells_what_it_wrote_and_the_table_and_nothing_on_standard_error(exported):
-    """Though the user's usual backend is JAX, and TensorFlow and its converter have much to say."""
+def test_output_is_what_was_written_and_the_table(exported):
+    """Nothing is on standard error, although the environment sets JAX as backend and TensorFlow's converter logs."""
     assert exported.errors == ""
     lines = exported.told.splitlines()
     assert lines[0] == "SavedModel written" and lines[-1] == f"exported to {exported.version}"
     sizes = [f"tflite/{name}: {(exported.version / 'tflite' / name).stat().st_size / 1e6:.2f} MB" for name in NAMES]
     assert lines[1:10] == sizes and lines[10] == f"measuring on {MEASURED} people"
     table = lines[11:-1]
-    assert [line.split()[0] for line in table] == ["artifact", *ROWS, "scores"]
+    assert [line.split()[0] for line in table] == ["artifact", *ROWS, "scores:"]
     assert (exported.version / "certificate.txt").read_text().splitlines() == [
-        f"PCK@0.2 of {MEASURED} people of synthetic:160; distances from the model's joints in pixels of the crop", "",
-        *table]
+        f"PCK@0.2 of {MEASURED} people of synthetic:160; distances from the model's keypoints in pixels of the crop",
+        "", *table]
 
 
-def test_the_certificate_tells_what_each_row_of_the_table_tells(exported):
+def test_certificate_agrees_with_the_table(exported):
     content = json.loads((exported.version / "certificate.json").read_text())
     assert content["limits"] == {"max_float_error_px": 5, "max_pck_drop": 50} and content["people"] == MEASURED
     assert [row["name"] for row in content["artifacts"]] == ROWS
@@ -75,19 +75,19 @@ def test_the_certificate_tells_what_each_row_of_the_table_tells(exported):
                 row["precision"] == row["name"].rpartition("_")[2].removesuffix(".tflite")
             assert (row["gpu_blocking"] == []) == ("heatmaps" in row["name"])
     floats = [row["distance_px_of_crop"]["p99"] for row in content["artifacts"] if row["precision"] == "float32"]
-    assert max(floats) < 0.1  # the recipe's limit, which these keep even with hardly a training behind them
+    assert max(floats) < 0.1  # the default limit, kept even by a barely trained model
 
 
-def test_what_is_known_of_the_model_travels_with_it(exported):
-    card = json.loads((exported.version / "posecascade.json").read_text())
+def test_metadata_of_the_model_are_exported(exported):
+    content = json.loads((exported.version / "posecascade.json").read_text())
     metadata = exported.metadata
-    assert card["model"] == keras_file.metadata_dict(metadata)
-    assert card["manifest"] == json.loads((exported.run / "manifest.json").read_text())
+    assert content["model"] == keras_file.metadata_dict(metadata)
+    assert content["manifest"] == json.loads((exported.run / "manifest.json").read_text())
     data = (exported.run / "best.keras").read_bytes()
-    assert card["source"] == {"file": "best.keras", "sha256": hashlib.sha256(data).hexdigest()}
-    assert card["license"] == LICENSE
+    assert content["source"] == {"file": "best.keras", "sha256": hashlib.sha256(data).hexdigest()}
+    assert content["license"] == LICENSE
     asset = json.loads((exported.version / "assets" / "posecascade.json").read_text())
-    assert asset == {name: value for name, value in card.items() if name not in ("files", "sha256")}
+    assert asset == {name: value for name, value in content.items() if name not in ("files", "sha256")}
     assert (exported.version / "assets" / "joints.txt").read_text().splitlines() == list(metadata.schema.keypoints)
 
 
@@ -101,7 +101,7 @@ def row(name, precision, p99=0.0, score=50.0):
 
 @pytest.fixture
 def quick(exported, tmp_path, monkeypatch):
-    """Runs an export into `out`, where an older version lies, whose measurement is made up: as `ended`."""
+    """Return a function that exports to `out`, which has an older version, with given measurements; like `ended`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out" / "1").mkdir(parents=True)
     (tmp_path / "out" / "1" / "saved_model.pb").write_bytes(b"older")
@@ -119,72 +119,73 @@ def quick(exported, tmp_path, monkeypatch):
     return command
 
 
-def test_what_is_past_a_limit_is_named_with_its_value_and_nothing_is_left_of_it(quick, tmp_path):
+def test_artifacts_past_a_limit_are_reported_and_nothing_is_written(quick, tmp_path):
     def measured(*_):
         return [row("saved_model/images", "float32", p99=0.25), row("tflite/a.tflite", "float16", p99=0.0999),
                 row("tflite/b.tflite", "dynamic", p99=30.0, score=48.5), row("tflite/c.tflite", "int8", score=51.0)]
 
-    code, told, errors = quick(measured=measured)
-    assert code == BAD_INPUT and not any(line.startswith("exported to") for line in told)
+    code, lines, errors = quick(measured=measured)
+    assert code == BAD_INPUT and not any(line.startswith("exported to") for line in lines)
     assert errors == [
-        "posecascade-export: error: 2 artifacts are past a limit, so nothing is exported: saved_model/images: joints "
-        "lie 0.250 px of the crop from the model's (99th percentile, worst neck), the limit is 0.1; tflite/b.tflite: "
-        "loses 1.50 points of PCK (50.00 to 48.50), the limit is 1 (other limits: --set=export.max_float_error_px or "
-        "--set=export.max_pck_drop)"]
-    assert any(line.startswith("tflite/b.tflite ") for line in told)  # the table, to judge by
+        "posecascade-export: error: 2 artifacts are past a limit, so nothing is exported: saved_model/images: "
+        "keypoints differ from the model's by 0.250 px of the crop (99th percentile, worst neck), expected less than "
+        "0.1; tflite/b.tflite: loses 1.50 points of PCK (50.00 to 48.50), expected less than 1. Change the limits by "
+        "--set=export.max_float_error_px or --set=export.max_pck_drop"]
+    assert any(line.startswith("tflite/b.tflite ") for line in lines)  # the table is printed
     assert files_in(tmp_path / "out") == {"1/saved_model.pb"}
     assert (tmp_path / "out" / "1" / "saved_model.pb").read_bytes() == b"older"
 
     wider = ["--set=export.max_float_error_px=0.3", "--set=export.max_pck_drop=1.6"]
-    code, told, errors = quick(*wider, measured=measured)
-    assert (code, told[-1], errors) == (DONE, "exported to out/2", [])
+    code, lines, errors = quick(*wider, measured=measured)
+    assert (code, lines[-1], errors) == (DONE, "exported to out/2", [])
     assert bundle.check(tmp_path / "out" / "2") and (tmp_path / "out" / "1" / "saved_model.pb").read_bytes() == b"older"
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["1", "2"]
 
 
-def test_a_limit_that_nothing_keeps_stops_a_real_measurement(quick, monkeypatch, tmp_path):
+def test_limit_of_zero_refuses_real_measurements(quick, monkeypatch, tmp_path):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
-    code, told, [error] = quick("--set=export.max_float_error_px=0")
-    one = r"tflite/{}\.tflite: joints lie 0\.00\d px of the crop from the model's \(99th percentile, worst " \
-          r"\w+\), the limit is 0"
+    code, lines, [error] = quick("--set=export.max_float_error_px=0")
+    one = r"tflite/{}\.tflite: keypoints differ from the model's by 0\.00\d px of the crop \(99th percentile, worst " \
+          r"\w+\), expected less than 0"
     assert code == BAD_INPUT and re.fullmatch(
         "posecascade-export: error: 3 artifacts are past a limit, so nothing is exported: "
-        f"{one.format('heatmaps_float32')}; {one.format('keypoints_float32')}; {one.format('decoder')} "
-        r"\(other limits: --set=export\.max_float_error_px or --set=export\.max_pck_drop\)", error), error
-    assert "measuring on 3 people" in told and files_in(tmp_path / "out") == {"1/saved_model.pb"}
+        f"{one.format('heatmaps_float32')}; {one.format('keypoints_float32')}; {one.format('decoder')}. "
+        r"Change the limits by --set=export\.max_float_error_px or --set=export\.max_pck_drop", error), error
+    assert "measuring on 3 people" in lines and files_in(tmp_path / "out") == {"1/saved_model.pb"}
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_what_cannot_be_compared_keeps_no_limit(precision):
+def test_nan_is_past_every_limit(precision):
     wrong = row("x", precision, p99=np.nan, score=np.nan)
-    [found] = certificate.refusals([wrong], max_float_error_px=1e9, max_pck_drop=1e9)
-    assert "nan" in found
+    [message] = certificate.refusals([wrong], max_float_error_px=1e9, max_pck_drop=1e9)
+    assert "nan" in message
 
 
-@pytest.mark.parametrize(("error", "code", "said"), [
+@pytest.mark.parametrize(("error", "code", "message"), [
     (KeyboardInterrupt(), INTERRUPTED, "posecascade-export: interrupted"),
     (OSError(28, "No space left on device"), BAD_INPUT,
-     "posecascade-export: error: --output=out: cannot be written (No space left on device); free or choose another")],
+     "posecascade-export: error: --output=out: cannot be written (No space left on device); free disk space or choose "
+     "another folder")],
     ids=["interrupted", "a full disk"])
-def test_nothing_is_left_of_an_export_that_stops(quick, tmp_path, error, code, said):
+def test_stopped_export_leaves_nothing(quick, tmp_path, error, code, message):
     def measured(*_):
         raise error
 
-    assert quick(measured=measured)[::2] == (code, [said])
+    assert quick(measured=measured)[::2] == (code, [message])
     assert files_in(tmp_path / "out") == {"1/saved_model.pb"} and len(list((tmp_path / "out").iterdir())) == 1
 
 
-# --- what a user can mend -------------------------------------------------------------------------------------------
+# --- bad input -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A folder with models whose data nobody named, or are gone, and what is none."""
+    """Return a folder of models without data or with missing data, and of files that are not models."""
     folder = tmp_path_factory.mktemp("models")
     model = stub_cascade(LSP14.size)
     for name, recipe in (("unnamed", {}), ("gone", {"data": {"sources": ["lspet:gone"]}})):
         keras_file.save(model, folder / f"{name}.keras", keras_file.Metadata(LSP14, 64, 4, recipe))
-    (folder / "text.keras").write_text("no zip")
+    (folder / "text.keras").write_text("not a zip")
     (folder / "empty").mkdir()
     (folder / "run").mkdir()
     shutil.copy(folder / "unnamed.keras", folder / "run" / "last.keras")
@@ -195,30 +196,29 @@ def models(tmp_path_factory):
 
 
 MODEL, DATA = "--model=unnamed.keras", "--data=synthetic:4"
-SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
 
 
 @pytest.mark.parametrize(("words", "problem"), [
-    (["--model="], "--model is missing; pass --model=..., the .keras file or the folder of a training run"),
-    ([MODEL, "--output="], "--output is missing; pass --output=..., a folder"),
-    ([MODEL, "more"], "unexpected argument 'more'; every option begins with --"),
+    (["--model="], "--model: is missing; pass --model=..., the .keras file or the folder of a training run"),
+    ([MODEL, "--output="], "--output: is missing; pass --output=..., a folder"),
+    ([MODEL, "more"], "unexpected argument 'more'; options begin with --"),
     ([MODEL, "--ouput=x"], "Unknown command line flag 'ouput'. Did you mean: output ?"),
     ([MODEL, "--set=training.epochs=3"],
-     "--set=training.epochs=3: only keys that begin with 'export.' matter to an export"),
-    ([MODEL, "--output=file"], "--output=file: is a file, expected a folder"),
+     "--set=training.epochs=3: expected a key that begins with 'export.'; the others do not affect an export"),
+    ([MODEL, "--output=file"], "--output=file: is a file; expected a folder"),
     ([MODEL, DATA, "--output=file/deeper"],
-     "--output=file/deeper: cannot be written (Not a directory); free or choose another"),
+     "--output=file/deeper: cannot be written (Not a directory); free disk space or choose another folder"),
     (["--model=none.keras"], "none.keras: no such model file; give the path of a .keras file or one of base, lite"),
-    (["--model=none"], "no model 'none': neither a file nor a folder of that name exists; give a .keras "
-                       "file, the folder of a training run, an export, or a model of the package (choose from base, "
-                       "lite)"),
-    (["--model=empty"], f"empty: holds neither best.keras nor last.keras nor an export; {SOME}"),
+    (["--model=none"], "no model 'none': no such file or folder; expected a .keras file, the folder of a "
+                       "training run, an export, or a model of the package (choose from base, lite)"),
+    (["--model=empty"], "empty: contains neither best.keras nor last.keras nor an export; expected the folder of a "
+                        "training run or of posecascade-export, or a .keras file"),
     (["--model=text.keras"],
-     "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
+     "text.keras: is not a .keras file, or is truncated or damaged (File is not a zip file); copy or download it "
+     "again"),
     (["--model=run"], "run/manifest.json: cannot be read (Expecting property name enclosed in double quotes: line 1 "
                       "column 2 (char 1)); remove it or copy it again"),
-    ([MODEL], "unnamed.keras: does not say what it was trained on; give people to calibrate and measure on, "
-              "--data=TYPE:ROOT"),
+    ([MODEL], "unnamed.keras: names no training data; give people to calibrate and measure on by --data=TYPE:ROOT"),
     (["--model=gone.keras"], "lspet: 'gone' does not exist; give "),
     ([MODEL, "--data=lsp:nowhere"], "lsp: 'nowhere' does not exist; give "),
     ([MODEL, "--data=syntetic:4"], "--data=syntetic:4: unknown type 'syntetic'; did you mean 'synthetic'?"),
@@ -227,19 +227,19 @@ SOME = "give a run's folder, a .keras file, or what posecascade-export wrote"
     ([MODEL, DATA, "--set=export.people=0"], "--set=export.people=0: export.people is 0, expected at least 1"),
     ([MODEL, DATA, "--set=export.batch_sizes=[0]"], "--set=export.batch_sizes=[0]: export.batch_sizes is [0], expected "
                                                     "1 to 200 whole numbers from 1 on, as in [1, 4]")], ids=str)
-def test_what_a_user_can_mend_is_one_line_and_nothing_is_written(models, monkeypatch, words, problem):
+def test_bad_input_is_reported_in_one_line_and_nothing_is_written(models, monkeypatch, words, problem):
     monkeypatch.chdir(models)
     before = files_in(models)
-    code, told, errors = ended(export, "--output=out", *words)
-    assert (code, told, len(errors)) == (BAD_INPUT, [], 1)
+    code, lines, errors = ended(export, "--output=out", *words)
+    assert (code, lines, len(errors)) == (BAD_INPUT, [], 1)
     assert errors[0].startswith(f"posecascade-export: error: {problem}"), errors[0]
     assert problem.endswith("give ") or errors[0] == f"posecascade-export: error: {problem}"
     assert files_in(models) == before and not (models / "out").exists()
 
 
-@pytest.mark.parametrize("place", [".", "1", "1/tflite/keypoints_int8.tflite"])
-def test_an_export_is_not_exported_again(exported, tmp_path, place):
-    path = exported.output / place
+@pytest.mark.parametrize("name", [".", "1", "1/tflite/keypoints_int8.tflite"])
+def test_export_of_an_export_is_refused(exported, tmp_path, name):
+    path = exported.output / name
     assert ended(export, f"--model={path}", f"--output={tmp_path / 'out'}") == (BAD_INPUT, [], [
-        f"posecascade-export: error: --model={path}: is an export itself; give the .keras file or the run's folder "
-        "that it was made from"])
+        f"posecascade-export: error: --model={path}: is an export already; pass the .keras file, or the folder of "
+        "the run, that it was made from"])

@@ -1,4 +1,4 @@
-"""posecascade-train as a user meets it: one command, killed and started again; one line where it fails."""
+"""posecascade-train: its output, resuming after a kill, and its errors."""
 
 import contextlib
 import csv
@@ -38,8 +38,8 @@ EPOCH_STEPS, STEPS = 12, 24
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    """The command on a recipe of two epochs; its folder comes last."""
+def command_line(tmp_path_factory):
+    """The command with a recipe of two epochs, without --model_dir."""
     recipe = {name: dict(values) for name, values in SMALL.items()}
     recipe["data"]["sources"] = [f"synthetic:{4 * EPOCH_STEPS}"]
     recipe["training"] |= {"checkpoint_every_steps": 5}
@@ -49,45 +49,45 @@ def words(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(words, tmp_path_factory):
-    """A run in one go, under way; call it for the folder, standard output, and what was drawn on standard error."""
-    folder = tmp_path_factory.mktemp("whole")
-    ours, theirs = pty.openpty()  # standard error is a terminal
+def uninterrupted(command_line, tmp_path_factory):
+    """A run in the background; call it to wait for its folder, standard output, and the text on its terminal."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    terminal, other_end = pty.openpty()  # standard error is a terminal
     with open(folder / "out.txt", "w") as out:
-        process = subprocess.Popen([*words, f"--model_dir={folder / 'run'}"], stdout=out, stderr=theirs,
+        process = subprocess.Popen([*command_line, f"--model_dir={folder / 'run'}"], stdout=out, stderr=other_end,
                                    env=environment())
-    os.close(theirs)
+    os.close(other_end)
 
-    def drawn():
-        with open(ours, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # Linux's end of a terminal
+    def terminal_output():
+        with open(terminal, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # Linux: raised at the end
             while chunk := screen.read(4096):
                 yield chunk
 
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(lambda: b"".join(drawn()).decode())
+        reading = pool.submit(lambda: b"".join(terminal_output()).decode())
         yield lambda: (folder / "run", (process.wait(), (folder / "out.txt").read_text())[1], reading.result())
     assert process.wait() == DONE
 
 
 @pytest.fixture(scope="module")
-def killed(whole, words, tmp_path_factory):
-    """Meanwhile, one killed within its first epoch and started again: folder, step it went on from, standard output."""
-    folder = tmp_path_factory.mktemp("killed") / "run"
-    process = subprocess.Popen([*words, f"--model_dir={folder}"], stdout=subprocess.DEVNULL, env=environment())
+def resumed(uninterrupted, command_line, tmp_path_factory):
+    """A run killed within its first epoch and started again: folder, step it resumed from, standard output."""
+    folder = tmp_path_factory.mktemp("resumed") / "run"
+    process = subprocess.Popen([*command_line, f"--model_dir={folder}"], stdout=subprocess.DEVNULL, env=environment())
     while process.poll() is None and checkpoints.read_header(folder) is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     step = checkpoints.read_header(folder)[0].step
-    ended = finished([*words, f"--model_dir={folder}", "--set=training.checkpoint_every_steps=4"])
+    ended = finished([*command_line, f"--model_dir={folder}", "--set=training.checkpoint_every_steps=4"])
     assert (ended.returncode, ended.stderr) == (DONE, ""), ended.stderr
     return folder, step, ended.stdout
 
 
-def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happened(whole, killed):
+def test_resumed_run_equals_an_uninterrupted_one(uninterrupted, resumed):
     """Bit for bit: weights, averages, the optimizer and its schedule, the log, the results."""
-    one, (other, step, told) = whole()[0], killed
-    assert 0 < step < EPOCH_STEPS and f"resuming after step {step} of {STEPS}\n" in told
+    one, (other, step, printed) = uninterrupted()[0], resumed
+    assert 0 < step < EPOCH_STEPS and f"resuming after step {step} of {STEPS}\n" in printed
     for name in ("best.keras", "last.keras"):
         assert_same_weights(one / name, other / name)
     for piece in ("network", "optimizer"):
@@ -98,15 +98,15 @@ def test_killed_within_an_epoch_and_started_again_it_ends_as_if_nothing_had_happ
     assert not list(other.glob(".*"))
 
 
-def test_it_tells_what_it_takes_how_it_goes_and_what_came_out(whole):
-    folder, told, drawn = whole()
-    lines = told.splitlines()
+def test_train_prints_sizes_progress_and_results(uninterrupted):
+    folder, printed, terminal = uninterrupted()
+    lines = printed.splitlines()
     assert lines[:2] == ["parameters 46,188 (detector 41,854, regressor 4,334); about 0.0 GiB to train",
                          "48 people for training, 64 for validation"]
     assert [line.split("  loss")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
     assert lines[-1] == (f"{folder}: best.keras is the best of 2 epochs; results are in metrics.json, curve.png, "
                          "predictions.jpg and log.csv")
-    bars = [line for line in re.split(r"[\r\n]+", drawn) if line.strip()]
+    bars = [line for line in re.split(r"[\r\n]+", terminal) if line.strip()]
     assert bars and all("/24 [" in line and len(line) <= 80 for line in bars)
     assert any(re.match(r"epoch 0\.\d\d/2: .*step/s, loss=", line) for line in bars)
     with open(folder / "log.csv", newline="") as text:
@@ -115,9 +115,9 @@ def test_it_tells_what_it_takes_how_it_goes_and_what_came_out(whole):
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
 
 
-def test_its_models_load_and_its_folder_is_a_model(whole):
-    """In a process without the package too: test_keras_file."""
-    folder = whole()[0]
+def test_trained_models_load_by_file_and_by_folder(uninterrupted):
+    """test_keras_file loads models in a process without the package."""
+    folder = uninterrupted()[0]
     for name in ("best", "last"):
         model, metadata = keras_file.load(folder / f"{name}.keras")
         assert metadata.schema.name == "lsp14" and {v.dtype for v in model.variables} == {"float32"}
@@ -128,27 +128,31 @@ def test_its_models_load_and_its_folder_is_a_model(whole):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """The command in this process, on a stub of a network whose steps learn nothing: (exit code, stderr lines)."""
+    """A function that runs the command in this process and returns its exit status and lines of standard error.
+
+    The network is a stub whose training steps do nothing.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "cascade", stub_cascade)
-    monkeypatch.setattr(trainer, "_finish", lambda *_: {})  # a measurement that takes longer than the run
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})  # the final evaluation would take longer than the run
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
     real = Learner.step
 
-    def command(*given, step=lambda *_: {"loss": 1.0}):
+    def command(*arguments, step=lambda *_: {"loss": 1.0}):
         train.FLAGS.unparse_flags()
         monkeypatch.setattr(Learner, "step", step or real)
         errors = io.StringIO()
-        with pytest.raises(SystemExit) as left, contextlib.redirect_stderr(errors), \
+        with pytest.raises(SystemExit) as exited, contextlib.redirect_stderr(errors), \
                 contextlib.redirect_stdout(io.StringIO()):
-            app.run(train.main, train.FLAGS, train.__doc__, ["posecascade-train", "--model_dir=run", *map(str, given)])
-        return left.value.code, errors.getvalue().splitlines()
+            app.run(train.main, train.FLAGS, train.__doc__,
+                    ["posecascade-train", "--model_dir=run", *map(str, arguments)])
+        return exited.value.code, errors.getvalue().splitlines()
 
     return command
 
 
 def damaged(folder):
-    """Data sets that cannot be trained on, by name of their folder."""
+    """Write data sets that cannot be trained on, in folders named by their defect."""
     for name, count, changes in (("five", 3, {"keypoints": [1, 2, 2] * 5}), ("nobody", 3, {"keypoints": [0] * 51}),
                                  ("elsewhere", 30, {"bbox": [900, 900, 9, 9]}), ("cut", 30, {}), ("missing", 30, {})):
         write_people(folder / name, count, **changes)
@@ -165,10 +169,10 @@ def damaged(folder):
 SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
 
 
-@pytest.mark.parametrize(("given", "problem"), [
-    (["--recipe="], "--recipe is missing; pass --recipe=..., quickstart, or a .yaml file"),
-    ([QUICK, "--model_dir="], "--model_dir is missing; pass --model_dir=..., a folder for the run"),
-    ([QUICK, "extra"], "unexpected argument 'extra'; every option begins with --"),
+@pytest.mark.parametrize(("arguments", "problem"), [
+    (["--recipe="], "--recipe: is missing; pass --recipe=..., quickstart, or a .yaml file"),
+    ([QUICK, "--model_dir="], "--model_dir: is missing; pass --model_dir=..., a folder for the run"),
+    ([QUICK, "extra"], "unexpected argument 'extra'; options begin with --"),
     ([QUICK, "--modeldir=x"], "Unknown command line flag 'modeldir'. Did you mean: model_dir ?"),
     (["--recipe=quikstart"], "unknown recipe 'quikstart'; did you mean 'quickstart'? (or give a .yaml file)"),
     (["--recipe=broken.yaml"], "recipe broken.yaml: is not YAML ("),
@@ -177,12 +181,12 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
     ([QUICK, "--set=training.phases=[{frozen_blocks: 9}]"],
      "training.phases[0].frozen_blocks: 9 blocks, but backbone 'tiny' has 5; give 0 to 5"),
     ([QUICK, "--data=lspet:/nowhere"], "lspet: '/nowhere' does not exist; give "),
-    ([QUICK, "--data=lspet:lspet"], "lspet/joints.mat: is no whole MATLAB file ("),
+    ([QUICK, "--data=lspet:lspet"], "lspet/joints.mat: is not a complete MATLAB file ("),
     ([QUICK, "--data=coco:five"],
      "five/people.json, annotations[0]: 'keypoints' holds 15 numbers, schema 'coco17' needs 51 (x, y, v for 17 "
-     "joints); pass --schema=FILE.yaml (training: data.schema) or mend the file"),
+     "keypoints); pass --schema=FILE.yaml (training: data.schema) or fix the file"),
     ([QUICK, "--data=coco:nobody"],
-     "--data=coco:nobody: split 'train' holds nobody with a labeled joint; choose another split"),
+     "--data=coco:nobody: split 'train' has nobody with a labeled joint; choose another split"),
     ([SMALL_RECIPE, "--data=coco:elsewhere"],
      "elsewhere/people.json, annotations[0]: all targets are zero, its own and those of 28 others looked at: no "
      "labeled joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),
@@ -195,38 +199,38 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
     ([SMALL_RECIPE, "--set=model.init_from=text.keras"],
      "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
     ([SMALL_RECIPE, "--model_dir=small.yaml/run"],
-     "--model_dir=small.yaml/run: cannot be written (Not a directory); free or choose another")], ids=str)
-def test_what_a_user_can_mend_is_one_line_and_nothing_is_written(run, given, problem, tmp_path):
+     "--model_dir=small.yaml/run: cannot be written (Not a directory); free disk space or choose another folder")],
+    ids=str)
+def test_bad_input_is_one_line_and_nothing_is_written(run, arguments, problem, tmp_path):
     damaged(tmp_path)
-    code, errors = run(*given)
+    code, errors = run(*arguments)
     assert (code, len(errors)) == (BAD_INPUT, 1)
     assert errors[0].startswith(f"posecascade-train: error: {problem}")
     assert problem.endswith(("(", "give ")) or errors[0] == f"posecascade-train: error: {problem}"
     assert not (tmp_path / "run").exists()
 
 
-def test_a_rate_beyond_all_measure_is_told_and_the_last_good_checkpoint_stays(run, tmp_path):
-    given = ["--recipe=small.yaml", "--set=training.epochs=1"]
-    assert run(*given) == (DONE, [])
+def test_diverging_run_is_reported_and_keeps_the_last_good_checkpoint(run, tmp_path):
+    assert run("--recipe=small.yaml", "--set=training.epochs=1") == (DONE, [])
     before = {name: (tmp_path / "run" / name).read_bytes() for name in ("best.keras", "last.keras", "state.npz")}
-    wild = ["--recipe=small.yaml", "--set=optimizer.name=sgd", "--set=optimizer.learning_rate=1e30",
-            "--set=optimizer.clip_norm=0", "--set=training.checkpoint_every_steps=1", "--model_dir=wild"]
-    code, [error] = run(*wild, step=None)
+    diverging = ["--recipe=small.yaml", "--set=optimizer.name=sgd", "--set=optimizer.learning_rate=1e30",
+                 "--set=optimizer.clip_norm=0", "--set=training.checkpoint_every_steps=1", "--model_dir=diverging"]
+    code, [error] = run(*diverging, step=None)
     assert code == BAD_INPUT
     assert re.fullmatch(r"posecascade-train: error: step [12]: the loss or a weight is NaN or infinite \(loss .*\); "
                         r"likely cause: optimizer.learning_rate 1e\+30 is high for sgd; try 0.1; "
-                        r"(wild/state.npz holds the last good step|nothing had been saved yet)", error), error
-    code, [error] = run(*wild[:-1])  # the other run's folder
+                        r"(diverging/state.npz holds the last good step|nothing had been saved yet)", error), error
+    code, [error] = run(*diverging[:-1])  # in the folder of the other run
     assert code == BAD_INPUT and error.startswith("posecascade-train: error: run: holds a run that differs (optimizer.")
     assert before == {name: (tmp_path / "run" / name).read_bytes() for name in before}
 
 
-def test_an_empty_box_gives_way_to_the_joints(run, tmp_path):
+def test_empty_box_is_replaced_by_the_box_around_the_keypoints(run, tmp_path):
     write_people(tmp_path / "data", 20, bbox=[3, 3, 0, 0])
     assert run("--recipe=small.yaml", "--data=coco:data", "--set=data.schema=coco17") == (DONE, [])
 
 
-def test_interrupted_it_says_so_and_goes_on_later(run, tmp_path):
+def test_interrupted_run_is_reported_and_can_be_resumed(run, tmp_path):
     count = iter(range(100))
 
     def step(*_):

@@ -1,4 +1,4 @@
-"""The client's parts: URLs, how it tries again, tensors, messages without TensorFlow, what goes in a request."""
+"""The client's parts: URLs, retries, tensors, messages without TensorFlow, and how images are put into requests."""
 
 import itertools
 import subprocess
@@ -27,12 +27,12 @@ from posecascade.geometry import Box
     ("http://localhost:8501/v1/models/pose", Address("http", "localhost", 8501, "pose")),
     ("https://h.example/a/b/v1/models/pose:predict", Address("https", "h.example", 443, "pose", prefix="/a/b")),
     ("http://h.example/v1/models/pose/labels/stable", Address("http", "h.example", 80, "pose", label="stable"))])
-def test_a_url_tells_where_the_model_is(url, address):
+def test_url_is_parsed_into_an_address(url, address):
     assert address_of(url) == address
     assert address.secure == url.startswith(("grpcs", "https"))
 
 
-def test_an_address_of_ipv6_has_its_brackets():
+def test_server_of_an_ipv6_address_has_brackets():
     assert address_of("grpc://[::1]/pose").server == "[::1]:8500"
 
 
@@ -42,41 +42,42 @@ def test_an_address_of_ipv6_has_its_brackets():
     "http://localhost:8501", "http://localhost:8501/pose", "http://localhost:8501/v1/models/", "http://[/v1/models/pose",
     "http://localhost/v1/models/pose?x=1", "http://localhost/v1/models/pose#x", "http://me@localhost/v1/models/pose",
     "http://localhost/v1/models/pose/versions/one", "http://localhost/v1/models/pose/versions/1/labels/x"])
-def test_what_is_no_such_url_is_refused_with_one_that_is(url):
+def test_malformed_url_is_refused_with_the_expected_forms(url):
     with pytest.raises(InputError) as refused:
         address_of(url)
     assert str(refused.value).startswith(f"URL {url!r}: ") and FORMS in str(refused.value)
 
 
 @given(model=st.from_regex(r"[A-Za-z0-9_. -]+", fullmatch=True), version=st.none() | st.integers(0, 2 ** 62))
-def test_any_name_and_version_survive_both_forms(model, version):
+def test_any_model_name_and_version_are_parsed_from_both_forms(model, version):
     from urllib.parse import quote
 
-    which = "" if version is None else f"/versions/{version}"
-    for form in (f"grpc://h/{quote(model)}{which}", f"http://h/v1/models/{quote(model)}{which}"):
-        found = address_of(form)
-        assert (found.model, found.version) == (model, version)
+    suffix = "" if version is None else f"/versions/{version}"
+    for form in (f"grpc://h/{quote(model)}{suffix}", f"http://h/v1/models/{quote(model)}{suffix}"):
+        address = address_of(form)
+        assert (address.model, address.version) == (model, version)
 
 
 @pytest.mark.parametrize(("options", "problem"), [
-    ({"timeout": 0}, "timeout is 0, expected more than 0"), ({"batch_size": 0}, "batch_size is 0"),
+    ({"timeout": 0}, "timeout is 0; expected a number above 0"), ({"batch_size": 0}, "batch_size is 0"),
     ({"parallel": -1}, "parallel is -1"), ({"ca": "none.pem"}, "ca none.pem: cannot be read"),
-    ({"key": "key.pem"}, "a client's certificate and its key go together; give both or none")])
-def test_options_that_make_no_sense_are_refused(options, problem):
+    ({"key": "key.pem"},
+     "a client certificate needs its key, and a key its certificate; pass both or none")])
+def test_invalid_options_are_refused(options, problem):
     with pytest.raises(InputError, match=problem):
         clients.connect("grpcs://localhost/pose", **options)
 
 
-def test_certificates_are_refused_where_nothing_is_encrypted(tmp_path):
+def test_certificates_without_tls_are_refused(tmp_path):
     (tmp_path / "ca.pem").write_text("x")
     for url in ("grpc://localhost/pose", "http://localhost/v1/models/pose"):
-        with pytest.raises(InputError, match="certificates are for grpcs:// and https://"):
+        with pytest.raises(InputError, match="certificates need TLS; use grpcs:// or https://, or remove them"):
             clients.connect(url, ca=tmp_path / "ca.pem")
     assert Tls(tmp_path / "ca.pem").read("ca") == b"x"
 
 
 class Clock:
-    """Time that passes when somebody sleeps, or works for `cost` seconds."""
+    """A clock that advances by `sleep` only."""
 
     def __init__(self, cost=0.0):
         self.now, self.cost, self.pauses = 0.0, cost, []
@@ -90,7 +91,10 @@ class Clock:
 
 
 def tried(errors, timeout=30.0, cost=0.0, seed=1):
-    """What `with_retries` gives for a call that raises these in turn, then gives "done"; the clock; seconds left."""
+    """Run `with_retries` on a call that raises `errors` in turn and then returns "done".
+
+    Returns the result or the error, the clock, and the remaining seconds that each try was given.
+    """
     clock, left, errors = Clock(cost), [], iter(errors)
 
     def ask(seconds):
@@ -101,10 +105,10 @@ def tried(errors, timeout=30.0, cost=0.0, seed=1):
         return "done"
 
     try:
-        found = with_retries(ask, timeout, np.random.default_rng(seed), clock=clock, sleep=clock.sleep)
+        result = with_retries(ask, timeout, np.random.default_rng(seed), clock=clock, sleep=clock.sleep)
     except ServerError as error:
-        found = error
-    return found, clock, left
+        result = error
+    return result, clock, left
 
 
 def unavailable():
@@ -112,21 +116,21 @@ def unavailable():
 
 
 @given(failures=st.integers(0, 12), seed=st.integers(0, 99), cost=st.floats(0, 2))
-def test_pauses_are_jittered_doubled_and_bounded_and_never_go_past_the_deadline(failures, seed, cost):
-    found, clock, left = tried([unavailable() for _ in range(failures)], 30.0, cost, seed)
+def test_pauses_are_bounded_and_end_before_the_deadline(failures, seed, cost):
+    result, clock, left = tried([unavailable() for _ in range(failures)], 30.0, cost, seed)
     assert all(0 <= pause <= min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** n) for n, pause in enumerate(clock.pauses))
     assert all(seconds > 0 for seconds in left) and left == sorted(left, reverse=True) and left[0] == 30
     assert sum(clock.pauses) + cost * (len(left) - 1) <= 30
-    assert (found == "done") == (len(left) == failures + 1)
+    assert (result == "done") == (len(left) == failures + 1)
 
 
-def test_clients_that_fail_together_do_not_come_back_together():
+def test_pauses_of_two_clients_differ():
     assert tried([unavailable()], seed=1)[1].pauses != tried([unavailable()], seed=2)[1].pauses
 
 
-def test_what_stays_down_is_told_with_the_tries():
-    found, _, left = tried([unavailable() for _ in range(1000)], timeout=10)
-    assert str(found) == f"down (after {len(left)} tries in 10 s)" and found.code == "UNAVAILABLE" and len(left) > 4
+def test_error_after_the_deadline_contains_the_number_of_tries():
+    error, _, left = tried([unavailable() for _ in range(1000)], timeout=10)
+    assert str(error) == f"down (after {len(left)} tries in 10 s)" and error.code == "UNAVAILABLE" and len(left) > 4
 
 
 @pytest.mark.parametrize(("error", "again"), [
@@ -137,13 +141,13 @@ def test_what_stays_down_is_told_with_the_tries():
     (ServerError("Tensor concat operation failed: x", "INTERNAL"), True),
     (ServerError("Received message larger than max (5 vs. 4)", "RESOURCE_EXHAUSTED"), False),
     (ServerError("Task size 9 is larger than maximum input batch size 8", "INVALID_ARGUMENT"), False)])
-def test_only_what_may_pass_is_asked_again(error, again):
-    found, _, left = tried([error])
-    assert (found, len(left)) == (("done", 2) if again else (error, 1))
+def test_only_transient_errors_are_retried(error, again):
+    result, _, left = tried([error])
+    assert (result, len(left)) == (("done", 2) if again else (error, 1))
     assert (error.code == TOO_LARGE) == ("larger than" in str(error))
 
 
-def test_tensors_are_those_of_tensorflow():
+def test_tensors_equal_those_of_tensorflow():
     tf = pytest.importorskip("tensorflow")
     from tensorflow.core.framework import tensor_pb2
 
@@ -151,8 +155,8 @@ def test_tensors_are_those_of_tensorflow():
                    np.array([b"12", b"34"], object)):
         mine = tensor_pb2.TensorProto()
         tensors.fill(mine, values)
-        found = tf.make_ndarray(mine)
-        assert found.shape == values.shape and found.tolist() == values.tolist()
+        array = tf.make_ndarray(mine)
+        assert array.shape == values.shape and array.tolist() == values.tolist()
         back = tensors.values_of(tf.make_tensor_proto(values.tolist() if values.dtype == object else values), "x")
         assert back.shape == values.shape and back.tolist() == values.tolist()
     short = tensor_pb2.TensorProto(dtype=1, float_val=[2, 7])
@@ -161,9 +165,9 @@ def test_tensors_are_those_of_tensorflow():
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"dtype": 3}, "is of type 3, expected float32 or strings"), ({"float_val": []}, "has 0 values, expected 2"),
-    ({"float_val": [1, 2, 3]}, "has 3 values, expected 2"), ({"tensor_content": b"1234"}, "has 1 values, expected 2")])
-def test_an_output_that_is_not_as_it_says_is_refused(change, words):
+    ({"dtype": 3}, "has type 3; expected float32 or strings"), ({"float_val": []}, "has 0 values; expected 2"),
+    ({"float_val": [1, 2, 3]}, "has 3 values; expected 2"), ({"tensor_content": b"1234"}, "has 1 values; expected 2")])
+def test_inconsistent_tensor_is_refused(change, words):
     Predict = messages.message("PredictResponse")
     tensor = Predict().outputs["x"]
     tensor.dtype = 1
@@ -175,8 +179,8 @@ def test_an_output_that_is_not_as_it_says_is_refused(change, words):
         tensors.values_of(tensor, "x")
 
 
-def test_messages_are_those_of_the_installed_package():
-    """If this fails: python tests/serving_descriptors.py."""
+def test_messages_equal_those_of_the_installed_package():
+    """If this fails, run python tests/serving_descriptors.py."""
     from tensorflow_serving.apis import predict_pb2
 
     ours, installed = (FileDescriptorSet.FromString(data)
@@ -191,7 +195,7 @@ def test_messages_are_those_of_the_installed_package():
     assert theirs.model_spec.version.value == 3 and theirs.inputs["a"].tensor_shape.dim[0].size == 1
 
 
-def test_messages_need_neither_tensorflow_nor_its_package_and_a_missing_grpcio_is_reported():
+def test_messages_need_no_tensorflow_package_and_missing_grpcio_is_reported():
     code = """
 import sys
 class Missing:
@@ -209,22 +213,22 @@ except ValueError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         "PredictRequest",
-        "grpcio is needed for grpc:// URLs; pip install grpcio, or give an http:// URL"], done.stderr
+        "grpc:// URLs need grpcio; pip install grpcio, or use an http:// URL"], done.stderr
 
 
-@given(sizes=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=30), most=st.integers(1, 5))
-def test_every_picture_goes_into_one_request_of_its_kind(sizes, most):
-    sent = [clients._Sent(place, "x", b"." * size, Box(0, 0, 1, 1) if boxed else None)
-            for place, (size, boxed) in enumerate(sizes)]
+@given(sizes=st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=30), batch_size=st.integers(1, 5))
+def test_every_image_is_in_exactly_one_request_and_requests_are_full(sizes, batch_size):
+    sent = [clients._Sent(position, "x", b"." * size, Box(0, 0, 1, 1) if boxed else None)
+            for position, (size, boxed) in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "MAX_REQUEST_BYTES", 20)
-        chunks = list(clients._chunks(sent, most))
-    assert sorted(picture.place for chunk in chunks for picture in chunk) == list(range(len(sent)))
+        chunks = list(clients._chunks(sent, batch_size))
+    assert sorted(image.position for chunk in chunks for image in chunk) == list(range(len(sent)))
     for chunk in chunks:
-        assert len(chunk) <= most and len({picture.box is None for picture in chunk}) == 1
-        assert sum(len(picture.data) for picture in chunk) <= 20
-        assert [picture.place for picture in chunk] == sorted(picture.place for picture in chunk)
+        assert len(chunk) <= batch_size and len({image.box is None for image in chunk}) == 1
+        assert sum(len(image.data) for image in chunk) <= 20
+        assert [image.position for image in chunk] == sorted(image.position for image in chunk)
     kinds = {boxed: [chunk for chunk in chunks if (chunk[0].box is not None) == boxed] for boxed in (True, False)}
-    for kind in kinds.values():  # no request could have taken the next one's first picture
+    for kind in kinds.values():  # no request has room for the first image of the next one
         for before, after in itertools.pairwise(kind):
-            assert len(before) == most or sum(len(p.data) for p in before) + len(after[0].data) > 20
+            assert len(before) == batch_size or sum(len(image.data) for image in before) + len(after[0].data) > 20

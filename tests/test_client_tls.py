@@ -1,4 +1,4 @@
-"""The client and certificates: over gRPC by the kit's ssl_config.sh, over REST as behind a proxy."""
+"""The client with TLS: over gRPC with the kit's ssl_config.sh, over REST like behind a proxy."""
 
 import shutil
 import ssl
@@ -24,11 +24,11 @@ def openssl(*words, cwd):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """An authority, a server's certificate for the loopback address, and a client's."""
+    """The certificates of a CA, of a server at the loopback address, and of a client."""
     if not shutil.which("openssl") or not shutil.which("bash"):
         pytest.skip("needs openssl and bash")
     folder = tmp_path_factory.mktemp("certificates")
-    # Python 3.13 verifies strictly (RFC 5280): an authority states its keyUsage, a certificate whose key signed it.
+    # Python 3.13 verifies strictly (RFC 5280): CA certificates need keyUsage, others the identifier of the CA's key.
     (folder / "ca.cnf").write_text("[req]\ndistinguished_name=name\n[name]\n[ca]\nbasicConstraints=critical,CA:true\n"
                                    "keyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n")
     (folder / "names.txt").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nsubjectKeyIdentifier=hash\n"
@@ -43,13 +43,13 @@ def certificates(tmp_path_factory):
     return folder
 
 
-def test_tls_by_the_kit_s_ssl_config(small_model, certificates):
+def test_tls_over_grpc_with_the_kit_s_ssl_config(small_model, certificates):
     service = service_of(small_model)
 
     def config(*authority):
-        told = subprocess.run(["bash", KIT / "ssl_config.sh", "server.key", "server.pem", *authority], cwd=certificates,
+        text = subprocess.run(["bash", KIT / "ssl_config.sh", "server.key", "server.pem", *authority], cwd=certificates,
                               check=True, capture_output=True, text=True).stdout
-        return text_format.Parse(told, model_server_protos.CLASSES["SSLConfig"]())
+        return text_format.Parse(text, model_server_protos.CLASSES["SSLConfig"]())
 
     own = {name: certificates / file for name, file in
            (("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key"))}
@@ -57,7 +57,7 @@ def test_tls_by_the_kit_s_ssl_config(small_model, certificates):
         url = secure.grpc.replace("grpc:", "grpcs:")
         with connect(url, ca=own["ca"]) as client:
             assert client.predict([GOOD])[0].keypoints[0].tolist() == [len(GOOD), 0]
-        for problem in ({}, {"ca": certificates / "client.pem"}):  # nobody whom the client trusts vouches for it
+        for problem in ({}, {"ca": certificates / "client.pem"}):  # not signed by a CA that the client trusts
             with connect(url, timeout=1, **problem) as client, pytest.raises(ServerError, match="UNAVAILABLE"):
                 client.status()
     with answering(service, config("ca.pem")) as secure:
@@ -74,10 +74,10 @@ def test_tls_over_rest(certificates):
     with scripted() as (server, url):
         server.script = [STATUS]
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None  # a client that hangs up
+        server.handle_error = lambda *_: None  # the client closes the connection
         url = url.replace("http:", "https:")
         with connect(url, ca=certificates / "ca.pem") as client:
             assert client.status() == {4: "AVAILABLE"}
-        with connect(url, timeout=5) as client, pytest.raises(ServerError, match="no TLS connection") as told:
+        with connect(url, timeout=5) as client, pytest.raises(ServerError, match="no TLS connection") as error:
             client.status()
-        assert told.value.code == "UNAUTHENTICATED"
+        assert error.value.code == "UNAUTHENTICATED"

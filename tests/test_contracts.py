@@ -123,6 +123,7 @@ def model_metadata() -> str:
     import keras
 
     from posecascade.formats import keras_file
+    from posecascade.formats.metadata import METADATA_FILE
 
     image = keras.Input((None, None, 3))
     model = keras.Model(image, {"heatmaps": keras.layers.Conv2D(2, 1, name="heatmaps")(image)})
@@ -131,7 +132,7 @@ def model_metadata() -> str:
         path = Path(folder) / "model.keras"
         keras_file.save(model, path, keras_file.Metadata(schema, 64, 4, {}, {}))
         with zipfile.ZipFile(path) as archive:
-            return "\n".join(_outline(json.loads(archive.read(keras_file.MEMBER))))
+            return "\n".join(_outline(json.loads(archive.read(METADATA_FILE))))
 
 
 def _outline(value, indent=""):

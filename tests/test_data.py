@@ -1,4 +1,4 @@
-"""Everybody a run trains and is measured on: in the model's schema, told apart, fingerprinted by what is labeled."""
+"""Test that data sets are read in the model's schema, split, named, checked and fingerprinted."""
 
 import json
 import shutil
@@ -16,25 +16,25 @@ SCHEMA = {"name": "hands", "keypoints": ["left_hand", "right_hand"], "pairs": [[
           "torso": ["left_hand", "right_hand"]}
 
 
-def test_all_sources_come_in_the_model_s_schema_with_splits_apart_and_names_of_their_own(tmp_path):
+def test_all_sources_are_read_in_the_model_schema_with_disjoint_splits(tmp_path):
     coco = f"coco:{write_people(tmp_path, 36)}"
-    people = read_splits(["synthetic:5", coco, "synthetic:3@1"], "lsp14")
-    assert people.schema == LSP14 and people.sources == ("synthetic:5", coco, "synthetic:3@1")
-    assert [len(records) for records in people.train] == [5, 34, 3]
-    assert [(kept.name, len(kept.records)) for kept in people.validation] == [
+    splits = read_splits(["synthetic:5", coco, "synthetic:3@1"], "lsp14")
+    assert splits.schema == LSP14 and splits.sources == ("synthetic:5", coco, "synthetic:3@1")
+    assert [len(records) for records in splits.train] == [5, 34, 3]
+    assert [(validation.name, len(validation.records)) for validation in splits.validation] == [
         ("synthetic", 64), ("coco", 2), ("synthetic2", 64)]
-    everybody = people.everybody + [record for kept in people.validation for record in kept.records]
-    assert {record.schema for record in everybody} == {LSP14}
-    assert len({record.image_name for record in everybody}) == len(everybody) == 42 + 130
-    assert people.everybody == [record for records in people.train for record in records]
+    records_of_all = [*splits.train_records, *(r for validation in splits.validation for r in validation.records)]
+    assert {record.schema for record in records_of_all} == {LSP14}
+    assert len({record.image_name for record in records_of_all}) == len(records_of_all) == 42 + 130
+    assert splits.train_records == [record for records in splits.train for record in records]
 
 
-def test_a_schema_of_the_user_s_own_is_that_of_the_coco_style_files(tmp_path):
+def test_custom_schema_is_used_for_coco_style_files(tmp_path):
     (tmp_path / "hands.yaml").write_text(yaml.safe_dump(SCHEMA))
     source = f"coco:{write_people(tmp_path, 20, joints=2)}"
-    people = read_splits([source], str(tmp_path / "hands.yaml"))
-    assert people.schema.keypoints == ("left_hand", "right_hand")
-    assert [len(people.train[0]), people.validation[0].metric] == [19, "pck"]
+    splits = read_splits([source], str(tmp_path / "hands.yaml"))
+    assert splits.schema.keypoints == ("left_hand", "right_hand")
+    assert [len(splits.train[0]), splits.validation[0].metric] == [19, "pck"]
 
 
 @pytest.mark.parametrize(("sources", "schema", "problem"), [
@@ -42,13 +42,13 @@ def test_a_schema_of_the_user_s_own_is_that_of_the_coco_style_files(tmp_path):
     (("nothing",), "lsp14", "--data=nothing: expected TYPE:ROOT, as in lspet:/data/lspet; TYPE is one of lsp, lspet, "
                             "mpii, mpii_json, mpii_val, coco, synthetic"),
     (("synthetic:2",), "lsp15", "unknown schema 'lsp15'; did you mean 'lsp14'? (or give a .yaml file)")])
-def test_what_cannot_be_read_is_told(sources, schema, problem):
+def test_unreadable_sources_are_reported(sources, schema, problem):
     with pytest.raises(InputError) as error:
         read_splits(sources, schema)
     assert str(error.value) == problem
 
 
-def test_people_who_share_no_joint_or_cannot_be_measured_are_told_before_the_run(tmp_path):
+def test_data_without_common_keypoints_or_torso_are_refused(tmp_path):
     (tmp_path / "hands.yaml").write_text(yaml.safe_dump(SCHEMA))
     with pytest.raises(InputError) as error:
         read_splits(["synthetic:2"], str(tmp_path / "hands.yaml"))
@@ -59,15 +59,15 @@ def test_people_who_share_no_joint_or_cannot_be_measured_are_told_before_the_run
     with pytest.raises(InputError) as error:
         read_splits([source], str(tmp_path / "bare.yaml"))
     assert str(error.value) == (
-        f"{source}: nobody of 1 people has a torso size to measure PCK by; name two joints as 'torso' in the schema, "
-        "or label them")
+        f"{source}: none of 1 people has a torso size, which PCK needs; set 'torso' in the schema to two keypoints, or "
+        "label them")
 
 
-def test_the_fingerprint_is_of_names_boxes_joints_and_order_not_of_the_place(tmp_path):
+def test_fingerprint_depends_on_labels_and_order_but_not_on_the_folder(tmp_path):
     path = write_people(tmp_path / "here", 20)
-    people = read_splits([f"coco:{path}"], "coco17")
+    splits = read_splits([f"coco:{path}"], "coco17")
     shutil.copytree(tmp_path / "here", tmp_path / "there")
-    assert read_splits([f"coco:{tmp_path / 'there' / 'people.json'}"], "coco17").fingerprint() == people.fingerprint()
+    assert read_splits([f"coco:{tmp_path / 'there' / 'people.json'}"], "coco17").fingerprint() == splits.fingerprint()
 
     def changed(change):
         content = json.loads(path.read_text())
@@ -79,10 +79,10 @@ def test_the_fingerprint_is_of_names_boxes_joints_and_order_not_of_the_place(tmp
         shutil.copy(tmp_path / "there" / images[2]["file_name"], tmp_path / "there" / "other.jpg")
         images[2]["file_name"] = "other.jpg"
 
-    found = [people.fingerprint(), changed(lambda a, _: a[0]["keypoints"].__setitem__(0, 7.0)),
+    fingerprints = [splits.fingerprint(), changed(lambda a, _: a[0]["keypoints"].__setitem__(0, 7.0)),
              changed(lambda a, _: a[3]["keypoints"].__setitem__(2, 1)), changed(lambda a, _: a.pop(1)),
              changed(lambda a, _: a.insert(0, a.pop(1))), changed(lambda a, _: a[2].update(bbox=[1, 2, 30, 40])),
              changed(renamed)]
-    assert len(set(found)) == len(found)
-    assert changed(lambda a, i: None) == people.fingerprint()
-    assert replace(people, validation=[]).fingerprint() == people.fingerprint()
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert changed(lambda a, i: None) == splits.fingerprint()
+    assert replace(splits, validation=[]).fingerprint() == splits.fingerprint()

@@ -1,4 +1,4 @@
-"""MPII's reader: the official release, HRNet's lists and the validation split, with their irregularities."""
+"""The readers of MPII: the official release, HRNet's lists and the validation split, with their irregularities."""
 
 import json
 
@@ -15,7 +15,7 @@ from posecascade.schema import MPII16
 
 
 def struct_array(entries):
-    """A MATLAB struct array: every entry gets every field, empty where it has none."""
+    """Return a MATLAB struct array: every entry gets every field, empty if it has none."""
     names = list(dict.fromkeys(name for entry in entries for name in entry))
     array = np.zeros((1, len(entries)), [(name, object) for name in names])
     for i, entry in enumerate(entries):
@@ -24,12 +24,12 @@ def struct_array(entries):
     return array
 
 
-def point(joint, x, y, **fields):
-    return {"x": x, "y": y, "id": joint, **fields}
+def point(index, x, y, **fields):
+    return {"x": x, "y": y, "id": index, **fields}
 
 
 def write_release(path, images, **fields):
-    """`images`: [(name, [rect, ...], training, single_person)], rect a dict with optional "points"."""
+    """Write a release of `images`, [(name, [rect, ...], training, single_person)]; a rect may have "points"."""
     annolist = []
     for name, rects, *_ in images:
         entry = {"image": {"name": name}}
@@ -53,7 +53,7 @@ HEAD = {"x1": 10.0, "y1": 10.0, "x2": 40.0, "y2": 50.0}
 
 @pytest.fixture
 def mpii_root(tmp_path):
-    """A release with each irregularity of the real one."""
+    """Write a release with each irregularity of the real one, and return its folder."""
     rect = {**HEAD, "scale": 1.5, "objpos": {"x": 50.0, "y": 60.0}}
     points = [point(0, 11.0, 21.0, is_visible=0), point(9, 31.5, 41.5), point(15, 51, 61, is_visible="1"),
               point(10, 71.0, 81.0, is_visible="0"), point(6, np.zeros((0, 0)), 1.0, is_visible=1)]
@@ -67,7 +67,7 @@ def mpii_root(tmp_path):
     return tmp_path
 
 
-def test_the_official_release_with_its_irregularities(mpii_root):
+def test_official_release_is_read_with_its_irregularities(mpii_root):
     records = read(f"mpii:{mpii_root}", "all")
     assert [r.image.path for r in records] == [mpii_root / "images" / f"{name}.jpg"
                                                for name in ("several", "scalar", "empty_scale")]
@@ -78,17 +78,17 @@ def test_the_official_release_with_its_irregularities(mpii_root):
     np.testing.assert_array_equal(first.keypoints[[0, 9, 15]], [[10, 20], [30.5, 40.5], [50, 60]])  # counted from 0
     assert first.head_size == pytest.approx(0.6 * 50)  # a 30 x 40 box
     assert first.box.as_list() == [10, 20, 60, 60]
-    assert first.square.center == (49, 59 + 15 * 1.5)  # objpos, moved down as all MPII code does
+    assert first.square.center == (49, 59 + 15 * 1.5)  # objpos, shifted down as in all MPII code
     assert first.square.side == pytest.approx(1.25 * 200 * 1.5)
     assert scalar.square is None and empty.square is None
-    assert (scalar.head_size, scalar.box.w) == (None, 1.0)  # one joint: the least box there is
+    assert (scalar.head_size, scalar.box.w) == (None, 1.0)  # one keypoint: the minimum box
     assert empty.visibility[1] == Visibility.VISIBLE
     assert "annolist" not in first.origin
     assert "several.jpg, person 1" in first.origin
 
 
 @pytest.mark.parametrize("list_file", ["valid_images.txt", "annot/valid.json"])
-def test_a_list_of_validation_images_splits_the_release(mpii_root, list_file):
+def test_list_of_validation_images_splits_the_release(mpii_root, list_file):
     path = mpii_root / list_file
     path.parent.mkdir(exist_ok=True)
     path.write_text("scalar.jpg\n\nelsewhere.jpg\n" if path.suffix == ".txt" else json.dumps([{"image": "scalar.jpg"}]))
@@ -98,7 +98,7 @@ def test_a_list_of_validation_images_splits_the_release(mpii_root, list_file):
     assert names["all"] == ["several", "scalar", "empty_scale"]
 
 
-def test_without_a_list_the_last_images_are_held_out(mpii_root):
+def test_last_images_are_held_out_if_there_is_no_list(mpii_root):
     assert [r.image.path.stem for r in read(f"mpii:{mpii_root}", "val")] == ["empty_scale"]
     assert len(read(f"mpii:{mpii_root / 'mpii_human_pose_v1_u12_1.mat'}", "train")) == 2
 
@@ -108,12 +108,12 @@ def test_without_a_list_the_last_images_are_held_out(mpii_root):
     ({"RELEASE": 5}, "'RELEASE' has no 'annolist'"),
     ({"RELEASE": {"annolist": struct_array([{"image": {"name": "a.jpg"}}]), "img_train": [1, 1]}},
      "'RELEASE.img_train' has 2 entries, 'annolist' 1"),
-    ({"RELEASE": {"annolist": struct_array([{"image": {"name": "a.jpg"}}])}}, "holds nobody with annotated joints"),
+    ({"RELEASE": {"annolist": struct_array([{"image": {"name": "a.jpg"}}])}}, "has nobody with annotated keypoints"),
     ({"RELEASE": {"annolist": {"image": {"name": "a.jpg"}, "annorect": {"annopoints": {"point": point(16, 1, 1)}}}}},
      r"annolist\(1\)\.annorect\(1\): a point has id 16.0, expected 0 to 15"),
-    ({"RELEASE": {"annolist": {"annorect": {"annopoints": {"point": point(1, 1, 1)}}}}}, "its picture has no name"),
+    ({"RELEASE": {"annolist": {"annorect": {"annopoints": {"point": point(1, 1, 1)}}}}}, "the image has no name"),
 ])
-def test_a_file_that_is_no_release_is_one_clear_line(tmp_path, content, message):
+def test_file_that_is_no_release_is_refused(tmp_path, content, message):
     scipy.io.savemat(tmp_path / "mpii_human_pose_v1_u12_1.mat", content)
     with pytest.raises(InputError, match=rf"mpii_human_pose_v1_u12_1\.mat.*{message}"):
         read(f"mpii:{tmp_path}", "all")
@@ -125,20 +125,20 @@ def listed(name, labeled=range(16)):
             "joints_vis": [int(k in labeled) for k in range(16)]}
 
 
-def test_hrnet_lists_are_the_splits_and_head_boxes_come_from_gt_valid(tmp_path):
+def test_hrnet_lists_are_splits_and_gt_valid_has_the_head_boxes(tmp_path):
     write_json(tmp_path / "annot" / "train.json", [listed("a.jpg"), listed("nobody.jpg", ())])
     write_json(tmp_path / "annot" / "valid.json", [listed("b.jpg", (0, 3, 9))])
     scipy.io.savemat(tmp_path / "annot" / "gt_valid.mat",
                      {"headboxes_src": np.array([[0.0, 0.0], [3.0, 4.0]])[..., None]}, format="5")
-    found = {split: read(f"mpii_json:{tmp_path}", split) for split in SPLITS}
-    assert [[r.image.path.name for r in found[split]] for split in SPLITS] \
+    people = {split: read(f"mpii_json:{tmp_path}", split) for split in SPLITS}
+    assert [[r.image.path.name for r in people[split]] for split in SPLITS] \
         == [["a.jpg"], ["b.jpg"], ["b.jpg"], ["a.jpg", "b.jpg"]]
-    person = found["val"][0]
+    person = people["val"][0]
     assert np.flatnonzero(person.labeled).tolist() == [0, 3, 9]
     assert person.keypoints[3].tolist() == [12, 32]  # 13, 33 counted from 1
     assert person.square.center == (49, 49 + 15) and person.square.side == pytest.approx(250)
     assert not person.occlusion_known
-    assert found["train"][0].head_size is None
+    assert people["train"][0].head_size is None
 
 
 @pytest.mark.parametrize(("value", "message"), [
@@ -147,12 +147,12 @@ def test_hrnet_lists_are_the_splits_and_head_boxes_come_from_gt_valid(tmp_path):
     ([{"image": "a.jpg"}], "entry 0 has no numbers in 'joints' .*MPII's test list has no labels"),
     ([listed("a.jpg") | {"joints": [[1, 2]] * 14}], r"entry 0 has 'joints' of shape \(14, 2\)"),
 ])
-def test_a_wrong_list_is_one_clear_line(tmp_path, value, message):
+def test_wrong_list_is_refused(tmp_path, value, message):
     with pytest.raises(InputError, match=rf"mine\.json: {message}"):
         read(f"mpii_json:{write_json(tmp_path / 'mine.json', value)}", "all")
 
 
-def test_a_missing_half_of_the_lists_is_named(tmp_path):
+def test_missing_list_is_reported(tmp_path):
     write_json(tmp_path / "annot" / "train.json", [listed("a.jpg")])
     with pytest.raises(InputError, match=r"has no valid\.json, which split 'val' needs"):
         read(f"mpii_json:{tmp_path}", "val")
@@ -174,7 +174,7 @@ def write_mpii_val(folder, people=3):
     return points
 
 
-def test_mpii_val_joins_joints_heads_and_visibility(tmp_path):
+def test_mpii_val_has_keypoints_head_sizes_and_visibility(tmp_path):
     points = write_mpii_val(tmp_path)
     records = read(f"mpii_val:{tmp_path}", "val")
     assert [r.visibility[6] for r in records] == [0, 2, 2]
@@ -189,11 +189,11 @@ def test_mpii_val_joins_joints_heads_and_visibility(tmp_path):
     assert records[1].image is None
     (tmp_path / "images").mkdir()
     assert read(f"mpii_val:{tmp_path}", "test")[1].image.path == tmp_path / "images" / "1.jpg"
-    with pytest.raises(InputError, match="split 'train' holds nobody"):
+    with pytest.raises(InputError, match="split 'train' has nobody"):
         read(f"mpii_val:{tmp_path}", "train")
 
 
-def test_mpii_val_refuses_a_visibility_file_of_other_people(tmp_path):
+def test_mpii_val_refuses_the_visibility_of_other_people(tmp_path):
     write_mpii_val(tmp_path)
     with h5py.File(tmp_path / "valid.h5", "w") as file:
         file["visible"] = np.ones((3, 16))

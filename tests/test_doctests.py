@@ -8,16 +8,14 @@ import pytest
 
 import posecascade
 
-# Every public function and class of these modules is run; those of `posecascade` are the ones in its `__all__`.
 MODULES = ["errors", "files", "schema", "geometry", "images", "records", "poses", "poses_io", "checks",
            "codec.decoders", "evaluation.metrics"]
-# Loading a model takes seconds; docs/ and tests/journeys run their examples.
+# Constants, and what needs a model: docs/ has examples, which tests/journeys run.
 WITHOUT_EXAMPLE = {"Predictor", "load", "COCO17", "LSP14", "MPII16"}
-FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
 def public(module) -> dict[str, object]:
-    """Return the public functions and classes that the module defines, by name."""
+    """Return the public functions and classes that the module itself defines, by name."""
     return {name: value for name, value in vars(module).items() if not name.startswith("_")
             and (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__}
 

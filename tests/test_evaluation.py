@@ -1,4 +1,4 @@
-"""Evaluation with toy predictors: joints by name, stages, skipped pictures, COCO's AP, the paper's crop."""
+"""Evaluation with toy predictors: matching keypoints by name, stages, skipped images, COCO's AP, the paper's crops."""
 
 import builtins
 import threading
@@ -26,7 +26,7 @@ from posecascade.schema import COCO17, LSP14, MPII16, Schema
 
 @dataclass(frozen=True)
 class ToyImage:
-    """A gray picture that can also be broken."""
+    """A gray image; reading it fails if `broken`."""
 
     name: str
     size: tuple[int, int] = (120, 80)
@@ -40,7 +40,7 @@ class ToyImage:
 
 @dataclass(frozen=True)
 class ToyPose:
-    """As `poses.Pose`."""
+    """The attributes of `poses.Pose` that an evaluation reads."""
 
     keypoints: np.ndarray
     scores: np.ndarray
@@ -51,7 +51,7 @@ class ToyPose:
 
 
 def people(rng, count, schema=LSP14, **more):
-    """People of a 10 px torso in pictures of their own, whose box tells a toy predictor who they are."""
+    """People with a torso of 10 px, one per image; their boxes differ, so that a toy predictor can identify them."""
     made = []
     for number in range(count):
         points = rng.uniform(0, 70, (schema.size, 2))
@@ -63,7 +63,7 @@ def people(rng, count, schema=LSP14, **more):
 
 
 def knowing(records, schema=None, off=0.0, off_parts=5.0):
-    """A predictor that knows everybody: heatmaps off by `off` px, parts by `off_parts`; sees what is visible."""
+    """A predictor of true keypoints and visibility, shifted by `off` px in heatmaps and `off_parts` px in parts."""
     schema = schema or records[0].schema
     known = {record.box: converted(record, schema) for record in records}
 
@@ -82,7 +82,7 @@ def knowing(records, schema=None, off=0.0, off_parts=5.0):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_a_predictor_that_knows_all_has_100_and_its_weaker_stage_0(rng, batch_size):
+def test_perfect_predictor_has_100_and_its_shifted_stage_0(rng, batch_size):
     records = people(rng, 7)
     report = evaluate(knowing(records), records, metric="pck", batch_size=batch_size, draws=20)
     assert report.total == 100 and report.value("total", "parts") == 0
@@ -91,13 +91,13 @@ def test_a_predictor_that_knows_all_has_100_and_its_weaker_stage_0(rng, batch_si
     assert report.as_dict()["counted"] == 7
 
 
-def test_a_joint_on_the_threshold_is_found_and_one_beyond_is_not(rng):
+def test_keypoint_within_the_threshold_is_a_hit_and_one_beyond_is_not(rng):
     records = people(rng, 2)
     assert evaluate(knowing(records, off=1.999), records, metric="pck").total == 100
     assert evaluate(knowing(records, off=2.001), records, metric="pck").total == 0
 
 
-def test_joints_go_by_name_and_those_that_the_model_lacks_are_not_counted(rng):
+def test_keypoints_are_matched_by_name_and_others_are_not_counted(rng):
     records = people(rng, 3, COCO17)
     report = evaluate(knowing(records, MPII16), records, metric="pck", draws=20)
     rows = report.rows["heatmaps"]
@@ -105,30 +105,30 @@ def test_joints_go_by_name_and_those_that_the_model_lacks_are_not_counted(rng):
     assert rows["nose"]["count"] == 0 and rows["left_wrist"]["value"] == 100
 
 
-def test_a_model_without_any_joint_of_the_data_is_refused(rng):
+def test_model_without_a_keypoint_of_the_data_is_refused(rng):
     records = people(rng, 1)
-    tail = Schema("tail", ("tip",))
-    with pytest.raises(InputError, match=r"the model's joints .tail. and the data's .lsp14. have no name in common"):
-        predicted(knowing(records, tail), records)
+    with pytest.raises(InputError, match=r"^the model's keypoints \(tail\) and the data's \(lsp14\) have no name in "
+                                         r"common; choose another --data or --schema$"):
+        predicted(knowing(records, Schema("tail", ("tip",))), records)
 
 
-def test_a_broken_picture_is_skipped_counted_and_reported(rng):
+def test_unreadable_image_is_skipped_and_reported(rng):
     records = people(rng, 100)
     records[41] = replace(records[41], image=ToyImage("41.jpg", broken=True))
     report = evaluate(knowing(records), records, metric="pck", batch_size=8, draws=20)
     assert report.skipped == ("41.jpg",)
     assert report.total == 100 and report.as_dict()["counted"] == 99
-    assert "1 unreadable pictures skipped" in report.table()
+    assert "1 unreadable images skipped" in report.table()
 
 
-def test_more_than_one_in_a_hundred_is_an_error(rng):
+def test_too_many_unreadable_images_are_an_error(rng):
     records = people(rng, 99)
     records[98] = replace(records[98], image=ToyImage("98.jpg", broken=True))
-    with pytest.raises(InputError, match=r"image 98.jpg: the JPEG data end too early.*1 of 99 pictures unreadable"):
+    with pytest.raises(InputError, match=r"image 98.jpg: the JPEG data end too early.*1 of 99 images are unreadable"):
         evaluate(knowing(records), records, metric="pck")
 
 
-def test_a_failing_predictor_is_not_hidden(rng):
+def test_exception_of_the_predictor_is_raised(rng):
     def failing(images, boxes):
         raise RuntimeError("out of memory")
 
@@ -136,23 +136,23 @@ def test_a_failing_predictor_is_not_hidden(rng):
         evaluate(failing, people(rng, 200), metric="pck")
 
 
-def test_the_next_pictures_are_read_while_some_are_predicted(rng):
-    """Predicting the first batch waits for a picture of the second, which is read meanwhile or never."""
-    read_too = threading.Event()
+def test_next_images_are_read_while_a_batch_is_predicted(rng):
+    """Prediction of the first batch waits until an image of the second one is read."""
+    second_batch_read = threading.Event()
     records = people(rng, 4)
-    records[2] = replace(records[2], image=Telling("2.jpg", read_too))
+    records[2] = replace(records[2], image=SignalingImage("2.jpg", second_batch_read))
     predict = knowing(records)
 
     def waiting(images, boxes):
-        assert read_too.wait(30)
+        assert second_batch_read.wait(30)
         return predict(images, boxes)
 
     assert evaluate(waiting, records, metric="pck", batch_size=2, draws=5).total == 100
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A picture that tells when it is read."""
+class SignalingImage:
+    """An image that sets an event when it is read."""
 
     name: str
     event: threading.Event
@@ -162,19 +162,21 @@ class Telling:
         return np.zeros((80, 120, 3), np.uint8)
 
 
-def test_people_without_a_torso_are_left_out_and_told(rng):
+def test_people_without_a_torso_are_excluded_and_reported(rng):
     records = people(rng, 3)
     codes = records[1].visibility.copy()
     codes[LSP14.index("left_shoulder")] = 0
     records[1] = replace(records[1], visibility=codes)
     report = evaluate(knowing(records), records, metric="pck", draws=20)
     assert report.without_reference == 1 and report.as_dict()["counted"] == 2
-    assert "1 without a labeled torso left out" in report.table()
-    with pytest.raises(InputError, match="nobody of 1 people can be counted for PCK: 1 have no torso size; choose"):
+    assert "1 without a labeled torso excluded" in report.table()
+    with pytest.raises(InputError) as error:
         evaluate(knowing(records[1:2]), records[1:2], metric="pck")
+    assert str(error.value) == ("none of 1 people can be counted for PCK: 1 have no torso size; choose another "
+                                "--metric (one of pck, pckh, oks)")
 
 
-def test_pckh_takes_the_data_set_s_head_size_and_else_the_schema_s_segment(rng):
+def test_pckh_uses_the_annotated_head_size_or_the_head_segment(rng):
     records = people(rng, 2, MPII16, head_size=10.0)
     assert evaluate(knowing(records, off=4.999), records, metric="pckh").total == 100
     assert evaluate(knowing(records, off=5.001), records, metric="pckh").total == 0
@@ -184,7 +186,7 @@ def test_pckh_takes_the_data_set_s_head_size_and_else_the_schema_s_segment(rng):
     assert evaluate(knowing(bare, off=1.001 * half), bare, metric="pckh").total == 0
 
 
-def test_visible_and_occluded_are_told_apart_only_where_the_data_set_does(rng):
+def test_visible_and_occluded_are_counted_only_if_the_data_set_distinguishes_them(rng):
     records = people(rng, 2, occlusion_known=False)
     report = evaluate(knowing(records), records, metric="pck", draws=20)
     content = report.as_dict()
@@ -193,40 +195,40 @@ def test_visible_and_occluded_are_told_apart_only_where_the_data_set_does(rng):
     assert content["total"]["count"] == 28
 
 
-def test_records_without_pictures_cannot_be_predicted_on(rng):
+def test_records_without_images_cannot_be_predicted(rng):
     record = Record(None, "joints.mat, person 1", LSP14, Box(0, 0, 1, 1), np.zeros((14, 2)), np.full(14, 2))
-    with pytest.raises(InputError, match=r"joints.mat, person 1: has no picture.*give --predictions"):
+    with pytest.raises(InputError, match=r"^joints.mat, person 1: has no image to predict on; add the images or pass "
+                                         r"--predictions$"):
         predicted(knowing([record]), [record])
 
 
-def test_an_unknown_metric_names_the_nearest():
+def test_unknown_metric_is_refused_with_a_suggestion():
     with pytest.raises(InputError, match="unknown metric 'pkch'; did you mean 'pckh'"):
         score(None, [], metric="pkch")
 
 
-def test_boxes_are_the_data_set_s_or_the_paper_s_round_the_middle_of_an_lsp_picture(rng):
-    record, = people(rng, 1)
-    image = np.zeros((80, 121, 3), np.uint8)
+def test_boxes_are_annotated_or_the_paper_s(rng):
+    [record], image = people(rng, 1), np.zeros((80, 121, 3), np.uint8)
     assert annotated_box(record, image) == record.box
     assert paper_box(record, image) == record.box
     assert paper_box(replace(record, square=Box(1, 2, 3, 4)), image) == Box(1, 2, 3, 4)
     box = paper_lsp_box(record, image)
-    assert box.center == pytest.approx((60, 39.5))  # of pixel centers: column 60 of 0..120, between rows 39 and 40
+    assert box.center == pytest.approx((60, 39.5))  # in pixel centers: column 60 of 0..120, between rows 39 and 40
     assert box.side == pytest.approx(178)  # 200 px x 0.89
-    predict, seen = knowing([record]), []
+    predict, used = knowing([record]), []
 
     def watching(images, boxes):
-        seen.extend(boxes)
+        used.extend(boxes)
         return predict(images, [record.box])
 
     evaluate(watching, [record], metric="pck", box_of=paper_lsp_box)
-    assert seen[0].side == pytest.approx(178) and seen[0].center == pytest.approx((59.5, 39.5))
+    assert used[0].side == pytest.approx(178) and used[0].center == pytest.approx((59.5, 39.5))
 
 
 # --- COCO's AP ------------------------------------------------------------------------------------------------------
 
 
-def test_coco_s_ap_of_a_perfect_model_is_1_and_of_a_lost_one_0(rng):
+def test_coco_ap_is_1_for_perfect_and_0_for_distant_keypoints(rng):
     pytest.importorskip("pycocotools")
     records = people(rng, 5, COCO17, area=5000.0)
     assert evaluate(knowing(records), records, metric="oks", draws=5).oks["AP"] == pytest.approx(1)
@@ -235,20 +237,20 @@ def test_coco_s_ap_of_a_perfect_model_is_1_and_of_a_lost_one_0(rng):
     assert lost.as_dict()["oks"]["AP_large"] is None  # 5000 square pixels is COCO's medium
 
 
-def test_coco_s_ap_counts_by_thresholds_of_the_mean_similarity(rng):
-    """Everybody has the same likeness s, so AP is the share of COCO's thresholds 0.50, 0.55, ..., 0.95 at most s."""
+def test_coco_ap_is_the_share_of_thresholds_that_are_reached(rng):
+    """All people have the same OKS s, so AP is the share of COCO's thresholds 0.50, 0.55, ..., 0.95 that are <= s."""
     pytest.importorskip("pycocotools")
     sigma, area = 0.1, 5000.0
     schema = Schema("even", ("left_shoulder", "right_hip"), torso=("left_shoulder", "right_hip"), sigmas=(sigma,) * 2)
     off = np.sqrt(-2 * area * (2 * sigma) ** 2 * np.log(0.72))
     records = people(rng, 4, schema, area=area)
-    found = evaluate(knowing(records, off=off), records, metric="oks", draws=5).oks
-    assert found["mean"] == pytest.approx(0.72)
-    assert found["AP"] == pytest.approx(0.5)  # 0.50, 0.55, 0.60, 0.65 and 0.70
-    assert found["AP50"] == pytest.approx(1) and found["AP75"] == 0
+    figures = evaluate(knowing(records, off=off), records, metric="oks", draws=5).oks
+    assert figures["mean"] == pytest.approx(0.72)
+    assert figures["AP"] == pytest.approx(0.5)  # 0.50, 0.55, 0.60, 0.65 and 0.70
+    assert figures["AP50"] == pytest.approx(1) and figures["AP75"] == 0
 
 
-def test_joints_that_the_model_lacks_do_not_lower_the_ap(rng):
+def test_keypoints_that_the_model_does_not_have_do_not_lower_the_ap(rng):
     pytest.importorskip("pycocotools")
     records = people(rng, 3, COCO17, area=5000.0)
     assert evaluate(knowing(records, LSP14), records, metric="oks", draws=5).oks["AP"] == pytest.approx(1)
@@ -257,37 +259,40 @@ def test_joints_that_the_model_lacks_do_not_lower_the_ap(rng):
 def test_oks_needs_sigmas_and_pycocotools(rng, monkeypatch):
     schema = Schema("bare", ("left_shoulder", "right_hip"), torso=("left_shoulder", "right_hip"))
     records = people(rng, 1, schema)
-    with pytest.raises(InputError, match="schema 'bare' has no 'sigmas', which OKS needs"):
+    with pytest.raises(InputError, match=r"^schema 'bare': has no 'sigmas', which OKS needs; add them, or pass "
+                                         r"--metric=pck$"):
         evaluate(knowing(records), records, metric="oks")
-    bring = builtins.__import__
+    original = builtins.__import__
 
     def without(name, *args, **more):
         if name.startswith("pycocotools"):
             raise ImportError(name)
-        return bring(name, *args, **more)
+        return original(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
     records = people(rng, 1, COCO17)
-    with pytest.raises(InputError, match=r"needs pycocotools, .*pip install pycocotools, or choose"):
+    with pytest.raises(InputError) as error:
         evaluate(knowing(records), records, metric="oks")
+    assert str(error.value) == ("--metric=oks: needs pycocotools, which is not installed; pip install pycocotools, or "
+                                "pass --metric=pck")
 
 
 # --- published figures ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method, wanted",
+@pytest.mark.parametrize("method, expected",
                          [("bulat2016", (90.7, 63.4, 92.5, 67.7)), ("insafutdinov2016", (90.1, 66.1, 92.0, 67.2))])
-def test_a_report_on_published_lsp_predictions_has_their_figures(shared_data, method, wanted):
+def test_report_on_published_lsp_predictions_has_the_published_figures(shared_data, method, expected):
     records = read(f"lsp:{shared_data / 'lsp_test'}", "test")
-    found = read_predictions(shared_data / "lsp_test" / "predictions" / f"{method}.mat", records)
-    report = score(found, records, metric="pck", draws=20)
-    assert [report.value(row) for row in ("total", "auc", "visible", "occluded")] == pytest.approx(wanted, abs=0.05)
+    predictions = read_predictions(shared_data / "lsp_test" / "predictions" / f"{method}.mat", records)
+    report = score(predictions, records, metric="pck", draws=20)
+    assert [report.value(row) for row in ("total", "auc", "visible", "occluded")] == pytest.approx(expected, abs=0.05)
     assert report.without_reference == 0
 
 
-def test_average_precision_of_nobody_found_is_0(rng):
+def test_average_precision_without_predictions_is_0(rng):
     pytest.importorskip("pycocotools")
     records = people(rng, 2, COCO17, area=5000.0)
-    found = predicted(knowing(records), records)
-    nothing = type(found)({"keypoints": np.full((2, 17, 2), np.nan)}, None, None, found.known, found.readable, 2)
+    perfect = predicted(knowing(records), records)
+    nothing = type(perfect)({"keypoints": np.full((2, 17, 2), np.nan)}, None, None, perfect.known, perfect.readable, 2)
     assert average_precision(nothing, records)["AP"] == 0

@@ -1,4 +1,4 @@
-"""An export as servers and devices meet it: plain TensorFlow, damaged pictures, warm-up, TFLite's own readers."""
+"""An export used by servers and devices: plain TensorFlow, damaged images, warm-up, TFLite's own readers."""
 
 import io
 import json
@@ -16,15 +16,12 @@ tf = pytest.importorskip("tensorflow")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402  (needs ai_edge_litert)
 
-from posecascade.formats import (  # noqa: E402
-    keras_file,
-    tflite_file,
-    tflite_metadata,
-)
+from posecascade.formats import tflite_file, tflite_metadata  # noqa: E402
+from posecascade.formats.metadata import METADATA_FILE, metadata_dict  # noqa: E402
 
 ANSWER = {"keypoints": (K, 2), "scores": (K,), "visibility": (K,), "box": (4,)}
 FILES = [(kind, precision) for kind in KINDS for precision in PRECISIONS]
-# What fails on a server must be tried where nothing of ours can be imported.
+# Loads the SavedModel in a process that cannot import posecascade, like a server.
 ALONE = """
 import sys
 
@@ -35,9 +32,9 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 import numpy, tensorflow as tf
-folder, out, *pictures = sys.argv[1:]
+folder, out, *paths = sys.argv[1:]
 files = []
-for path in pictures:
+for path in paths:
     with open(path, "rb") as file:
         files.append(file.read())
 answer = tf.saved_model.load(folder).signatures["serving_default"](image_bytes=tf.constant(files))
@@ -48,19 +45,19 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "posecasca
 
 @pytest.fixture(scope="module")
 def served(exported):
-    """Signature, inputs by name -> outputs by name, of the SavedModel as a server loads it."""
+    """Return a function: signature, inputs by name -> outputs by name, of the SavedModel as a server loads it."""
     loaded = tf.saved_model.load(str(exported.version))
 
     def call(signature, **inputs):
-        found = loaded.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
-        return {name: value.numpy() for name, value in found.items()}
+        outputs = loaded.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
 
     call.signatures = set(loaded.signatures)
     return call
 
 
 def png(image):
-    """A PNG as other people's programs write it."""
+    """Encode a PNG by another library."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
@@ -68,13 +65,13 @@ def png(image):
 
 @pytest.fixture(scope="module")
 def rendered():
-    """Four people's pictures, as JPEG and PNG by turns, and their boxes."""
+    """Return the images of four people, alternately as JPEG and PNG, and their boxes."""
     images, boxes = people(4)
     return [(jpeg if i % 2 == 0 else png)(image) for i, image in enumerate(images)], \
         np.float32([box.as_list() for box in boxes])
 
 
-def test_plain_tensorflow_serves_it_where_posecascade_cannot_be_imported(exported, served, rendered, tmp_path):
+def test_plain_tensorflow_serves_the_saved_model_without_posecascade(exported, served, rendered, tmp_path):
     names = [tmp_path / f"{i}.{'png' if i % 2 else 'jpg'}" for i in range(4)]
     for name, data in zip(names, rendered[0], strict=True):
         name.write_bytes(data)
@@ -86,17 +83,17 @@ def test_plain_tensorflow_serves_it_where_posecascade_cannot_be_imported(exporte
         assert {name: there[name].shape for name in there} == {name: (4, *shape) for name, shape in ANSWER.items()}
         for name in there:
             assert there[name].dtype == np.float32 and np.isfinite(there[name]).all()
-            np.testing.assert_allclose(there[name], here[name], atol=1e-3)  # of another process's threads
-    assert here["scores"].max(1).min() > 0.3 and (here["box"][:, 2:] > 0).all()  # somebody was found in each
+            np.testing.assert_allclose(there[name], here[name], atol=1e-3)  # the other process has other threads
+    assert here["scores"].max(1).min() > 0.3 and (here["box"][:, 2:] > 0).all()  # a person was found in each
 
 
-def test_a_damaged_picture_costs_its_own_row_and_no_other(served, rendered, rng):
+def test_damaged_image_does_not_change_other_rows(served, rendered, rng):
     good, boxes = rendered
-    whole = good[0]
-    bad = {"noise behind a header": whole[:40] + rng.bytes(len(whole) - 40), "cut short": whole[:len(whole) // 2],
-           "empty": b"", "text": b"no picture, but a text\n", "a bomb": png_of(30000, 30000, 8, 2, b"small"),
+    intact = good[0]
+    bad = {"noise behind a header": intact[:40] + rng.bytes(len(intact) - 40), "truncated": intact[:len(intact) // 2],
+           "empty": b"", "text": b"not an image, but a text\n", "a bomb": png_of(30000, 30000, 8, 2, b"small"),
            "a bomb too": jpeg_of(30000, 30000, np.zeros((8, 8, 3), np.uint8))}
-    batch = [bad["cut short"], good[0], bad["noise behind a header"], bad["empty"], good[1], good[2], bad["text"],
+    batch = [bad["truncated"], good[0], bad["noise behind a header"], bad["empty"], good[1], good[2], bad["text"],
              bad["a bomb"], good[3], bad["a bomb too"]]
     kept = [i for i, data in enumerate(batch) if data in good]
     broken = [i for i in range(len(batch)) if i not in kept]
@@ -104,16 +101,16 @@ def test_a_damaged_picture_costs_its_own_row_and_no_other(served, rendered, rng)
     everywhere[kept] = boxes
     for signature, extra, alone in (("serving_default", {}, {}),
                                     ("with_boxes", {"boxes": everywhere}, {"boxes": boxes})):
-        found = served(signature, image_bytes=batch, **extra)
+        outputs = served(signature, image_bytes=batch, **extra)
         without = served(signature, image_bytes=good, **alone)
-        assert set(found) == set(ANSWER)
-        for name, values in found.items():
+        assert set(outputs) == set(ANSWER)
+        for name, values in outputs.items():
             assert np.isfinite(values).all() and not values[broken].any(), (signature, name)
             np.testing.assert_array_equal(values[kept], without[name])
         assert without["scores"].max(1).min() > 0.2
 
 
-def test_every_signature_is_warmed_up_at_every_batch_size_and_answers_the_requests(exported, served):
+def test_warmup_covers_every_signature_and_batch_size(exported, served):
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     path = exported.version / "assets.extra" / "tf_serving_warmup_requests"
     seen = Counter()
@@ -122,21 +119,21 @@ def test_every_signature_is_warmed_up_at_every_batch_size_and_answers_the_reques
         signature = request.model_spec.signature_name
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         [size] = {len(value) for value in inputs.values()}
-        found = served(signature, **inputs)
-        assert {len(value) for value in found.values()} == {size}
+        outputs = served(signature, **inputs)
+        assert {len(value) for value in outputs.values()} == {size}
         if signature != "model_card":
-            assert all(np.isfinite(value).all() for value in found.values())
-            assert any(value.any() for value in found.values())  # real people: an answer of zeros warms up little
+            assert all(np.isfinite(value).all() for value in outputs.values())
+            assert any(value.any() for value in outputs.values())  # real people: zeros would skip parts of the graph
         seen[signature, size] += 1
     assert seen == {(signature, size): 1 for signature in ALL_SIGNATURES for size in BATCH_SIZES}
     assert served.signatures == set(ALL_SIGNATURES)
 
 
-def test_the_model_card_is_answered_as_its_asset_has_it_to_every_row(exported, served):
-    found = served("model_card", query=np.array([b"", b"any", b"\xff"], object))
+def test_model_card_returns_the_metadata_in_every_row(exported, served):
+    outputs = served("model_card", query=np.array([b"", b"any", b"\xff"], object))
     asset = json.loads((exported.version / "assets" / "posecascade.json").read_text(encoding="utf-8"))
-    assert [json.loads(card) for card in found["card"]] == [asset] * 3
-    assert found["joints"].tolist() == [[name.encode() for name in exported.metadata.schema.keypoints]] * 3
+    assert [json.loads(card) for card in outputs["card"]] == [asset] * 3
+    assert outputs["joints"].tolist() == [[name.encode() for name in exported.metadata.schema.keypoints]] * 3
     assert asset["license"] == LICENSE
 
 
@@ -144,7 +141,7 @@ def test_the_model_card_is_answered_as_its_asset_has_it_to_every_row(exported, s
 
 
 def unpacked(path):
-    """The file's model as objects, by LiteRT's own schema."""
+    """Return the file's model as objects, by LiteRT's own schema."""
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes()))
 
 
@@ -153,7 +150,7 @@ TYPES = {value: name for name, value in vars(schema.TensorType).items() if not n
 
 
 def operators(model):
-    """(name, types of its inputs, types of its outputs) of every operator; a custom one has its own name."""
+    """Yield (name, types of its inputs, types of its outputs) of every operator; a custom one has its own name."""
     for graph in model.subgraphs:
         def types(indices, graph=graph):
             return [TYPES[graph.tensors[index].type] for index in indices if index >= 0]
@@ -165,31 +162,31 @@ def operators(model):
 
 
 @pytest.mark.parametrize(("kind", "precision"), FILES)
-def test_a_device_calls_a_file_by_its_signature(exported, kind, precision):
-    interpreter = Interpreter(str(exported.tflite(kind, precision)))  # with the ZIP behind it, as it lies on the disk
+def test_file_is_called_by_its_signature(exported, kind, precision):
+    interpreter = Interpreter(str(exported.tflite(kind, precision)))  # with the ZIP at its end
     call = interpreter.get_signature_runner()
     assert list(interpreter.get_signature_list()) == [kind]
-    [(name, taken)] = call.get_input_details().items()
-    wanted = np.float32 if kind == "heatmaps" and precision != "int8" else np.uint8
-    assert (name, tuple(taken["shape"]), taken["dtype"]) == ("crop", (1, SIZE, SIZE, 3), wanted)
-    crop = np.random.default_rng(3).integers(0, 256, (1, SIZE, SIZE, 3)).astype(wanted)
+    [(name, details)] = call.get_input_details().items()
+    dtype = np.float32 if kind == "heatmaps" and precision != "int8" else np.uint8
+    assert (name, tuple(details["shape"]), details["dtype"]) == ("crop", (1, SIZE, SIZE, 3), dtype)
+    crop = np.random.default_rng(3).integers(0, 256, (1, SIZE, SIZE, 3)).astype(dtype)
     cells = (1, SIZE // STRIDE, SIZE // STRIDE, K)
     shapes = {"parts": cells, "heatmaps": cells} if kind == "heatmaps" else \
         {name: (1, *shape) for name, shape in ANSWER.items() if name != "box"}
-    found = call(crop=crop)
-    assert {name: (value.dtype, value.shape) for name, value in found.items()} == \
+    outputs = call(crop=crop)
+    assert {name: (value.dtype, value.shape) for name, value in outputs.items()} == \
         {name: (np.float32, shape) for name, shape in shapes.items()}
-    assert all(np.isfinite(value).all() for value in found.values())
+    assert all(np.isfinite(value).all() for value in outputs.values())
 
 
 @pytest.mark.parametrize(("kind", "precision"), FILES)
-def test_a_file_computes_in_the_precision_that_its_name_says(exported, kind, precision):
+def test_file_computes_in_the_precision_of_its_name(exported, kind, precision):
     model = unpacked(exported.tflite(kind, precision))
     layers = [(name, *types) for name, *types in operators(model) if name in ("CONV_2D", "DEPTHWISE_CONV_2D")]
     assert len(layers) > 20
     constants = Counter(TYPES[tensor.type] for graph in model.subgraphs for tensor in graph.tensors
                         if model.buffers[tensor.buffer].data is not None and np.prod(tensor.shape) > 64)
-    if precision == "int8":  # weights and activations; biases are the products' sums
+    if precision == "int8":  # weights and activations; biases are INT32
         assert {tuple(types) for _, *types in layers for types in types} == {("INT8", "INT8", "INT32"), ("INT8",)}
     elif precision == "dynamic":
         assert all(outputs == ["FLOAT32"] and inputs[0] == "FLOAT32" for _, inputs, outputs in layers)
@@ -202,9 +199,9 @@ def test_a_file_computes_in_the_precision_that_its_name_says(exported, kind, pre
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_nothing_keeps_a_gpu_from_taking_the_whole_of_the_maps(exported, precision):
+def test_gpu_can_run_all_of_the_maps(exported, precision):
     names = {name for name, _, _ in operators(unpacked(exported.tflite("heatmaps", precision)))}
-    # The layers of the network, and the quantized files' ways in and out; no search for peaks, no custom operator.
+    # The network's layers and the conversions of quantized files; no peak search, no custom operator.
     assert names <= {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MUL", "RESIZE_BILINEAR", "LOGISTIC", "AVERAGE_POOL_2D",
                      "QUANTIZE", "DEQUANTIZE"}
     decoded = [name for name, _, _ in operators(unpacked(exported.tflite("keypoints", precision)))]
@@ -213,18 +210,19 @@ def test_nothing_keeps_a_gpu_from_taking_the_whole_of_the_maps(exported, precisi
 
 
 @pytest.mark.parametrize(("kind", "precision"), FILES)
-def test_a_file_names_its_joints_and_carries_its_card(exported, kind, precision):
+def test_file_holds_keypoints_and_metadata(exported, kind, precision):
     metadata = exported.metadata
-    content = tflite_file.unseal(exported.tflite(kind, precision))
-    assert content.joints == metadata.schema.keypoints
-    card = content.sidecar
-    assert (card["kind"], card["precision"], card["license"]) == (kind, precision, LICENSE)
-    assert card["model"] == keras_file.metadata_dict(metadata)
-    assert card["model"]["schema"]["limbs"] and card["model"]["recipe"]["model"]["backbone"] == "tiny"
-    assert card["model"]["result"]["synthetic_pck_heatmaps"] > 0 and card["manifest"]["versions"]
-    told = tflite_metadata.read(content.model)
-    assert told["license"] == LICENSE and told["associated_files"][0]["name"] == tflite_metadata.SIDECAR
-    [graph] = told["subgraph_metadata"]
+    contents = tflite_file.read(exported.tflite(kind, precision))
+    assert contents.keypoints == metadata.schema.keypoints
+    exported_metadata = contents.metadata
+    assert tuple(exported_metadata[key] for key in ("kind", "precision", "license")) == (kind, precision, LICENSE)
+    assert exported_metadata["model"] == metadata_dict(metadata)
+    model = exported_metadata["model"]
+    assert model["schema"]["limbs"] and model["recipe"]["model"]["backbone"] == "tiny"
+    assert model["result"]["synthetic_pck_heatmaps"] > 0 and exported_metadata["manifest"]["versions"]
+    tables = tflite_metadata.read(contents.model)
+    assert tables["license"] == LICENSE and tables["associated_files"][0]["name"] == METADATA_FILE
+    [graph] = tables["subgraph_metadata"]
     assert [entry["name"] for entry in graph["input_tensor_metadata"]] == ["crop"]
     outputs = {entry["name"]: entry["dimension_names"] for entry in graph["output_tensor_metadata"]}
     assert set(outputs) == ({"parts", "heatmaps"} if kind == "heatmaps" else {"keypoints", "scores", "visibility"})

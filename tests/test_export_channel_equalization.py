@@ -1,4 +1,4 @@
-"""Equalized models compute the same, with channels that int8 rounds alike."""
+"""Equalized models compute the same with channels of similar ranges, so that int8 loses less."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from posecascade.export import tflite
-from posecascade.export.channel_equalization import MOST, equalized
+from posecascade.export.channel_equalization import MAX_FACTOR, equalized
 from posecascade.export.graph.network import Network
 from posecascade.formats import runtime
 from posecascade.formats.metadata import Metadata
@@ -19,12 +19,12 @@ SIZE = 32
 
 @pytest.fixture
 def crops(rng):
-    """(N, S, S, 3) uint8."""
+    """Return (N, S, S, 3) uint8."""
     return rng.integers(0, 256, (12, SIZE, SIZE, 3)).astype(np.uint8)
 
 
 def lopsided(rng, activation=None) -> keras.Model:
-    """A cascade without a regressor whose channels have ranges from 1 to about 100."""
+    """Return a cascade without a regressor whose channels have ranges from 1 to about 100."""
     image = keras.Input((None, None, 3), name="image")
     x = layers.Rescaling(1 / 255, name="scale")(image)
     x = first = layers.Conv2D(8, 3, 4, padding="same", activation=activation, name="first")(x)
@@ -45,46 +45,46 @@ def lopsided(rng, activation=None) -> keras.Model:
 
 def ranges(model, name, crops):
     detector = model.get_layer("detector")
-    look = keras.Model(detector.input, detector.get_layer(name).output)
-    return np.abs(look.predict_on_batch(crops.astype(np.float32))).max((0, 1, 2))
+    probe = keras.Model(detector.input, detector.get_layer(name).output)
+    return np.abs(probe.predict_on_batch(crops.astype(np.float32))).max((0, 1, 2))
 
 
 def same(one, other, crops):
     for name, maps in one.predict_on_batch(crops.astype(np.float32)).items():
-        found = other.predict_on_batch(crops.astype(np.float32))[name]
-        np.testing.assert_allclose(found, maps, rtol=0, atol=1e-5 * max(1, np.abs(maps).max()))
+        actual = other.predict_on_batch(crops.astype(np.float32))[name]
+        np.testing.assert_allclose(actual, maps, rtol=0, atol=1e-5 * max(1, np.abs(maps).max()))
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
-def test_channels_come_to_one_range_and_the_model_computes_the_same(activation, rng, crops):
+def test_ranges_become_equal_and_the_model_computes_the_same(activation, rng, crops):
     model = lopsided(rng, activation)
     before = model.get_weights()
-    found = equalized(model, crops)
-    same(model, found, crops)
+    equal = equalized(model, crops)
+    same(model, equal, crops)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     # "first" and "add" share their factors, so both are within the range of the widest channel of either.
-    wide = np.maximum(ranges(found, "first", crops), ranges(found, "add", crops))
+    wide = np.maximum(ranges(equal, "first", crops), ranges(equal, "add", crops))
     old = np.maximum(ranges(model, "first", crops), ranges(model, "add", crops))
     assert old.max() / old.min() > 20
-    np.testing.assert_allclose(wide, np.minimum(old.max(), MOST * old), rtol=1e-3)
+    np.testing.assert_allclose(wide, np.minimum(old.max(), MAX_FACTOR * old), rtol=1e-3)
 
 
 @pytest.mark.parametrize("activation", ["relu6", "sigmoid"])
-def test_what_has_an_upper_limit_stays(activation, rng, crops):
+def test_channels_with_an_upper_limit_are_not_scaled(activation, rng, crops):
     model = lopsided(rng, activation)
-    found = equalized(model, crops)
-    same(model, found, crops)
+    equal = equalized(model, crops)
+    same(model, equal, crops)
     for name in ("first", "third"):  # joined by the sum
         for old, new in zip(model.get_layer("detector").get_layer(name).get_weights(),
-                            found.get_layer("detector").get_layer(name).get_weights(), strict=True):
+                            equal.get_layer("detector").get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize("settings", [
     {"backbone": "movenet", "detector": "narrow"}, {"backbone": "tiny"}, {"backbone": "tiny", "stages": "detector"},
     {"backbone": "tiny", "stages": "regressor"}], ids=str)
-def test_a_cascade_of_any_kind_computes_the_same(settings, crops):
+def test_every_kind_of_cascade_computes_the_same(settings, crops):
     model = cascade(2, width=8, **settings)
     same(model, equalized(model, crops[:2]), crops[:2])
 

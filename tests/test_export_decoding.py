@@ -1,4 +1,4 @@
-"""The decoders of exported graphs against those of `codec`, eagerly, in graphs of open batch size and in TFLite."""
+"""Compare the decoders of exported graphs with `codec.decoders`: eagerly, in graphs of any batch size, in TFLite."""
 
 from collections import Counter
 
@@ -17,50 +17,50 @@ litert = pytest.importorskip("ai_edge_litert.interpreter")
 
 # Input pixels. A coordinate up to 512 is off by 2^-15 = 3e-5 in float32. A mean over a window of 6 cells, at stride 8,
 # by 48 px times a few 1e-7; a Newton step over a curvature of 1 / sigma^2 per cell^2, sigma = 8 cells and the step up
-# to half a cell, by 8 * 64 px times the same 1e-7. Where the map does not fix the joint that well: `settled`.
+# to half a cell, by 8 * 64 px times the same 1e-7. Where the map is too flat for that: `stable`.
 TOLERANCE = 1e-3
-# Relative: 16 times float32's. Sums of 9 to 169 products are off by less.
+# Relative: 16 times that of float32. Sums of 9 to 169 products are off by less.
 ROUNDING = 2.0 ** -20
-CONTINUOUS = ("dark", "soft")  # the others choose by comparisons, which float32 makes exactly
+CONTINUOUS = ("dark", "soft")  # the others choose by comparisons, which are exact in float32
 
-HEIGHT, WIDTH, JOINTS, STRIDE = 16, 12, 5, 4  # of the graphs
+HEIGHT, WIDTH, KEYPOINTS, STRIDE = 16, 12, 5, 4  # of the graphs
 DECODER = pytest.mark.parametrize("decoder", decoders.DECODERS)
 EAGER = settings(max_examples=40, deadline=None)
 
 
 def bumps(rng, size, sigma, noise=0.0):
-    """Maps (B, H, W, K) with one Gaussian each, every second one on a border or in a corner; `sigma` in cells."""
-    people, height, width, joints = size
+    """Return maps (B, H, W, K) of one Gaussian each, half of them on a border or in a corner; `sigma` in cells."""
+    people, height, width, keypoints = size
     sides = np.array([width, height])
-    middle = rng.uniform(-0.5, sides - 0.5, (people, joints, 2))
+    middle = rng.uniform(-0.5, sides - 0.5, (people, keypoints, 2))
     middle = np.where(rng.random(middle.shape) < 0.3, rng.integers(0, 2, middle.shape) * (sides - 1), middle)
     maps = np.asarray(targets.confidence_maps(middle.astype(np.float32), height, width, stride=1, sigma=sigma))
     return (maps + noise * rng.normal(size=size)).astype(np.float32)
 
 
-def settled(decoder, maps, stride):
-    """(B, K) bool: whether the joint stays where it is when roundings' worth of change comes to the map's values."""
-    wanted, _ = decoders.DECODERS[decoder](maps, stride)
-    calm = np.ones(wanted.shape[:2], bool)
+def stable(decoder, maps, stride):
+    """Return (B, K) bool: whether changing the map by rounding errors leaves the keypoint in place."""
+    expected, _ = decoders.DECODERS[decoder](maps, stride)
+    calm = np.ones(expected.shape[:2], bool)
     for seed in range(3 if decoder in CONTINUOUS else 0):
         lowered = maps - np.abs(maps) * np.random.default_rng(seed).uniform(0, ROUNDING, maps.shape)
-        lowered = np.where(maps == maps.max((1, 2), keepdims=True), maps, lowered)  # the highest cell stays that
+        lowered = np.where(maps == maps.max((1, 2), keepdims=True), maps, lowered)  # the highest cell stays the highest
         moved, _ = decoders.DECODERS[decoder](lowered, stride)
-        calm &= np.abs(moved - wanted).max(-1) < TOLERANCE / 2
+        calm &= np.abs(moved - expected).max(-1) < TOLERANCE / 2
     return calm
 
 
-def same(decoder, maps, stride, found, where=...):
-    """What was found for float32 `maps` is what `codec` finds, at the joints of a mask (B, K)."""
-    points, scores = (np.asarray(part) for part in found)
-    wanted, highest = decoders.DECODERS[decoder](maps, stride)
+def assert_same(decoder, maps, stride, decoded, where=...):
+    """Assert that the `decoded` float32 `maps` agree with `codec.decoders` at the keypoints of a mask (B, K)."""
+    points, scores = (np.asarray(part) for part in decoded)
+    expected, highest = decoders.DECODERS[decoder](maps, stride)
     assert (points.dtype, scores.dtype) == (np.float32, np.float32)
-    assert points.shape == wanted.shape
+    assert points.shape == expected.shape
     np.testing.assert_array_equal(scores, highest)
-    np.testing.assert_allclose(points[where], wanted[where], rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(points[where], expected[where], rtol=0, atol=TOLERANCE)
 
 
-def test_the_table_has_the_same_decoders():
+def test_decoders_have_the_same_names():
     assert list(decoding.DECODERS) == list(decoders.DECODERS)
 
 
@@ -69,26 +69,26 @@ def test_the_table_has_the_same_decoders():
        stride=st.sampled_from([1, 2, 3, 4, 8]), sigma=st.floats(1.3, 8), noise=st.sampled_from([0, 0.01, 0.1, 1]),
        scale=st.sampled_from([1, -1, 1e-3, 1e-6, 30]), seed=st.integers(0, 2 ** 32 - 1))
 @EAGER
-def test_a_decoder_finds_what_codec_finds(decoder, size, stride, sigma, noise, scale, seed):
+def test_decoder_agrees_with_codec(decoder, size, stride, sigma, noise, scale, seed):
     maps = np.float32(scale) * bumps(np.random.default_rng(seed), size, sigma, noise)
-    where = settled(decoder, maps, stride)
+    where = stable(decoder, maps, stride)
     assume(where.any())
-    same(decoder, maps, stride, decoding.DECODERS[decoder](tf.constant(maps), stride), where)
+    assert_same(decoder, maps, stride, decoding.DECODERS[decoder](tf.constant(maps), stride), where)
 
 
 @DECODER
 @pytest.mark.parametrize("noise", [0, 0.05, None])
-def test_nearly_all_joints_are_settled_and_found(decoder, noise, rng):
-    """So the comparison of settled joints alone leaves little out; `None` is a map of noise alone."""
+def test_nearly_all_keypoints_are_stable(decoder, noise, rng):
+    """So comparing stable keypoints alone excludes few; `None` is a map of noise alone."""
     size = (24, 24, 20, 8)
     maps = rng.normal(size=size).astype(np.float32) if noise is None else bumps(rng, size, 2.0, noise)
-    where = settled(decoder, maps, 4)
+    where = stable(decoder, maps, 4)
     assert where.mean() > 0.98
-    same(decoder, maps, 4, decoding.DECODERS[decoder](tf.constant(maps), 4), where)
+    assert_same(decoder, maps, 4, decoding.DECODERS[decoder](tf.constant(maps), 4), where)
 
 
 ROWS, COLUMNS = np.mgrid[:9, :13].astype(np.float64)
-SPECIAL = {  # without a round peak
+SPECIAL = {  # maps without a round peak
     "zeros": 0 * ROWS,
     "a constant": 0 * ROWS + 0.3,
     "negative": -1 - 0.1 * np.hypot(ROWS - 4, COLUMNS - 7),
@@ -114,60 +114,60 @@ SPECIAL = {  # without a round peak
 
 @DECODER
 @pytest.mark.parametrize("name", SPECIAL)
-def test_on_maps_without_a_round_peak_too(decoder, name):
+def test_decoder_agrees_on_maps_without_a_round_peak(decoder, name):
     maps = SPECIAL[name].astype(np.float32)[None, :, :, None]
-    same(decoder, maps, 8, decoding.DECODERS[decoder](tf.constant(maps), 8))
+    assert_same(decoder, maps, 8, decoding.DECODERS[decoder](tf.constant(maps), 8))
 
 
 @pytest.mark.parametrize(("sigma", "moves"), [(130, True), (250, False)])
 def test_dark_stops_at_the_same_flatness(sigma, moves):
-    """Its determinant, sigma^-4, is 3.5e-9 and 2.6e-10; float32 fixes so flat a peak to a tenth of a cell only."""
+    """The determinant, sigma^-4, is 3.5e-9 and 2.6e-10; float32 locates so flat a peak to a tenth of a cell only."""
     maps = np.asarray(targets.confidence_maps(np.float32([[[6.4, 4.3]]]), 9, 13, stride=1, sigma=sigma))
-    wanted = decoders.dark(maps, 1)[0]
-    assert (np.abs(wanted - [6, 4]).min() > 0.2) == moves
-    np.testing.assert_allclose(decoding.dark(tf.constant(maps), 1)[0], wanted, rtol=0, atol=0.1)
+    expected = decoders.dark(maps, 1)[0]
+    assert (np.abs(expected - [6, 4]).min() > 0.2) == moves
+    np.testing.assert_allclose(decoding.dark(tf.constant(maps), 1)[0], expected, rtol=0, atol=0.1)
 
 
 @given(size=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)),
        stride=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 2 ** 32 - 1))
 @EAGER
-def test_a_value_is_what_codec_reads_on_the_map_and_outside(size, stride, seed):
+def test_value_at_agrees_with_codec_on_the_map_and_outside(size, stride, seed):
     rng = np.random.default_rng(seed)
     maps = rng.random(size).astype(np.float32)
     reach = stride * max(size[1:3])
     points = rng.uniform(-reach, 2 * reach, (size[0], size[3], 2)).astype(np.float32)
     points = np.where(rng.random(points.shape) < 0.3, np.floor(points), points)  # strides are powers of two: on a cell
-    found = decoding.value_at(tf.constant(maps), tf.constant(points), stride).numpy()
-    assert found.dtype == np.float32
-    # At such strides the place in cells is exact where it is on the map; the rest rounds numbers up to 1 a few times.
-    np.testing.assert_allclose(found, decoders.value_at(maps, points, stride), rtol=0, atol=1e-6)
+    actual = decoding.value_at(tf.constant(maps), tf.constant(points), stride).numpy()
+    assert actual.dtype == np.float32
+    # At these strides positions on the map are exact in cells; the rest rounds numbers up to 1 a few times.
+    np.testing.assert_allclose(actual, decoders.value_at(maps, points, stride), rtol=0, atol=1e-6)
 
 
-def test_a_stride_that_is_no_power_of_two_rounds_the_place(rng):
+def test_value_at_a_stride_that_is_not_a_power_of_two(rng):
     maps, points = rng.random((4, 64, 64, 9)).astype(np.float32), rng.uniform(0, 192, (4, 9, 2)).astype(np.float32)
-    found = decoding.value_at(tf.constant(maps), tf.constant(points), 3)
-    # A place up to 64 cells is off by 4e-6, and neighbors differ by less than 1 on either axis.
-    np.testing.assert_allclose(found, decoders.value_at(maps, points, 3), rtol=0, atol=1e-5)
+    actual = decoding.value_at(tf.constant(maps), tf.constant(points), 3)
+    # A position up to 64 cells is off by 4e-6, and neighbors differ by less than 1 on either axis.
+    np.testing.assert_allclose(actual, decoders.value_at(maps, points, 3), rtol=0, atol=1e-5)
 
 
 @DECODER
-def test_a_graph_takes_any_number_of_people(decoder, rng):
-    @tf.function(input_signature=[tf.TensorSpec((None, HEIGHT, WIDTH, JOINTS), tf.float32)])
+def test_graph_takes_any_number_of_people(decoder, rng):
+    @tf.function(input_signature=[tf.TensorSpec((None, HEIGHT, WIDTH, KEYPOINTS), tf.float32)])
     def graph(maps):
         points, scores = decoding.DECODERS[decoder](maps, STRIDE)
         return points, scores, decoding.value_at(maps, points, STRIDE)
 
     assert [shape.as_list() for shape in graph.get_concrete_function().output_shapes] == [
-        [None, JOINTS, 2], [None, JOINTS], [None, JOINTS]]
+        [None, KEYPOINTS, 2], [None, KEYPOINTS], [None, KEYPOINTS]]
     for people in (0, 1, 7):
-        maps = bumps(rng, (people, HEIGHT, WIDTH, JOINTS), 1.5, 0.02)
+        maps = bumps(rng, (people, HEIGHT, WIDTH, KEYPOINTS), 1.5, 0.02)
         points, scores, values = graph(maps)
-        same(decoder, maps, STRIDE, (points, scores), settled(decoder, maps, STRIDE))
+        assert_same(decoder, maps, STRIDE, (points, scores), stable(decoder, maps, STRIDE))
         np.testing.assert_allclose(values, decoders.value_at(maps, points.numpy(), STRIDE), rtol=0, atol=1e-5)
 
 
 def converted(folder, function, **inputs):
-    """A TFLite model of builtin operators alone; raises where they are not enough."""
+    """Convert to a TFLite model of builtin operators; raises if they do not suffice."""
     graph = tf.function(function).get_concrete_function(
         **{name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in inputs.items()})
     tf.saved_model.save(tf.Module(), str(folder), signatures=graph)
@@ -177,7 +177,7 @@ def converted(folder, function, **inputs):
 
 
 def interpreters(model):
-    """The model in LiteRT's own kernels, which hide no operator, and with the delegate that runs by default."""
+    """Yield interpreters with LiteRT's own kernels, which hide no operator, and with the default delegate."""
     for kind in (litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, litert.OpResolverType.AUTO):
         interpreter = litert.Interpreter(model_content=model, experimental_op_resolver_type=kind)
         interpreter.allocate_tensors()
@@ -185,27 +185,27 @@ def interpreters(model):
 
 
 def operators(interpreter):
-    """How often each operator occurs."""
+    """Return how often each operator occurs."""
     return Counter(operator["op_name"] for operator in interpreter._get_ops_details())
 
 
-def are_plain(found):
-    """No operator of TensorFlow's own or unknown to LiteRT, no loop, no branch."""
-    return not [name for name in found if name.startswith("Flex") or name in ("WHILE", "IF", "CUSTOM")]
+def are_plain(names):
+    """Return whether there is no operator of TensorFlow, no custom one, no loop and no branch."""
+    return not [name for name in names if name.startswith("Flex") or name in ("WHILE", "IF", "CUSTOM")]
 
 
-MAPS = (1, HEIGHT, WIDTH, JOINTS)
+MAPS = (1, HEIGHT, WIDTH, KEYPOINTS)
 
 
 @DECODER
-def test_a_decoder_becomes_plain_tflite_operators(decoder, rng, tmp_path):
+def test_decoder_converts_to_plain_tflite_operators(decoder, rng, tmp_path):
     def graph(maps):
         points, scores = decoding.DECODERS[decoder](maps, STRIDE)
         return {"points": points, "scores": scores}
 
     plain, delegated = interpreters(converted(tmp_path, graph, maps=MAPS))
     assert are_plain(operators(plain))
-    assert sum(operators(plain).values()) < 300  # none is repeated for every joint or cell
+    assert sum(operators(plain).values()) < 300  # none is repeated for every keypoint or cell
     examples = [bumps(rng, MAPS, sigma, noise) for sigma in (1.3, 2, 4) for noise in (0, 0.02, 0.2, 1)
                 for _ in range(4)]
     examples += [np.full(MAPS, value, np.float32) for value in (0, 0.5, -1)]
@@ -213,24 +213,24 @@ def test_a_decoder_becomes_plain_tflite_operators(decoder, rng, tmp_path):
     for interpreter in (plain, delegated):
         run = interpreter.get_signature_runner()
         for maps in examples:
-            found = run(maps=maps)
-            same(decoder, maps, STRIDE, (found["points"], found["scores"]), settled(decoder, maps, STRIDE))
+            outputs = run(maps=maps)
+            assert_same(decoder, maps, STRIDE, (outputs["points"], outputs["scores"]), stable(decoder, maps, STRIDE))
 
 
-def test_a_value_becomes_plain_tflite_operators(rng, tmp_path):
+def test_value_at_converts_to_plain_tflite_operators(rng, tmp_path):
     model = converted(tmp_path, lambda maps, points: {"values": decoding.value_at(maps, points, STRIDE)},
-                      maps=MAPS, points=(1, JOINTS, 2))
+                      maps=MAPS, points=(1, KEYPOINTS, 2))
     plain, delegated = interpreters(model)
     assert are_plain(operators(plain))
     for interpreter in (plain, delegated):
         run = interpreter.get_signature_runner()
         for _ in range(20):
             maps = rng.random(MAPS).astype(np.float32)
-            points = rng.uniform(-20, 80, (1, JOINTS, 2)).astype(np.float32)
+            points = rng.uniform(-20, 80, (1, KEYPOINTS, 2)).astype(np.float32)
             np.testing.assert_allclose(run(maps=maps, points=points)["values"], decoders.value_at(maps, points, STRIDE),
                                        rtol=0, atol=1e-6)
 
 
-def test_an_operator_of_another_kind_would_be_seen():
+def test_other_operators_are_detected():
     assert are_plain({"GATHER": 1, "DELEGATE": 2})
     assert not any(are_plain({"ADD": 3, name: 1}) for name in ("FlexAdd", "WHILE", "IF", "CUSTOM"))

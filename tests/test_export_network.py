@@ -1,4 +1,4 @@
-"""The network as exports compute it: float32 whatever it was trained in, and the eight TFLite models made of it."""
+"""The network in exports: float32 whatever its training policy, and the eight TFLite models converted from it."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ def built(build, policy):
 
 
 def layers_of(model):
-    """Every layer of the model and the models in it, these too."""
+    """Yield every layer of the model, nested models and their layers included."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
@@ -44,7 +44,7 @@ def crops(rng):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("build", BUILDS)
-def test_the_twin_of_a_mixed_model_is_the_float32_model_with_its_weights(build, policy, crops):
+def test_copy_of_a_mixed_model_is_the_float32_model_with_its_weights(build, policy, crops):
     mixed, plain = built(build, policy), built(build, "float32")
     plain.set_weights(mixed.get_weights())
     kinds, weights = [layer.compute_dtype for layer in layers_of(mixed)], mixed.get_weights()
@@ -54,12 +54,12 @@ def test_the_twin_of_a_mixed_model_is_the_float32_model_with_its_weights(build, 
     assert twin is not mixed
     assert {layer.compute_dtype for layer in layers_of(twin)} == {"float32"}
     assert [layer.name for layer in layers_of(twin)] == [layer.name for layer in layers_of(mixed)]
-    found, exact = twin.predict_on_batch(crops), plain.predict_on_batch(crops)
-    assert list(found) == list(mixed.output)
+    actual, exact = twin.predict_on_batch(crops), plain.predict_on_batch(crops)
+    assert list(actual) == list(mixed.output)
     for name, maps in exact.items():
-        np.testing.assert_allclose(found[name], maps, atol=1e-6, rtol=0)
-        assert np.abs(expected[name] - maps).max() > 5e-6  # the mixed one is another
-    # What was given is as it was.
+        np.testing.assert_allclose(actual[name], maps, atol=1e-6, rtol=0)
+        assert np.abs(expected[name] - maps).max() > 5e-6  # mixed precision differs
+    # The mixed model is unchanged.
     assert [layer.compute_dtype for layer in layers_of(mixed)] == kinds
     for one, other in zip(mixed.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -68,13 +68,13 @@ def test_the_twin_of_a_mixed_model_is_the_float32_model_with_its_weights(build, 
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_a_float32_model_is_its_own_twin(build):
+def test_float32_model_is_not_copied(build):
     model = built(build, "float32")
     assert float32(model) is model
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_a_network_gives_part_maps_as_shares(policy, crops):
+def test_network_returns_part_maps_as_probabilities(policy, crops):
     mixed = built("stub", policy)
     network = Network(mixed, Metadata(LSP14, 64, 4))
     logits = float32(mixed).predict_on_batch(crops)
@@ -86,13 +86,13 @@ def test_a_network_gives_part_maps_as_shares(policy, crops):
 
 
 @pytest.mark.parametrize(("outputs", "names"), [(("parts",), ("parts",)), (("heatmaps",), ("heatmaps",))])
-def test_a_network_of_one_piece_has_its_maps_alone(outputs, names):
+def test_network_of_one_stage_has_its_maps_alone(outputs, names):
     network = Network(spots.network(outputs), spots.metadata())
     assert network.names == names
     assert tuple(network.maps(tf.zeros((1, 128, 128, 3), tf.uint8))) == names
 
 
-# The TFLite models of the network that finds spots.
+# The TFLite models of the network that detects spots.
 
 
 @pytest.fixture(scope="module")
@@ -101,37 +101,37 @@ def model():
 
 
 def crops_of(count, seed):
-    """Crops as evaluation makes them, of persons of several sizes."""
+    """Return crops as in evaluation, of people of several sizes."""
     rng = np.random.default_rng(seed)
     some = [spots.person(rng=rng, reach=rng.uniform(40, 80)) for _ in range(count)]
-    return spots.road_of(spots.network()).crops([one.image for one in some], [one.box for one in some])[0]
+    return spots.predictor_of(spots.network()).crops([one.image for one in some], [one.box for one in some])[0]
 
 
 @pytest.fixture(scope="module")
-def seen():
+def crops_of_people():
     return crops_of(6, 2)
 
 
 @pytest.fixture(scope="module")
-def maps(model, seen):
-    return spots.road_of(model).maps(seen)
+def maps(model, crops_of_people):
+    return spots.predictor_of(model).maps(crops_of_people)
 
 
 @pytest.fixture(scope="module")
-def found(model):
-    """By kind and precision; calibrated on other people than those `seen`."""
+def models(model):
+    """Return the TFLite models by kind and precision, calibrated on other people than `crops_of_people`."""
     network = Network(model, spots.metadata())
-    models = tflite.models(network, tflite.decoder(network), crops_of(8, 3))
-    return {(kind, precision): data for kind, precision, data in models}
+    converted = tflite.models(network, tflite.decoder(network), crops_of(8, 3))
+    return {(kind, precision): data for kind, precision, data in converted}
 
 
-def apart(run, seen, maps):
-    return {name: float(np.abs(value - maps[name]).max()) for name, value in run(seen).items()}
+def apart(run, crops_of_people, maps):
+    return {name: float(np.abs(value - maps[name]).max()) for name, value in run(crops_of_people).items()}
 
 
-def test_every_kind_comes_in_every_precision(found):
-    assert list(found) == [(kind, precision) for precision in tflite.PRECISIONS for kind in tflite.KINDS]
-    for (kind, precision), data in found.items():
+def test_every_kind_exists_in_every_precision(models):
+    assert list(models) == [(kind, precision) for precision in tflite.PRECISIONS for kind in tflite.KINDS]
+    for (kind, precision), data in models.items():
         reading = runtime.interpreter(data)
         [signature] = reading.get_signature_list().items()
         outputs = {"heatmaps": ["heatmaps", "parts"], "keypoints": ["keypoints", "scores", "visibility"]}[kind]
@@ -143,70 +143,70 @@ def test_every_kind_comes_in_every_precision(found):
         assert all(entry["dtype"] == np.float32 for entry in reading.get_output_details())
 
 
-# float32: other orders of sums. float16: weights of 11 bits in the last layers. dynamic: TensorFlow Lite leaves kernels
-# of fewer than 1024 numbers, all of these, in float32. int8: 1 / 256 of the largest weight, and of the largest value of
-# each of five layers. A part map is up to four times as steep as the heatmap.
+# float32: another order of sums. float16: weights of 11 bits in the last layers. dynamic: TensorFlow Lite keeps kernels
+# of fewer than 1024 numbers, which all of these are, in float32. int8: 1 / 256 of the largest weight, and of the
+# largest value of each of five layers. A part map is up to four times as steep as the heatmap.
 @pytest.mark.parametrize(("precision", "bounds"), [
     ("float32", {"heatmaps": 1e-5, "parts": 1e-5}), ("float16", {"heatmaps": 5e-4, "parts": 2e-3}),
     ("dynamic", {"heatmaps": 1e-5, "parts": 1e-5}), ("int8", {"heatmaps": 0.02, "parts": 0.08})])
-def test_maps_are_those_of_the_model(found, seen, maps, precision, bounds):
-    away = apart(runtime.tflite(found["heatmaps", precision]), seen, maps)
+def test_maps_agree_with_the_model(models, crops_of_people, maps, precision, bounds):
+    away = apart(runtime.tflite(models["heatmaps", precision]), crops_of_people, maps)
     assert away.keys() == bounds.keys()
     assert all(away[name] <= bound for name, bound in bounds.items()), away
     if precision in ("float16", "int8"):
-        assert max(away.values()) > 1e-5  # it is another model
+        assert max(away.values()) > 1e-5  # weights differ
 
 
 @pytest.mark.parametrize("precision", tflite.PRECISIONS)
-def test_keypoints_are_decoded_from_the_heatmaps(found, seen, precision):
-    maps = runtime.tflite(found["heatmaps", precision])(seen)
-    joints = runtime.tflite(found["keypoints", precision])(seen)
-    places, peaks = decoders.DECODERS["soft"](maps["heatmaps"], 4)
-    np.testing.assert_allclose(joints["keypoints"], places, atol=1e-3)  # the decoder's promise in float32
-    np.testing.assert_allclose(joints["scores"], np.clip(peaks, 0, 1), atol=1e-6)
-    np.testing.assert_allclose(joints["visibility"], decoders.value_at(maps["parts"], places, 4), atol=1e-3)
+def test_keypoints_are_decoded_from_the_heatmaps(models, crops_of_people, precision):
+    maps = runtime.tflite(models["heatmaps", precision])(crops_of_people)
+    outputs = runtime.tflite(models["keypoints", precision])(crops_of_people)
+    keypoints, peaks = decoders.DECODERS["soft"](maps["heatmaps"], 4)
+    np.testing.assert_allclose(outputs["keypoints"], keypoints, atol=1e-3)  # the decoder's tolerance in float32
+    np.testing.assert_allclose(outputs["scores"], np.clip(peaks, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(outputs["visibility"], decoders.value_at(maps["parts"], keypoints, 4), atol=1e-3)
 
 
 @pytest.mark.parametrize(("precision", "away"), [("float32", 1e-3), ("float16", 5e-3), ("dynamic", 1e-3),
                                                  ("int8", 0.3)])
-def test_keypoints_lie_near_the_model_s(found, seen, maps, precision, away):
-    places, _ = decoders.DECODERS["soft"](maps["heatmaps"], 4)
-    joints = runtime.tflite(found["keypoints", precision])(seen)["keypoints"]
-    assert np.linalg.norm(joints - places, axis=-1).max() <= away
+def test_keypoints_are_close_to_the_models(models, crops_of_people, maps, precision, away):
+    keypoints, _ = decoders.DECODERS["soft"](maps["heatmaps"], 4)
+    actual = runtime.tflite(models["keypoints", precision])(crops_of_people)["keypoints"]
+    assert np.linalg.norm(actual - keypoints, axis=-1).max() <= away
 
 
-def test_int8_has_its_ranges_from_what_it_is_calibrated_on(model, found, seen, maps, monkeypatch):
+def test_int8_ranges_come_from_the_calibration_crops(model, models, crops_of_people, maps, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("int8",))
     black = dict.fromkeys(tflite.KINDS)
     network = Network(model, spots.metadata())
     for kind, _, data in tflite.models(network, tflite.decoder(network), np.zeros((4, 128, 128, 3), np.uint8)):
         black[kind] = data
-    good, bad = (apart(runtime.tflite(data), seen, maps)["heatmaps"] for data in (found["heatmaps", "int8"],
+    good, bad = (apart(runtime.tflite(data), crops_of_people, maps)["heatmaps"] for data in (models["heatmaps", "int8"],
                                                                                black["heatmaps"]))
-    assert bad > 0.5 > 10 * good  # values beyond the ranges seen are cut off
+    assert bad > 0.5 > 10 * good  # values beyond the measured ranges are clipped
 
 
-def test_the_decoder_is_the_one_that_the_metadata_name(model, seen, maps, monkeypatch):
+def test_decoder_is_the_one_of_the_metadata(model, crops_of_people, maps, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32",))
     network = Network(model, spots.metadata("quarter"))
-    made = {kind: data for kind, _, data in tflite.models(network, tflite.decoder(network), seen)}
-    places, other = (decoders.DECODERS[name](maps["heatmaps"], 4)[0] for name in ("quarter", "soft"))
-    joints = runtime.tflite(made["keypoints"])(seen)["keypoints"]
-    np.testing.assert_allclose(joints, places, atol=1e-3)
-    assert np.abs(joints - other).max() > 0.1
+    by_kind = {kind: data for kind, _, data in tflite.models(network, tflite.decoder(network), crops_of_people)}
+    keypoints, other = (decoders.DECODERS[name](maps["heatmaps"], 4)[0] for name in ("quarter", "soft"))
+    actual = runtime.tflite(by_kind["keypoints"])(crops_of_people)["keypoints"]
+    np.testing.assert_allclose(actual, keypoints, atol=1e-3)
+    assert np.abs(actual - other).max() > 0.1
 
 
-def test_a_model_of_one_piece_has_these_models_too(seen, monkeypatch):
+def test_model_of_one_stage_converts_too(crops_of_people, monkeypatch):
     monkeypatch.setattr(tflite, "PRECISIONS", ("float32", "int8"))
     model = spots.network(("heatmaps",))
-    places, _ = decoders.DECODERS["soft"](spots.road_of(model).maps(seen)["heatmaps"], 4)
+    keypoints, _ = decoders.DECODERS["soft"](spots.predictor_of(model).maps(crops_of_people)["heatmaps"], 4)
     network = Network(model, spots.metadata())
-    for kind, precision, data in tflite.models(network, tflite.decoder(network), seen):
-        answer = runtime.tflite(data)(seen)
+    for kind, precision, data in tflite.models(network, tflite.decoder(network), crops_of_people):
+        answer = runtime.tflite(data)(crops_of_people)
         assert sorted(answer) == (["heatmaps"] if kind == "heatmaps" else ["keypoints", "scores", "visibility"])
         if kind == "keypoints":
-            away = np.linalg.norm(answer["keypoints"] - places, axis=-1).max()
+            away = np.linalg.norm(answer["keypoints"] - keypoints, axis=-1).max()
             assert away <= {"float32": 1e-3, "int8": 1}[precision]
             np.testing.assert_array_equal(answer["visibility"], answer["scores"])
             outputs = runtime.interpreter(data).get_output_details()
-            assert len({output["index"] for output in outputs}) == 3  # LiteRT.js gives a tensor one name
+            assert len({output["index"] for output in outputs}) == 3  # LiteRT.js has one name per tensor

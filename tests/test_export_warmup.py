@@ -1,4 +1,4 @@
-"""Warm-up requests: TensorFlow Serving's own messages read them, and a plain TFRecord reader counts them."""
+"""Warm-up requests: TensorFlow Serving's own messages and a plain TFRecord reader read them."""
 
 import struct
 
@@ -12,7 +12,7 @@ from posecascade.export.warmup import requests, write_warmup  # noqa: E402  (nee
 from posecascade.formats.bundle import MAX_WARMUP_REQUESTS, SIGNATURES  # noqa: E402
 from posecascade.training.recipe import Recipe, overridden  # noqa: E402
 
-JPEG = bytes(range(256)) * 300 + b"\0\0"  # longer than two bytes of a length tell, and ends in zeros
+JPEG = bytes(range(256)) * 300 + b"\0\0"  # longer than a varint of two bytes can encode, and ends in zeros
 REQUESTS = [
     ("serving_default", {"image": np.arange(2 * 3 * 4 * 3, dtype=np.float32).reshape(2, 3, 4, 3)}),
     ("encoded", {"image_bytes": np.array([JPEG, b"", b"\xff\0"], dtype=object)}),
@@ -23,21 +23,21 @@ REQUESTS = [
 
 
 def records(path):
-    """The records of a TFRecord by its layout: length, its checksum, content, its checksum."""
-    data, found, position = path.read_bytes(), [], 0
+    """Return the records of a TFRecord by its layout: length, its checksum, content, its checksum."""
+    data, contents, position = path.read_bytes(), [], 0
     while position < len(data):
         length, = struct.unpack_from("<Q", data, position)
-        found.append(data[position + 12:position + 12 + length])
+        contents.append(data[position + 12:position + 12 + length])
         position += 12 + length + 4
     assert position == len(data)
-    return found
+    return contents
 
 
-def test_the_server_s_own_messages_read_every_field(tmp_path):
+def test_servers_own_messages_read_every_field(tmp_path):
     prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     path = tmp_path / "tf_serving_warmup_requests"
     assert write_warmup(path, REQUESTS, model_name="pose") == len(REQUESTS)
-    read = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())  # this checks the checksums
+    read = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())  # checks the checksums
     assert read == records(path)
     for record, (signature, inputs) in zip(read, REQUESTS, strict=True):
         log = prediction_log_pb2.PredictionLog.FromString(record)
@@ -49,16 +49,16 @@ def test_the_server_s_own_messages_read_every_field(tmp_path):
             {"name": "pose", "signature_name": signature}
         assert set(request.inputs) == set(inputs)
         for name, expected in inputs.items():
-            found = tf.make_ndarray(request.inputs[name])
-            assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-            np.testing.assert_array_equal(found, expected)
+            value = tf.make_ndarray(request.inputs[name])
+            assert (value.dtype, value.shape) == (expected.dtype, expected.shape)
+            np.testing.assert_array_equal(value, expected)
         rewritten = prediction_log_pb2.PredictionLog.FromString(log.SerializeToString(deterministic=True))
         assert rewritten == log
-        assert len(log.SerializeToString()) == len(record)  # not a byte that a message does not know
+        assert len(log.SerializeToString()) == len(record)  # no byte is an unknown field
 
 
-def test_a_record_is_these_bytes_and_its_size_in_seven_bit_groups(tmp_path):
-    """Encoded by hand after protobuf's wire format, where tensorflow-serving-api is not installed too."""
+def test_record_has_the_expected_bytes(tmp_path):
+    """The expected bytes follow protobuf's wire format, so tensorflow-serving-api is not needed."""
     path = tmp_path / "requests"
     tensor = tf.make_tensor_proto(np.array([b"x" * 200], dtype=object)).SerializeToString()
     write_warmup(path, [("s", {"i": np.array([b"x" * 200], dtype=object)})], model_name="m")
@@ -72,7 +72,7 @@ def test_a_record_is_these_bytes_and_its_size_in_seven_bit_groups(tmp_path):
     assert records(path) == [sized(0x32, sized(0x0A, request))]
 
 
-def test_a_thousand_are_written_and_one_more_leaves_no_file(tmp_path):
+def test_more_than_a_thousand_requests_are_refused_and_leave_no_file(tmp_path):
     many = [("serving_default", {"x": np.zeros(1, np.float32)})] * (MAX_WARMUP_REQUESTS + 1)
     path = tmp_path / "new" / "requests"
     with pytest.raises(ValueError, match="more than 1000 warm-up requests, which TensorFlow Serving refuses"):
@@ -84,20 +84,20 @@ def test_a_thousand_are_written_and_one_more_leaves_no_file(tmp_path):
     assert path.read_bytes() == b""
 
 
-def test_the_same_requests_give_the_same_bytes(tmp_path):
+def test_same_requests_give_same_bytes(tmp_path):
     for name in ("a", "b"):
         write_warmup(tmp_path / name, REQUESTS)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_each_signature_is_asked_at_each_batch_size():
+def test_every_signature_has_a_request_of_every_batch_size():
     images = np.zeros((2, 8, 8, 3), np.uint8)
-    found = [(signature, len(next(iter(inputs.values())))) for signature, inputs in requests(images, (3, 1))]
-    assert sorted(found) == sorted((signature, size) for signature in SIGNATURES for size in (3, 1))
+    sizes = [(signature, len(next(iter(inputs.values())))) for signature, inputs in requests(images, (3, 1))]
+    assert sorted(sizes) == sorted((signature, size) for signature in SIGNATURES for size in (3, 1))
 
 
-def test_a_recipe_takes_as_many_batch_sizes_as_the_server_takes_requests(tmp_path):
-    """At the limit the requests can be written; one more is refused with the recipe, not after the measurements."""
+def test_recipe_limits_batch_sizes_to_the_servers_number_of_requests(tmp_path):
+    """At the limit the requests can be written; one more batch size is refused when the recipe is read."""
     def sizes(count):
         return overridden(Recipe(), [f"export.batch_sizes={[1] * count}"]).export.batch_sizes
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, hashes, JSON, and the nearest names of errors."""
+"""Atomic writes, locks, hashes, JSON, YAML, and the nearest names in error messages."""
 
 import json
 import stat
@@ -15,7 +15,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
+def test_atomic_write_creates_the_file_when_the_block_ends(tmp_path):
     path = tmp_path / "new" / "deeper" / "weights.keras"
     with atomic_write(path) as draft:
         assert draft.parent == path.parent
@@ -28,7 +28,7 @@ def test_a_file_appears_when_the_block_ends_and_not_before(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+def test_failed_block_keeps_the_old_file(tmp_path, failure):
     path = tmp_path / "a.json"
     path.write_text("old")
     with pytest.raises(failure), atomic_write(path) as draft:
@@ -38,7 +38,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, failu
     assert names(tmp_path) == ["a.json"]
 
 
-def test_a_process_that_dies_leaves_the_old_file(tmp_path):
+def test_killed_process_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
     program = ("import os, sys\nfrom posecascade.files import atomic_write\n"
@@ -47,7 +47,7 @@ def test_a_process_that_dies_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old"
 
 
-def test_two_drafts_of_one_file_do_not_meet(tmp_path):
+def test_two_drafts_of_one_file_are_independent(tmp_path):
     path = tmp_path / "a.txt"
     with atomic_write(path) as first:
         first.write_text("first")
@@ -58,8 +58,8 @@ def test_two_drafts_of_one_file_do_not_meet(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_the_draft_may_be_replaced_by_its_writer(tmp_path):
-    """As Keras and NumPy do, which write beside and rename."""
+def test_draft_may_be_replaced_by_a_rename(tmp_path):
+    """Keras and NumPy write another file next to it and rename it."""
     with atomic_write(tmp_path / "a.txt") as draft:
         (tmp_path / "beside").write_text("content")
         (tmp_path / "beside").replace(draft)
@@ -67,7 +67,7 @@ def test_the_draft_may_be_replaced_by_its_writer(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "content"
 
 
-def test_json_comes_back_and_nan_is_none(tmp_path):
+def test_json_is_read_back_and_nan_is_refused(tmp_path):
     value = {"a": [1, 2.5, None], "b": {"é": True}}
     write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text("utf-8")
@@ -79,12 +79,12 @@ def test_json_comes_back_and_nan_is_none(tmp_path):
     assert names(tmp_path) == ["a.json"]
 
 
-def test_the_hash_is_sha_256_of_the_bytes(tmp_path):
+def test_sha256_is_that_of_the_standard(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_the_nearest_name_is_offered_or_all_of_them():
+def test_did_you_mean_has_the_nearest_name_or_all():
     assert did_you_mean("resnet5", ["vgg16", "resnet50", "resnet152"]) == "did you mean 'resnet50'?"
     assert did_you_mean("zebra", {"b": 1, "a": 2}) == "choose from a, b"
 
@@ -93,7 +93,7 @@ def test_the_nearest_name_is_offered_or_all_of_them():
     ("a: 1\nb:\n  c: 2\n  c: 3\n", "is not YAML (key 'c' is given twice, again in line 4)"),
     ("a: [1", "is not YAML (while parsing a flow sequence"),
 ])
-def test_yaml_with_a_key_given_twice_is_refused(tmp_path, text, message):
+def test_broken_yaml_and_repeated_keys_are_refused(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as error:
@@ -101,7 +101,7 @@ def test_yaml_with_a_key_given_twice_is_refused(tmp_path, text, message):
     assert str(error.value).startswith(f"recipe {path}: {message}")
 
 
-def test_yaml_is_read_as_data(tmp_path):
+def test_yaml_is_plain_data(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("a: [1, 2.5]\nb: {c: x}\n")
     assert read_yaml(path, "recipe") == {"a": [1, 2.5], "b": {"c": "x"}}
@@ -112,7 +112,7 @@ def test_yaml_is_read_as_data(tmp_path):
         read_yaml(tmp_path, "recipe")
 
 
-def test_a_folder_has_one_writer_at_a_time_and_none_after_it_was_killed(tmp_path):
+def test_folder_is_locked_until_the_process_ends_or_is_killed(tmp_path):
     folder = tmp_path / "runs" / "mine"
     code = f"""
 import sys, time
@@ -125,11 +125,11 @@ with locked(Path({str(folder)!r}), "--model_dir"):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout.read(3) == b"in\n"
-            with pytest.raises(InputError) as told, locked(folder, "--model_dir"):
+            with pytest.raises(InputError) as refused, locked(folder, "--model_dir"):
                 pass
         finally:
             other.kill()
-    assert str(told.value) == (f"--model_dir={folder}: another process is using this folder; wait until it has "
+    assert str(refused.value) == (f"--model_dir={folder}: another process is using this folder; wait until it has "
                                "ended, stop it, or give another folder")
     with locked(folder, "--model_dir"):
         assert names(folder) == [".lock"]

@@ -1,4 +1,4 @@
-"""Flips move pixels, coordinates, visibility and channels together, in every schema, whatever the road."""
+"""Flips change pixels, coordinates, visibility and channels consistently, in every schema."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def flipped(sample):
 
 
 @EVERY
-def test_the_maps_of_a_mirrored_person_are_the_mirrored_maps_in_the_twins_channels(schema, rng):
+def test_maps_of_a_mirrored_person_are_mirrored_maps_with_exchanged_channels(schema, rng):
     sample = sample_of(schema, rng)
     mirror = flipped(sample)
     for make in (lambda points: part_discs(points, 24, 24, stride=4, radius=8),
@@ -32,19 +32,19 @@ def test_the_maps_of_a_mirrored_person_are_the_mirrored_maps_in_the_twins_channe
 
 
 @EVERY
-def test_a_crop_that_flips_is_the_crop_flipped(schema, rng):
+def test_flipping_crop_equals_the_flipped_crop(schema, rng):
     record = person(schema, visibility=rng.integers(0, 3, schema.size))
     plain = load_sample(record, SIZE)
     mirror = load_sample(record, SIZE, rng, dataclasses.replace(NONE, flip_prob=1))
-    wanted = flipped(plain)
-    np.testing.assert_allclose(mirror.keypoints, wanted.keypoints, atol=1e-9)
-    np.testing.assert_array_equal(mirror.visibility, wanted.visibility)
-    assert np.abs(mirror.image.astype(int) - wanted.image).max() <= 1  # bilinear weights round the other way
+    expected = flipped(plain)
+    np.testing.assert_allclose(mirror.keypoints, expected.keypoints, atol=1e-9)
+    np.testing.assert_array_equal(mirror.visibility, expected.visibility)
+    assert np.abs(mirror.image.astype(int) - expected.image).max() <= 1  # bilinear weights are rounded differently
 
 
 @pytest.mark.parametrize("other", SCHEMAS.values(), ids=lambda schema: schema.name)
 @EVERY
-def test_it_does_not_matter_whether_a_person_is_flipped_or_converted_first(schema, other, rng):
+def test_flip_and_conversion_commute(schema, other, rng):
     record = person(schema, visibility=rng.integers(0, 3, schema.size))
     how = dataclasses.replace(NONE, flip_prob=1)
     first = load_sample(converted(record, other), SIZE, rng, how)

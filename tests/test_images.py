@@ -1,4 +1,4 @@
-"""Pictures from bytes and arrays, and crops: right colors, right way up, spots where the transform sends them."""
+"""Images from bytes and arrays, and crops: colors, EXIF rotation, positions of spots."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ from posecascade.errors import InputError
 from posecascade.geometry import Affine, Box, crop_transform, shrink_transform
 from posecascade.images import ImageFile, crop, decode, from_array, shrink_for, shrunk, to_rgb, warp
 
-# What viewers do with a stored picture, by EXIF orientation (the standard's table, as NumPy says it).
+# What viewers do with stored pixels, by EXIF orientation (the standard's table, in NumPy).
 UPRIGHT = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
            5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, -1),
            7: lambda a: a[::-1, ::-1].transpose(1, 0, 2), 8: lambda a: np.rot90(a)}
@@ -24,14 +24,14 @@ def encoded(image, suffix=".png", *options):
 
 
 def scene(height=37, width=52):
-    """Smooth, and different in each corner and channel; OpenCV's BGR."""
+    """Return a smooth BGR image that differs in each corner and channel."""
     y, x = np.mgrid[:height, :width]
     return np.stack([255 * x // width, 255 * y // height, 255 - 127 * x // width - 127 * y // height],
                     -1).astype(np.uint8)
 
 
 def exif(orientation=1, thumbnail=b""):
-    """An APP1 segment: TIFF header, one entry (orientation), then any bytes."""
+    """Return an APP1 segment: TIFF header, one entry (orientation), then any bytes."""
     tiff = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0) + thumbnail
     body = b"Exif\0\0" + tiff
     return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
@@ -43,7 +43,7 @@ def jpeg(orientation=1, thumbnail=b"", *options):
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_exif_turns_the_picture_only_where_asked(orientation):
+def test_exif_rotation_is_applied_only_on_request(orientation):
     stored = decode(jpeg(), "a.jpg")
     data = jpeg(orientation)
     np.testing.assert_array_equal(decode(data, "a.jpg"), stored)
@@ -51,15 +51,15 @@ def test_exif_turns_the_picture_only_where_asked(orientation):
 
 
 @pytest.mark.parametrize("shrink", [2, 4, 8])
-def test_a_turned_jpeg_can_be_shrunk_while_decoding(shrink):
-    found = decode(jpeg(6), "a.jpg", shrink=shrink, upright=True)
-    assert found.shape[:2] == (-(-52 // shrink), -(-37 // shrink))
+def test_rotated_jpeg_can_be_shrunk_while_decoding(shrink):
+    result = decode(jpeg(6), "a.jpg", shrink=shrink, upright=True)
+    assert result.shape[:2] == (-(-52 // shrink), -(-37 // shrink))
 
 
 PNG_HEAD = 8 + 25  # signature and IHDR
 
 
-def test_a_png_too_is_turned_as_its_exif_says():
+def test_exif_rotation_of_a_png_is_applied():
     tiff = exif(6)[10:]
     body = b"eXIf" + tiff
     chunk = struct.pack(">I", len(tiff)) + body + struct.pack(">I", zlib.crc32(body))
@@ -71,7 +71,7 @@ def test_a_png_too_is_turned_as_its_exif_says():
 
 @pytest.mark.parametrize("progressive", [0, 1])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
-def test_a_jpeg_that_ends_early_is_refused_even_with_a_whole_thumbnail(progressive, kept):
+def test_truncated_jpeg_is_refused_even_with_a_complete_thumbnail(progressive, kept):
     data = jpeg(1, encoded(scene(8, 8), ".jpg"), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
     decode(data, "a.jpg")
     with pytest.raises(InputError, match=r"image a.jpg: the JPEG data end too early; copy the file again"):
@@ -79,21 +79,21 @@ def test_a_jpeg_that_ends_early_is_refused_even_with_a_whole_thumbnail(progressi
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".tif", ".ppm"])
-def test_other_formats_that_end_early_are_refused_too(suffix):
+def test_truncated_files_of_other_formats_are_refused(suffix):
     data = encoded(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8), suffix)
     decode(data, "a")
     with pytest.raises(InputError, match=r"^image a: "):
         decode(data[:int(0.9 * len(data))], "a")
 
 
-def test_bytes_after_the_picture_do_not_count():
+def test_bytes_after_the_image_are_ignored():
     data = jpeg(1, encoded(scene(8, 8), ".jpg"))
     np.testing.assert_array_equal(decode(data + b"\0appended by a phone" * 50, "a.jpg"), decode(data, "a.jpg"))
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"hello, no picture at all", b"\x89PNG\r\n\x1a\n" + bytes(40)],
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"hello, no image at all", b"\x89PNG\r\n\x1a\n" + bytes(40)],
                          ids=["empty", "jpeg start alone", "text", "png start alone"])
-def test_what_is_no_picture_is_refused_in_one_line(data):
+def test_data_that_are_no_image_are_refused_in_one_line(data):
     with pytest.raises(InputError, match=r"^image a/b.png: ") as caught:
         decode(data, "a/b.png")
     assert "\n" not in str(caught.value)
@@ -106,7 +106,7 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         ImageFile(tmp_path).read()
 
 
-def test_a_file_keeps_its_name_and_gives_rgb(tmp_path):
+def test_image_file_has_its_name_and_rgb_pixels(tmp_path):
     (tmp_path / "ä b.png").write_bytes(encoded(scene()))
     file = ImageFile(tmp_path / "ä b.png")
     assert file.name == str(tmp_path / "ä b.png")
@@ -123,13 +123,13 @@ def test_gray_transparent_and_16_bit_pngs_become_rgb(upright):
     np.testing.assert_array_equal(decode(encoded(wide_color), "w.png", upright=upright), scene()[..., ::-1])
     alpha = np.dstack([scene(), np.full(gray.shape, 255, np.uint8)])
     alpha[:5, :, 3], alpha[5:10, :, 3] = 0, 51
-    found = decode(encoded(alpha), "t.png", upright=upright)
-    np.testing.assert_array_equal(found[:5], 255)
-    np.testing.assert_allclose(found[5:10], scene()[5:10, :, ::-1] * 0.2 + 255 * 0.8, atol=0.5)
-    np.testing.assert_array_equal(found[10:], scene()[10:, :, ::-1])
+    result = decode(encoded(alpha), "t.png", upright=upright)
+    np.testing.assert_array_equal(result[:5], 255)
+    np.testing.assert_allclose(result[5:10], scene()[5:10, :, ::-1] * 0.2 + 255 * 0.8, atol=0.5)
+    np.testing.assert_array_equal(result[10:], scene()[10:, :, ::-1])
 
 
-def test_arrays_of_every_kind_become_the_same_rgb():
+def test_arrays_of_all_types_become_the_same_rgb():
     rgb = np.ascontiguousarray(scene()[..., ::-1])
     assert from_array(rgb) is rgb
     opaque = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
@@ -151,12 +151,12 @@ def test_other_arrays_are_refused(array, problem):
         from_array(array)
 
 
-def test_floats_beyond_the_range_are_clipped_by_to_rgb():
+def test_to_rgb_clips_floats_outside_the_range():
     np.testing.assert_array_equal(to_rgb(np.array([[-1.0, 0.5, 7.0, np.nan]]))[..., 0], [[0, 128, 255, 0]])
 
 
 def blob(height, width, place, sigma):
-    """A smooth spot on black at `place`, the same in all channels."""
+    """Return a smooth spot on black at `place`, the same in all channels."""
     y, x = np.mgrid[:height, :width]
     spot = 255 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * sigma ** 2))
     return np.rint(np.dstack([spot] * 3)).astype(np.uint8)
@@ -168,13 +168,13 @@ def centroid(image, threshold=0):
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
 
-# A centroid over 8-bit spots: rounding averages out over dozens of pixels.
+# Pixels: error of a centroid of an 8-bit spot, over whose dozens of pixels rounding averages out.
 MEASURED = 0.05
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 @pytest.mark.parametrize("size", [(120, 160), (121, 163)])
-def test_a_shrunk_picture_has_its_spots_where_shrink_transform_says(factor, size):
+def test_shrunk_image_agrees_with_shrink_transform(factor, size):
     place = np.array([71.3, 66.8])
     image = blob(*size, place, 12)
     small = shrunk(image, factor)
@@ -188,18 +188,18 @@ def test_a_shrunk_picture_has_its_spots_where_shrink_transform_says(factor, size
 @given(place=st.tuples(st.floats(20, 108), st.floats(20, 108)), side=st.floats(20, 900), rotation=st.floats(-180, 180),
        flip=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_a_crop_has_every_spot_where_its_transform_says_shrunk_or_not(place, side, rotation, flip):
+def test_crop_agrees_with_its_transform(place, side, rotation, flip):
     box = Box(450 - side / 2.5, 500 - side / 2.5, side / 1.25, side / 1.25)
     transform = crop_transform(box, 128, rotation=rotation, flip=flip)
     on_image = transform.inverse()(np.array(place))
     image = blob(1000, 900, on_image, max(3 / transform.zoom, 1.5))
-    found = crop(image, transform, 128)
-    # Black inside, gray (127) where the picture ends: look at what is brighter.
+    result = crop(image, transform, 128)
+    # The image is black, the border gray (127): only brighter pixels count.
     rounding = transform.zoom / 64 if cv2.__version__ < "5" else 0  # OpenCV 4 interpolates at 32nds of a pixel
-    np.testing.assert_allclose(centroid(found, threshold=130), place, atol=2 * MEASURED + rounding)
+    np.testing.assert_allclose(centroid(result, threshold=130), place, atol=2 * MEASURED + rounding)
 
 
-def test_only_the_part_that_is_seen_is_cropped_from():
+def test_crop_equals_the_warp_of_the_complete_image():
     image = np.random.default_rng(0).integers(0, 256, (300, 260, 3), np.uint8)
     for box in (Box(100, 120, 80, 60), Box(-30, -20, 90, 90), Box(200, 250, 100, 90)):
         transform = crop_transform(box, 96, rotation=20)
@@ -210,23 +210,23 @@ def test_only_the_part_that_is_seen_is_cropped_from():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50_000), (50_000, 2)], ids=str)
 @pytest.mark.parametrize("box", [Box(-0.5, -0.5, 1, 1), Box(49_000, 0, 40, 40), Box(0, 0, 50_000, 50_000),
                                  Box(1e7, -1e7, 3, 3), Box(-1e7, -1e7, 1e7, 1e7)], ids=str)
-def test_thin_and_tiny_pictures_and_boxes_far_off_give_a_crop(shape, box):
-    found = crop(np.full((*shape, 3), 127, np.uint8), crop_transform(box, 64), 64)
-    assert found.shape == (64, 64, 3)
-    assert (found == 127).all()  # gray inside, gray beyond
+def test_crops_of_thin_and_tiny_images_and_of_distant_boxes_are_gray(shape, box):
+    result = crop(np.full((*shape, 3), 127, np.uint8), crop_transform(box, 64), 64)
+    assert result.shape == (64, 64, 3)
+    assert (result == 127).all()  # gray inside and outside
 
 
-def test_a_crop_of_a_fine_pattern_is_its_mean_and_not_a_moire():
+def test_crop_of_a_fine_pattern_has_no_moire():
     image = np.zeros((1600, 1600, 3), np.uint8)
     image[::2, ::2] = image[1::2, 1::2] = 200
-    found = crop(image, crop_transform(Box(200, 200, 1000, 1000), 64), 64)
-    np.testing.assert_allclose(found, 100, atol=1)
+    result = crop(image, crop_transform(Box(200, 200, 1000, 1000), 64), 64)
+    np.testing.assert_allclose(result, 100, atol=1)
 
 
 @pytest.mark.parametrize("side,factor", [(1, 1), (191, 1), (383, 1), (384, 2), (767, 2), (768, 4), (5000, 8)])
-def test_the_factor_leaves_at_least_the_final_size(side, factor):
+def test_shrink_factor_keeps_at_least_the_final_size(side, factor):
     assert shrink_for(side, 192) == factor
 
 
-def test_the_border_is_gray():
+def test_warp_is_gray_outside_the_image():
     assert (warp(np.zeros((4, 4, 3), np.uint8), Affine(np.array([[1.0, 0, 50], [0, 1, 50]])), 8) == 127).all()

@@ -1,4 +1,4 @@
-"""Model files: what goes in comes out, damage is found, and joints are matched by name across schemas."""
+"""Model files: models and metadata are read back, damage is refused, and keypoints are matched across schemas."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 
 from posecascade.errors import InputError
 from posecascade.formats import keras_file
+from posecascade.formats.metadata import METADATA_FILE
 from posecascade.models import cascade, part_detector
 from posecascade.schema import LSP14, MPII16, Schema
 
@@ -42,7 +43,7 @@ def message_of(path):
     return str(error.value)
 
 
-def test_model_and_metadata_come_back_and_plain_keras_reads_the_file_too(tmp_path, rng):
+def test_saved_file_loads_here_and_with_plain_keras(tmp_path, rng):
     model, path = small_model(), tmp_path / "a" / "model.keras"
     keras_file.save(model, path, METADATA)
     again, metadata = keras_file.load(path)
@@ -64,17 +65,17 @@ def test_model_and_metadata_come_back_and_plain_keras_reads_the_file_too(tmp_pat
             np.testing.assert_array_equal(maps[name], value)
 
 
-def test_saving_leaves_no_draft_and_writes_no_number_that_is_no_json(tmp_path):
-    result = {"pck": np.float32(0.5), "joints": np.array([1.0, np.nan]), "best": float("inf")}
+def test_save_writes_one_file_and_null_for_nan(tmp_path):
+    result = {"pck": np.float32(0.5), "keypoints": np.array([1.0, np.nan]), "best": float("inf")}
     keras_file.save(minimal_model(), tmp_path / "m.keras", keras_file.Metadata(PAIR, 64, 4, {}, result))
     assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
-    assert keras_file.load_metadata(tmp_path / "m.keras").result == {"pck": 0.5, "joints": [1.0, None], "best": None}
+    assert keras_file.load_metadata(tmp_path / "m.keras").result == {"pck": 0.5, "keypoints": [1.0, None], "best": None}
     with pytest.raises(InputError, match=r"saved as .keras"):
         keras_file.save(minimal_model(), tmp_path / "m.h5", METADATA)
 
 
-def test_a_file_of_a_newer_keras_says_which(tmp_path):
-    """Keras 3.12, the last for Python 3.10, does not know all settings that 3.15 writes."""
+def test_file_of_a_newer_keras_is_refused_with_its_version(tmp_path):
+    """Keras 3.12, the last for Python 3.10, does not read all settings that 3.15 writes."""
     path = tmp_path / "newer.keras"
     with zipfile.ZipFile(saved(tmp_path)) as source, zipfile.ZipFile(path, "w") as archive:
         for name in source.namelist():
@@ -84,17 +85,17 @@ def test_a_file_of_a_newer_keras_says_which(tmp_path):
             archive.writestr(name, data.replace(b'"padding"', b'"novelty"') if name == "config.json" else data)
     assert message_of(path) == (
         f"{path}: was saved by Keras 99.1.0, which Keras {keras.__version__} cannot read; pip install 'keras>=99.1.0' "
-        "(from 3.13 on it needs Python 3.11), or train with the version that will read it")
+        "(3.13 and later need Python 3.11), or train with the version that reads the file")
 
 
-def test_missing_and_foreign_files_are_named(tmp_path):
+def test_missing_or_foreign_file_is_refused(tmp_path):
     assert "no such model file" in message_of(tmp_path / "none.keras")
     (tmp_path / "text.keras").write_text("no zip")
-    assert "is no .keras file" in message_of(tmp_path / "text.keras")
+    assert "is not a .keras file" in message_of(tmp_path / "text.keras")
     minimal_model().save(tmp_path / "plain.keras")
     assert "has no posecascade.json" in message_of(tmp_path / "plain.keras")
     with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
-        archive.writestr(keras_file.MEMBER, zipfile.ZipFile(saved(tmp_path)).read(keras_file.MEMBER))
+        archive.writestr(METADATA_FILE, zipfile.ZipFile(saved(tmp_path)).read(METADATA_FILE))
     assert "cannot read the model" in message_of(tmp_path / "empty.keras")
 
 
@@ -105,7 +106,7 @@ def saved(folder):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"schema": {"name": "pair"}}, "keypoints is missing"),
-    ({"schema": LSP14.as_dict()}, "output 'heatmaps' has 2 channels, its schema 'lsp14' has 14 joints"),
+    ({"schema": LSP14.as_dict()}, "output 'heatmaps' has 2 channels, expected 14, one per keypoint of its schema"),
     ({"schema": None}, "'schema': the schema holds None"),
     ({"input_size": "big"}, "input_size is 'big', expected a whole number"),
     ({"stride": 0}, "stride is 0, expected at least 1"),
@@ -115,51 +116,51 @@ def saved(folder):
     ({"recipe": []}, "recipe is [], expected a mapping of keys"),
     ({"format": 99}, "format is 99, expected 1"),
 ])
-def test_wrong_metadata_say_which_field(change, message, minimal_file, tmp_path):
+def test_wrong_metadata_are_refused_with_the_key(change, message, minimal_file, tmp_path):
     path = tmp_path / "changed.keras"
     with zipfile.ZipFile(minimal_file) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             data = source.read(name)
-            target.writestr(name, json.dumps(json.loads(data) | change) if name == keras_file.MEMBER else data)
+            target.writestr(name, json.dumps(json.loads(data) | change) if name == METADATA_FILE else data)
     assert message in message_of(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_truncated_files_are_refused(share, minimal_file, tmp_path):
+def test_truncated_file_is_refused(share, minimal_file, tmp_path):
     data, path = minimal_file.read_bytes(), tmp_path / "cut.keras"
     path.write_bytes(data[:int(share * len(data))])
     assert "truncated or damaged" in message_of(path)
 
 
-def test_a_flipped_bit_is_refused_or_harmless(minimal_file, tmp_path, rng):
-    """Never another exception, and never other numbers. The first positions walk through the local header."""
+def test_flipped_bit_is_refused_or_harmless(minimal_file, tmp_path, rng):
+    """No other exception is raised, and no other numbers are read. The first positions cover the local header."""
     data, path = minimal_file.read_bytes(), tmp_path / "flipped.keras"
-    whole, metadata = keras_file.load(minimal_file)
+    intact, metadata = keras_file.load(minimal_file)
     refused = 0
-    places = [*range(40), *rng.integers(0, len(data), 60), *range(len(data) - 120, len(data), 3)]
-    for place in places:
+    positions = [*range(40), *rng.integers(0, len(data), 60), *range(len(data) - 120, len(data), 3)]
+    for position in positions:
         flipped = bytearray(data)
-        flipped[place] ^= 1 << int(rng.integers(8))
+        flipped[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(flipped)
         try:
-            model, found = keras_file.load(path)
+            model, loaded = keras_file.load(path)
         except InputError:
             refused += 1
             continue
-        assert found == metadata
-        for was, now in zip(whole.get_weights(), model.get_weights(), strict=True):
-            np.testing.assert_array_equal(was, now)
-    assert refused > 60  # all of the contents at least
+        assert loaded == metadata
+        for before, after in zip(intact.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+    assert refused > 60  # at least all of the contents
 
 
 @pytest.mark.parametrize("options", [
     {"detector": "deconv", "regressor": "stack", "stride": 1}, {"detector": "topdown", "regressor": "light"}],
     ids=["paper", "light"])
-def test_joints_of_another_schema_are_matched_by_name(options, tmp_path, rng):
-    """Channel by channel, the new model's maps are the old one's: in and out of every layer that counts joints."""
+def test_keypoints_of_another_schema_are_matched_by_name(options, tmp_path, rng):
+    """Every map of the new model equals the source's, so all layers with keypoint channels are matched."""
     source, target = small_model(16, **options), small_model(14, **options)
     source.set_weights([w + rng.normal(0, 0.05, w.shape) ** 2 for w in source.get_weights()])
-    # Pelvis and thorax (no joints of LSP) must not feed the other maps, else no model of 14 could equal it.
+    # Pelvis and thorax, which LSP lacks, must not influence the other maps, or no model of 14 keypoints could equal it.
     silence(source, [MPII16.index("pelvis"), MPII16.index("thorax")])
     keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, options.get("stride", 4)))
     summary = keras_file.warm_start(target, LSP14, tmp_path / "mpii.keras")
@@ -172,18 +173,18 @@ def test_joints_of_another_schema_are_matched_by_name(options, tmp_path, rng):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def silence(model, joints):
-    """Cut what these joints' maps pass on to other joints."""
+def silence(model, keypoints):
+    """Remove the influence of these keypoints' maps on other keypoints."""
     for stage in ("detector", "regressor"):
         for layer in model.get_layer(stage).layers:
             axis = {"from_parts": -2, "maps": -1, "parts": -1}.get(layer.name)
             if axis and layer.weights and (axis == -2 or isinstance(layer, keras.layers.Conv2DTranspose)):
                 kernel, *rest = layer.get_weights()
-                np.moveaxis(kernel, axis, 0)[joints] = 0  # a transposed kernel is (h, w, out, in)
+                np.moveaxis(kernel, axis, 0)[keypoints] = 0  # a transposed kernel is (h, w, out, in)
                 layer.set_weights([kernel, *rest])
 
 
-def test_new_joints_and_other_shapes_keep_their_initial_weights(tmp_path):
+def test_new_keypoints_and_other_shapes_keep_initial_weights(tmp_path):
     source = small_model(14, width=8)
     keras_file.save(source, tmp_path / "lsp.keras", keras_file.Metadata(LSP14, 64, 4))
     target = small_model(16, width=8)
@@ -193,9 +194,9 @@ def test_new_joints_and_other_shapes_keep_their_initial_weights(tmp_path):
     assert (summary.partly, summary.left) == (3, ())  # parts, from_parts, maps
     after = target.get_layer("detector").get_layer("parts").get_weights()[0]
     theirs = source.get_layer("detector").get_layer("parts").get_weights()[0]
-    for joint, name in enumerate(MPII16.keypoints):
-        expected = theirs[..., LSP14.index(name)] if name in LSP14.keypoints else before[..., joint]
-        np.testing.assert_array_equal(after[..., joint], expected)
+    for keypoint, name in enumerate(MPII16.keypoints):
+        expected = theirs[..., LSP14.index(name)] if name in LSP14.keypoints else before[..., keypoint]
+        np.testing.assert_array_equal(after[..., keypoint], expected)
 
     wider = small_model(14, width=16)
     kept = {layer.name: layer.get_weights() for layer in wider.get_layer("detector").layers}
@@ -206,15 +207,15 @@ def test_new_joints_and_other_shapes_keep_their_initial_weights(tmp_path):
     assert "stem_conv" not in summary.left
     assert summary.copied > 10
     for name in ("parts", "lateral_32"):
-        for was, now in zip(kept[name], wider.get_layer("detector").get_layer(name).get_weights(), strict=True):
-            np.testing.assert_array_equal(was, now)
+        for old, new in zip(kept[name], wider.get_layer("detector").get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
 
 
-def test_a_detector_alone_starts_a_cascade(tmp_path):
+def test_detector_initializes_a_cascade(tmp_path):
     source = part_detector(2, backbone="tiny", width=8)
     keras_file.save(source, tmp_path / "d.keras", METADATA)
     target = small_model()
     summary = keras_file.warm_start(target, PAIR, tmp_path / "d.keras")
     assert all(name.startswith("regressor/") for name in summary.left)
-    for was, now in zip(source.get_weights(), target.get_layer("detector").get_weights(), strict=True):
-        np.testing.assert_array_equal(was, now)
+    for old, new in zip(source.get_weights(), target.get_layer("detector").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

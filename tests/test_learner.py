@@ -1,4 +1,4 @@
-"""One step moves what its stage trains and nothing else, averages follow their recurrence, and a cascade learns."""
+"""Test that a step changes exactly the weights of its stage, that averages are right, and that a cascade learns."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def values(model):
     return {v.path: np.array(keras.ops.convert_to_numpy(v)) for v in model.variables}
 
 
-def moved(before, model):
+def changed(before, model):
     return {path for path, value in values(model).items() if not np.array_equal(value, before[path])}
 
 
@@ -58,43 +58,43 @@ def real():
 
 
 @pytest.mark.parametrize("train", ["detector", "regressor", "joint"])
-def test_a_step_moves_every_variable_of_its_stage_batch_norms_too_and_none_of_the_other(train, rng):
+def test_step_changes_every_variable_of_its_stage_and_none_of_the_other(train, rng):
     network = stub()
     set_trainable(network, train, 0, "tiny")
     learner, _ = prepared(network)
     before = values(network)
     learner.step(*batch(rng))
-    pieces = ("detector", "regressor") if train == "joint" else (train,)
-    expected = {v.path for piece in pieces for v in network.get_layer(piece).variables}
-    # Biases before a batch norm have no effect, hence no gradient but rounding's.
+    stages = ("detector", "regressor") if train == "joint" else (train,)
+    expected = {v.path for stage in stages for v in network.get_layer(stage).variables}
+    # Biases before a batch norm have no effect; their gradients are rounding errors.
     idle = {path for path in expected if path.endswith(("conv/bias", "wide/bias"))}
-    assert moved(before, network) - idle == expected - idle
+    assert changed(before, network) - idle == expected - idle
     assert any("moving_mean" in path for path in expected)
 
 
-def test_frozen_blocks_stay_with_their_statistics(rng):
+def test_frozen_blocks_keep_weights_and_statistics(rng):
     network = stub()
     set_trainable(network, "joint", 1, "tiny")
     learner, _ = prepared(network)
     before = values(network)
     learner.step(*batch(rng))
-    assert not {path for path in moved(before, network) if "stem" in path}
-    assert {path for path in moved(before, network) if "block_00_bn" in path}
+    assert not {path for path in changed(before, network) if "stem" in path}
+    assert {path for path in changed(before, network) if "block_00_bn" in path}
 
 
 @pytest.mark.parametrize(("train", "blocks"), [("detector", 2), ("regressor", 2), ("joint", 0), ("joint", 5)])
-def test_what_trains_of_the_real_cascade(real, train, blocks):
+def test_stages_and_blocks_of_a_real_cascade_are_frozen(real, train, blocks):
     set_trainable(real, "regressor", 0, "tiny")  # whatever was set before
     set_trainable(real, train, blocks, "tiny")
     names = BACKBONES["tiny"].blocks
-    for piece in ("detector", "regressor"):
-        for layer in real.get_layer(piece).layers:
-            frozen = piece == "detector" and layer.name.startswith(tuple(f"{name}_" for name in names[:blocks]))
-            expected = train in ("joint", piece) and not frozen
+    for stage in ("detector", "regressor"):
+        for layer in real.get_layer(stage).layers:
+            frozen = stage == "detector" and layer.name.startswith(tuple(f"{name}_" for name in names[:blocks]))
+            expected = train in ("joint", stage) and not frozen
             assert bool(layer.trainable_variables) == (expected and bool(layer.variables)), layer.name
 
 
-def test_the_backbone_s_rate_is_for_the_backbone_s_variables_alone(real):
+def test_backbone_factor_applies_to_backbone_variables_only(real):
     set_trainable(real, "joint", 1, "tiny")
     rates = backbone_rates(real, BACKBONES["tiny"].blocks, 0.25)
     expected = {v.path for layer in real.get_layer("detector").layers
@@ -103,19 +103,19 @@ def test_the_backbone_s_rate_is_for_the_backbone_s_variables_alone(real):
     assert not any("lateral" in path or "regressor" in path for path in rates)
 
 
-def test_a_step_tells_the_losses_of_the_weights_before_it(rng):
+def test_step_returns_the_losses_before_the_update(rng):
     network = stub()
     learner, _ = prepared(network)
     images, targets = batch(rng)
     outputs = network(images.astype("float32"), training=True)
     expected = {name: float(value) for name, value in LOSS(targets, outputs).items()}
-    found = learner.step(images, targets)
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert found["loss"] == pytest.approx(0.3 * found["detection"] + 0.7 * found["regression"], rel=1e-6)
-    assert learner.step(images, targets)["loss"] < found["loss"]
+    losses = learner.step(images, targets)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert losses["loss"] == pytest.approx(0.3 * losses["detection"] + 0.7 * losses["regression"], rel=1e-6)
+    assert learner.step(images, targets)["loss"] < losses["loss"]
 
 
-def test_a_teacher_sees_the_images_and_its_weights_are_not_the_learner_s(rng):
+def test_teacher_reads_the_images_and_is_not_trained(rng):
     keras.utils.set_random_seed(2)
     network, teacher = stub(), stub_cascade(2)
     teacher.trainable = False
@@ -125,16 +125,16 @@ def test_a_teacher_sees_the_images_and_its_weights_are_not_the_learner_s(rng):
     assert len(learner.variables) == len(Learner(stub(), LOSS).variables)
     images, targets = batch(rng)
     before = values(teacher)
-    outputs, lesson = network(images.astype("float32"), training=True), teacher(images.astype("float32"))
-    expected = {name: float(value) for name, value in loss(targets, outputs, lesson).items()}
+    outputs, teacher_outputs = network(images.astype("float32"), training=True), teacher(images.astype("float32"))
+    expected = {name: float(value) for name, value in loss(targets, outputs, teacher_outputs).items()}
     assert expected["loss"] != pytest.approx(float(LOSS(targets, outputs)["loss"]), rel=1e-4)
     assert learner.step(images, targets) == pytest.approx(expected, rel=1e-5)
     learner.step(images, targets)
-    assert not moved(before, teacher)
+    assert not changed(before, teacher)
 
 
-def test_the_step_is_compiled_once(rng, monkeypatch):
-    """The loss's Python runs only while a step is traced, so a trainer that traced each step would be seen."""
+def test_step_is_compiled_once(rng, monkeypatch):
+    """The Python code of the loss runs only when a step is traced; this counts the traces."""
     traced, real = [], CascadeLoss.detection
     monkeypatch.setattr(CascadeLoss, "detection", lambda self, *arguments: traced.append(1) or real(self, *arguments))
     learner, optimizer = prepared(stub())
@@ -146,7 +146,7 @@ def test_the_step_is_compiled_once(rng, monkeypatch):
     assert after == [after[0]] * 4
 
 
-def test_a_piece_alone_has_its_loss_alone(rng):
+def test_single_output_has_its_own_loss_only(rng):
     network = stub()
     alone = keras.Model(network.input, {"parts": network.output["parts"]})
     learner, _ = prepared(alone)
@@ -154,13 +154,13 @@ def test_a_piece_alone_has_its_loss_alone(rng):
 
 
 @pytest.mark.parametrize("train", ["joint", "regressor"])
-def test_the_average_is_the_recurrence_of_the_weights_seen_after_each_step(train, rng):
+def test_average_is_the_recurrence_of_the_weights_after_each_step(train, rng):
     ema, steps = 0.6, 12
     network, twin = stub(), stub()
     set_trainable(network, train, 0, "tiny")
     learner, optimizer = prepared(network, rate=0.05, ema=ema)
     learner.step(*batch(rng))
-    now = average = values(network)  # optimizers: the first average is the first weights
+    now = average = values(network)  # the first average equals the first weights
     for step in range(1, steps):
         learner.step(*batch(rng))
         now, decay = values(network), min(ema, (1 + step) / (10 + step))
@@ -169,17 +169,17 @@ def test_the_average_is_the_recurrence_of_the_weights_seen_after_each_step(train
     trained = {v.path for v in network.trainable_variables}
     assert len(trained) == len(optimizer.averages())
     for mine, theirs in zip(twin.variables, network.variables, strict=True):
-        found, exact = keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(theirs)
+        losses, exact = keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(theirs)
         if theirs.path in trained:  # float32 rounds once per step: 2^-24 of the largest value met
-            np.testing.assert_allclose(found, average[theirs.path], rtol=0, atol=steps * 2 ** -22)
+            np.testing.assert_allclose(losses, average[theirs.path], rtol=0, atol=steps * 2 ** -22)
         else:  # statistics of batch norms, and the stage that does not train
-            np.testing.assert_array_equal(found, exact)
+            np.testing.assert_array_equal(losses, exact)
     kernel = "detector/stem_conv/kernel" if train == "joint" else "regressor/wide/kernel"
     path = next(path for path in trained if path.endswith(kernel.split("/", 1)[1]))
     assert np.abs(average[path] - now[path]).max() > 1e-3  # far beyond the bound: plain weights would not pass
 
 
-def test_without_an_average_the_twin_takes_the_weights_and_a_network_can_take_its_own_average(rng):
+def test_put_average_copies_weights_without_averages_and_accepts_its_own_network(rng):
     network, twin = stub(), stub()
     learner, optimizer = prepared(network)
     learner.step(*batch(rng))
@@ -192,7 +192,7 @@ def test_without_an_average_the_twin_takes_the_weights_and_a_network_can_take_it
     assert all((keras.ops.convert_to_numpy(v) == 7).all() for v in network.trainable_variables)
 
 
-def test_in_half_precision_the_loss_is_scaled_weights_stay_float32_and_an_overflow_changes_nothing(rng):
+def test_half_precision_scales_the_loss_and_skips_overflows(rng):
     keras.config.set_dtype_policy("mixed_float16")
     try:
         network = stub()
@@ -208,13 +208,13 @@ def test_in_half_precision_the_loss_is_scaled_weights_stay_float32_and_an_overfl
     before = values(network)
     scale.assign(1e30)  # every gradient overflows half precision
     assert np.isfinite(learner.step(images, targets)["loss"])
-    assert not {path for path in moved(before, network) if "moving" not in path}
+    assert not {path for path in changed(before, network) if "moving" not in path}
     assert int(optimizer.iterations) == 1 and float(scale) == pytest.approx(0.5e30)
-    assert len(learner.optimizer.variables) > len(optimizer.variables)  # what a state must hold
+    assert len(learner.optimizer.variables) > len(optimizer.variables)  # the loss scale is saved too
 
 
-def test_a_tiny_cascade_learns_eight_people_by_heart():
-    """Losses to an eighth in 100 steps; joints within 2 px of 64, where the best constant answer is beyond 8."""
+def test_tiny_cascade_overfits_eight_people():
+    """In 100 steps losses fall to an eighth and keypoints are within 2 px of 64; the best constant is off by over 8."""
     keras.utils.set_random_seed(1)
     people = [converted(record, LSP14) for record in datasets.read("synthetic:8", "train")]
     fixed = make_batch(people, range(8), 64, NONE, (0,))
@@ -225,9 +225,9 @@ def test_a_tiny_cascade_learns_eight_people_by_heart():
     for name in ("loss", "detection", "regression"):
         assert losses[-1][name] < losses[0][name] / 8, name
     maps = keras.ops.convert_to_numpy(network(fixed.images.astype("float32"), training=True)["heatmaps"])
-    places, labeled = decoders.DECODERS["soft"](maps, 4)[0], fixed.targets[..., 2] > 0
+    keypoints, labeled = decoders.DECODERS["soft"](maps, 4)[0], fixed.targets[..., 2] > 0
     true = fixed.targets[..., :2]
-    off = np.linalg.norm(places - true, axis=-1)[labeled].mean()
+    off = np.linalg.norm(keypoints - true, axis=-1)[labeled].mean()
     middle = np.where(labeled[..., None], true, np.nan)
     constant = np.linalg.norm(np.nanmean(middle, 0) - true, axis=-1)[labeled].mean()
     assert off < 2 and constant > 8, (off, constant)

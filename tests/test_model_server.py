@@ -1,4 +1,4 @@
-"""The conformance server: TensorFlow Serving's rules for models, batches, REST's JSON and codes, one by one."""
+"""The conformance server: TensorFlow Serving's rules for models, batches, JSON over REST, and status codes."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ B64 = {"b64": base64.b64encode(GOOD).decode()}
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """Two versions: joints of the second lie 1000 px to the right."""
+    """Return a folder of two versions; keypoints of the second are 1000 px to the right."""
     folder = tmp_path_factory.mktemp("models")
     write(folder / "1")
     write(folder / "2", offset=1000)
@@ -41,13 +41,13 @@ def served(base):
 
 
 def rest(served, body, path=f"{MODEL}:predict", method="POST"):
-    """HTTP status and the answer's object."""
+    """Return the HTTP status and the answer's object."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     answer = urllib3.request(method, f"http://127.0.0.1:{served.rest_port}/v1/models/{path}", body=data, retries=False)
     return answer.status, json.loads(answer.data)
 
 
-def test_rows_and_columns_are_answered_in_their_own_form(served):
+def test_rows_and_columns_are_answered_in_the_same_form(served):
     status, by_rows = rest(served, {"instances": [{"image_bytes": B64, "boxes": [1, 2, 3, 4]},
                                                   {"image_bytes": B64, "boxes": [1.5, 2, 3, 4]}],
                                     "signature_name": "with_boxes"})
@@ -57,19 +57,19 @@ def test_rows_and_columns_are_answered_in_their_own_form(served):
                                        "signature_name": "with_boxes"})
     assert status == 200 and by_columns["outputs"]["box"] == [row["box"] for row in by_rows["predictions"]]
     for short in ({"instances": [B64]}, {"instances": [{"image_bytes": B64}]}, {"inputs": [B64]},
-                  {"inputs": {"image_bytes": [B64]}}):  # an only input may go without its name
+                  {"inputs": {"image_bytes": [B64]}}):  # a single input may lack its name
         status, found = rest(served, short)
         assert status == 200, found
         [row] = found["predictions"] if "predictions" in found else [{k: v[0] for k, v in found["outputs"].items()}]
         assert row["keypoints"] == [[1000 + len(GOOD), k] for k in range(3)]
 
 
-def test_strings_that_are_text_come_back_as_text_and_text_is_taken_as_bytes(served):
+def test_text_is_returned_as_text_and_accepted_as_bytes(served):
     status, found = rest(served, {"instances": ["a", "b"], "signature_name": "model_card"})
     assert status == 200 and found["predictions"][1]["joints"] == list(JOINTS)
     assert json.loads(found["predictions"][0]["card"])["license"] == "a test's"
     status, found = rest(served, {"instances": [GOOD[3:].decode()]})
-    assert status == 200 and not any(map(any, found["predictions"][0]["keypoints"]))  # text, but no picture
+    assert status == 200 and not any(map(any, found["predictions"][0]["keypoints"]))  # text, but not an image
 
 
 @pytest.mark.parametrize(("body", "words"), [
@@ -97,12 +97,12 @@ def test_strings_that_are_text_come_back_as_text_and_text_is_taken_as_bytes(serv
     ({"inputs": {"crops": [[[[300, 0, 0]]]]}, "signature_name": "heatmaps"}, "not of expected type: uint8"),
     ({"inputs": {"crops": [[[[1.5, 0, 0]]]]}, "signature_name": "heatmaps"}, "not of expected type: uint8")],
     ids=lambda value: str(value)[:60])
-def test_what_the_rest_api_does_not_take_is_a_400_that_says_why(served, body, words):
+def test_invalid_rest_request_is_a_400_with_the_reason(served, body, words):
     status, found = rest(served, body)
     assert status == 400 and words in found["error"]
 
 
-def test_bare_words_for_numbers_that_are_none_are_taken(served):
+def test_bare_nan_and_infinity_are_accepted(served):
     body = json.dumps({"inputs": {"image_bytes": [B64], "boxes": [[float("nan"), 2, 3, float("inf")]]},
                        "signature_name": "with_boxes"}).encode()
     assert b"NaN" in body and b"Infinity" in body
@@ -118,12 +118,12 @@ def test_bare_words_for_numbers_that_are_none_are_taken(served):
     ("POST", f"{MODEL}/labels/next:predict", 400, "Unrecognized servable version label: next"),
     ("POST", f"{MODEL}:classify", 400, "classification"), ("POST", f"{MODEL}:pose", 400, "Malformed request: POST"),
     ("GET", f"{MODEL}/versions/one", 400, "Malformed request: GET")])
-def test_models_versions_and_paths_that_are_not_there(served, method, path, status, words):
+def test_unknown_models_versions_and_paths_are_refused(served, method, path, status, words):
     found = rest(served, {"instances": [B64]} if method == "POST" else None, path, method)
     assert found[0] == status and words in found[1]["error"]
 
 
-def test_versions_and_labels_are_found_and_the_highest_where_none_is_named(served):
+def test_versions_and_labels_are_found_and_the_highest_is_the_default(served):
     for path, shift in (("", 1000), ("/versions/1", 0), ("/versions/2", 1000), ("/labels/stable", 0),
                         ("/labels/canary", 1000)):
         status, found = rest(served, {"instances": [B64]}, f"{MODEL}{path}:predict")
@@ -136,7 +136,7 @@ def test_versions_and_labels_are_found_and_the_highest_where_none_is_named(serve
                                                                               ("1", "AVAILABLE", "OK")]
 
 
-def test_signatures_can_be_asked_for_over_both(served):
+def test_signatures_are_available_over_both_apis(served):
     status, found = rest(served, None, f"{MODEL}/metadata", "GET")
     assert status == 200 and "model_card" in found["metadata"]["signature_def"]["signature_def"]
     with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}") as channel:
@@ -154,7 +154,7 @@ def test_signatures_can_be_asked_for_over_both(served):
 
 
 def grpc_refusal(served, change):
-    """Code and text of the refusal of a good request with a change."""
+    """Return the code and text with which a changed request is refused."""
     import tensorflow as tf
 
     request = predict_pb2.PredictRequest()
@@ -176,20 +176,20 @@ def grpc_refusal(served, change):
     (lambda r, tf: r.inputs["boxes"].CopyFrom(r.inputs["image_bytes"]), "INVALID_ARGUMENT", "Expects arg boxes"),
     (lambda r, tf: r.output_filter.append("depth"), "INVALID_ARGUMENT", "alias not found in signature: depth"),
     (lambda r, tf: r.output_filter.extend(["box", "box"]), "INVALID_ARGUMENT", "duplicate output")])
-def test_what_the_grpc_api_does_not_take_has_its_code(served, change, code, words):
+def test_invalid_grpc_request_has_its_code(served, change, code, words):
     found = grpc_refusal(served, change)
     assert found[0] == code and words in found[1]
 
 
-def test_a_version_whose_warm_up_fails_is_not_served_and_the_one_before_goes_on(tmp_path):
-    from posecascade.export.warmup import PLACE, write_warmup
+def test_version_with_failing_warm_up_is_not_served(tmp_path):
+    from posecascade.export.warmup import WARMUP_FILE, write_warmup
 
     write(tmp_path / "1")
     service = service_of(tmp_path)
     spec = service.spec(MODEL, None, None)
     assert service.models.find(spec)[0] == 1 and service.models.find(spec)[1].warmed == 2
     write(tmp_path / "3", warm=False)
-    write_warmup(tmp_path / "3" / PLACE, [("nothing", {})])
+    write_warmup(tmp_path / "3" / WARMUP_FILE, [("nothing", {})])
     (tmp_path / "notes").mkdir()
     models = Models({MODEL: Config(tmp_path, versions=(1, 3))})
     models.refresh()
@@ -200,14 +200,14 @@ def test_a_version_whose_warm_up_fails_is_not_served_and_the_one_before_goes_on(
         alone.find(spec)
 
 
-def test_a_new_version_is_taken_and_an_old_one_let_go(tmp_path):
+def test_new_version_replaces_the_old_one(tmp_path):
     write(tmp_path / "1")
     service = service_of(tmp_path)
     write(tmp_path / "10", joints=(*JOINTS, "pelvis"), offset=5)
     with answering(service) as served, connect(served.grpc) as client:
         assert client.predict([GOOD])[0].names == JOINTS
         service.models.refresh()
-        [pose] = client.predict([GOOD])  # the client learns the new version's joints by itself
+        [pose] = client.predict([GOOD])  # the client reads the new version's keypoints
         assert pose.names == (*JOINTS, "pelvis") and pose.keypoints[3].tolist() == [len(GOOD) + 5, 3]
         assert client.status() == {10: "AVAILABLE"}
 
@@ -221,7 +221,7 @@ def test_metrics_count_requests_by_status(base):
     assert f'request_count{{model_name="{MODEL}",status="INVALID_ARGUMENT"}} 1' in text
 
 
-def test_it_starts_under_the_conditions_of_the_true_one(base, tmp_path):
+def test_start_requires_the_same_flags_as_tensorflow_serving(base, tmp_path):
     config = tmp_path / "models.config"
     config.write_text(f'model_config_list {{ config {{ name: "a" base_path: "{base}" '
                       'version_labels { key: "x" value: 1 }}}')

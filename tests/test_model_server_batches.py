@@ -1,4 +1,4 @@
-"""Batches of the conformance server: whose rows are whose, and what one client's mistake is to the others."""
+"""Batches of the conformance server: each client gets its rows, and the effect of one client's error on others."""
 
 import threading
 from collections import Counter
@@ -19,26 +19,26 @@ from posecascade.client.retrying import NEIGHBORS
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A version whose joints lie 1000 px to the right."""
+    """Return a folder of one version, whose keypoints are 1000 px to the right."""
     folder = tmp_path_factory.mktemp("models")
     write(folder / "1", offset=1000)
     return folder
 
 
 def parameters(**values):
-    """BatchingParameters with one thread that waits a while, so that what is asked at once runs at once."""
-    found = model_server_protos.CLASSES["BatchingParameters"]()
-    usual = {"max_batch_size": 4, "batch_timeout_micros": 300_000, "num_batch_threads": 1}
-    for name, value in (usual | values).items():
+    """Return BatchingParameters with one thread that waits, so that simultaneous requests run together."""
+    message = model_server_protos.CLASSES["BatchingParameters"]()
+    defaults = {"max_batch_size": 4, "batch_timeout_micros": 300_000, "num_batch_threads": 1}
+    for name, value in (defaults | values).items():
         if name == "allowed_batch_sizes":
-            found.allowed_batch_sizes.extend(value)
+            message.allowed_batch_sizes.extend(value)
         else:
-            getattr(found, name).value = value
-    return found
+            getattr(message, name).value = value
+    return message
 
 
 def at_once(*calls):
-    """What each call gives or raises, all begun together."""
+    """Return what each call returns or raises, all started together."""
     barrier = threading.Barrier(len(calls))
 
     def run(call):
@@ -57,50 +57,50 @@ def asks(service, data, signature="serving_default", **more):
     return lambda: service.run(service.spec(MODEL, None, None), signature, inputs)[1]
 
 
-def test_requests_of_several_clients_run_as_one_and_each_gets_its_rows(base):
+def test_requests_of_several_clients_run_as_one(base):
     service = service_of(base, parameters(allowed_batch_sizes=[1, 2, 4]))
-    seen, servable = [], service.models.find(service.spec(MODEL, None, None))[1]
+    sizes, servable = [], service.models.find(service.spec(MODEL, None, None))[1]
     real = servable.run
-    servable.run = lambda signature, inputs: seen.append(len(inputs["image_bytes"])) or real(signature, inputs)
+    servable.run = lambda signature, inputs: sizes.append(len(inputs["image_bytes"])) or real(signature, inputs)
     found = at_once(asks(service, [GOOD]), asks(service, [GOOD + b"1", GOOD + b"12"]))
-    assert seen == [4]  # three, filled up to an allowed size
+    assert sizes == [4]  # three, padded to an allowed size
     assert [rows["keypoints"][:, 0, 0].tolist() for rows in found] == [[1007], [1008, 1009]]
-    seen.clear()
+    sizes.clear()
     found = at_once(*(asks(service, [GOOD + b"x" * n]) for n in range(6)))
-    assert sum(size for size in seen) >= 6 and max(seen) == 4
+    assert sum(sizes) >= 6 and max(sizes) == 4
     assert [rows["keypoints"][0, 0, 0] for rows in found] == [1007 + n for n in range(6)]
 
 
-@pytest.mark.parametrize(("ill", "words"), [
+@pytest.mark.parametrize(("invalid", "words"), [
     ({"data": [[GOOD]]}, "from different tasks have different shapes"),
     ({"data": [1.5]}, "Tensor concat operation failed")])
-def test_a_batch_fails_as_a_whole_where_one_of_it_has_another_shape_or_type(base, ill, words):
+def test_all_requests_of_a_batch_fail_if_shapes_or_types_differ(base, invalid, words):
     service = service_of(base, parameters())
-    [data] = ill.values()
+    [data] = invalid.values()
     array = np.array(data, object if isinstance(data[0], list) else np.float32)
     failing = lambda: service.run(service.spec(MODEL, None, None), "serving_default", {"image_bytes": array})  # noqa: E731
     found = at_once(asks(service, [GOOD]), failing)
     assert all(isinstance(answer, Refused) and words in str(answer) for answer in found)
-    assert any(words in str(found[0]) for words in NEIGHBORS)  # upon which the client asks again
+    assert any(words in str(found[0]) for words in NEIGHBORS)  # the client retries after this message
 
 
-def test_a_client_whose_neighbor_breaks_its_batch_is_answered_all_the_same(base):
+def test_client_is_answered_although_another_breaks_its_batch(base):
     service = service_of(base, parameters())
     with answering(service) as served, connect(served.rest) as good, connect(served.grpc) as bad:
         def malformed():
-            with pytest.raises(ServerError, match="Expects arg"):  # its own fault, when it is asked again alone
+            with pytest.raises(ServerError, match="Expects arg"):  # when it is retried alone
                 bad._reply("serving_default", {"image_bytes": np.array([[GOOD]], object)})
 
         poses, _ = at_once(lambda: good.predict([GOOD]), malformed)
         assert poses[0].keypoints[0].tolist() == [1007, 0]
 
 
-def test_what_is_too_much_for_the_queue_is_refused(base):
+def test_full_queue_refuses_requests(base):
     service = service_of(base, parameters(max_batch_size=2, max_enqueued_batches=1))
     with pytest.raises(Refused, match="Task size 3 is larger than maximum input batch size 2"):
         asks(service, [GOOD] * 3)()
     found = at_once(*(asks(service, [GOOD] * 2) for _ in range(16)))
     kinds = Counter(answer.code.name if isinstance(answer, Refused) else "OK" for answer in found)
     assert kinds["OK"] and set(kinds) <= {"OK", "UNAVAILABLE"}
-    with answering(service) as served, connect(served.grpc, batch_size=8) as client:  # which sends fewer, and waits
+    with answering(service) as served, connect(served.grpc, batch_size=8) as client:  # it reduces its batches and waits
         assert len(client.predict([GOOD] * 9)) == 9

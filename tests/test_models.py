@@ -1,4 +1,4 @@
-"""The networks: shapes, gradients and saving over the tables, and the paper's layers and parameter counts."""
+"""Test the networks: shapes, gradients and saving of every table entry; layers and parameter counts of the paper's."""
 
 import sys
 
@@ -11,7 +11,7 @@ from posecascade.models import BACKBONES, DETECTORS, REGRESSORS, cascade, detect
 from posecascade.models.backbone import BN_MOMENTUM, image_layers
 
 K = 5
-# Stride: channels of the tap, by hand from the papers of the backbones.
+# Channels of the tap at each stride, from the papers of the backbones.
 TAPS = {
     "tiny": {4: 24, 8: 48, 16: 64, 32: 96},
     "efficientnet_lite0": {4: 24, 8: 40, 16: 112, 32: 320},
@@ -32,7 +32,7 @@ PAIRS = (("topdown", "light", 4), ("fcn", "light", 4), ("deconv", "light", 1), (
 
 @pytest.fixture
 def small(monkeypatch):
-    """The paper's widths and depth cut down, so that every head and regressor can be run: the wiring is the same."""
+    """Reduce the paper's widths and depth, so that every head and regressor runs quickly; connections are the same."""
     monkeypatch.setattr(detector, "FC_CHANNELS", 16)
     monkeypatch.setattr(hourglass, "INNER", 8)
     monkeypatch.setattr(hourglass, "OUTER", 16)
@@ -43,7 +43,7 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def backbones():
-    """Each backbone as a model of its taps for 64 px, built when first asked for."""
+    """Return a function from a backbone's name to a cached model of its taps for 64 px."""
     built = {}
 
     def get(name):
@@ -67,14 +67,14 @@ def as_numpy(outputs):
     return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
 
 
-def test_the_tables_hold_what_is_tested():
+def test_tables_have_exactly_the_tested_entries():
     assert set(TAPS) == set(BACKBONES)
     assert {head for head, _, _ in PAIRS} == set(DETECTORS)
     assert {kind for _, kind, _ in PAIRS} == set(REGRESSORS)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_backbone_gives_its_taps_and_names_its_blocks(name, backbones):
+def test_backbone_has_its_taps_and_blocks(name, backbones):
     model = backbones(name)
     assert {stride: tap.shape for stride, tap in model.output.items()} == {
         stride: (None, 64 // stride, 64 // stride, channels) for stride, channels in TAPS[name].items()}
@@ -91,7 +91,7 @@ def test_backbone_gives_its_taps_and_names_its_blocks(name, backbones):
 
 
 @pytest.mark.parametrize(("head", "kind", "stride"), PAIRS)
-def test_cascade_gives_both_maps_trains_through_and_survives_saving(head, kind, stride, small, images, tmp_path):
+def test_cascade_has_both_maps_trains_end_to_end_and_can_be_saved(head, kind, stride, small, images, tmp_path):
     model = cascade(K, backbone="tiny", detector=head, regressor=kind, stride=stride, width=16)
     assert {layer.name for layer in model.layers if isinstance(layer, keras.Model)} == {"detector", "regressor"}
     outputs = as_numpy(model(images))
@@ -105,7 +105,7 @@ def test_cascade_gives_both_maps_trains_through_and_survives_saving(head, kind, 
     for name, value in outputs.items():
         np.testing.assert_array_equal(value, again[name])
 
-    # Only the regressor has a loss; what makes the part maps is reached through their sigmoid alone.
+    # Only the regressor has a loss; gradients reach the detector only through the sigmoid part maps.
     first = BACKBONES["tiny"].blocks[0] + "_conv"
     watched = [layer for layer in model.get_layer("detector").layers
                if layer.name in (first, "parts", "score", "score_coarse", "score_fine") and layer.weights]
@@ -117,15 +117,15 @@ def test_cascade_gives_both_maps_trains_through_and_survives_saving(head, kind, 
     assert len(watched) >= 2
 
 
-@pytest.mark.parametrize(("pieces", "kind", "names"), [
+@pytest.mark.parametrize(("stages", "kind", "names"), [
     ("detector", "light", {"parts"}), ("regressor", "light", {"heatmaps"}), ("regressor", "stack", {"heatmaps"})])
-def test_each_piece_is_built_alone(pieces, kind, names, images):
-    model = cascade(K, stages=pieces, backbone="tiny", regressor=kind, width=16)
-    found = {name: value.shape for name, value in as_numpy(model(images)).items()}
-    assert found == dict.fromkeys(names, (2, 16, 16, K))
+def test_each_stage_can_be_built_alone(stages, kind, names, images):
+    model = cascade(K, stages=stages, backbone="tiny", regressor=kind, width=16)
+    shapes = {name: value.shape for name, value in as_numpy(model(images)).items()}
+    assert shapes == dict.fromkeys(names, (2, 16, 16, K))
 
 
-def test_regressor_reads_what_it_is_told_to(small):
+def test_regressor_has_the_requested_inputs(small):
     read = {**{f"{kind} without image": set(regressor(K, kind=kind, image=False).input) for kind in REGRESSORS},
             **{f"{kind} without parts": set(regressor(K, kind=kind, parts=False).input) for kind in REGRESSORS},
             "light": set(regressor(K, features=8).input), "stack": set(regressor(K, kind="stack").input)}
@@ -134,17 +134,17 @@ def test_regressor_reads_what_it_is_told_to(small):
                     "light": {"features", "parts"}, "stack": {"image", "parts"}}
 
 
-def test_part_logits_start_rare_and_confidence_maps_near_zero(images):
-    """As in BUILD_NOTES, "First trials": bias -3, last weights N(0, 0.01).
+def test_initial_part_logits_are_near_minus_3_and_confidence_maps_near_0(images):
+    """The bias is -3 and the last weights are N(0, 0.01) (BUILD_NOTES, "First trials").
 
-    96 inputs of at most 6 spread the sum by less than 0.6 each.
+    96 inputs of at most 6 give a standard deviation below 0.6.
     """
     outputs = as_numpy(cascade(K, backbone="tiny")(images))
     assert np.abs(outputs["parts"] + 3).max() < 1.5
     assert np.abs(outputs["heatmaps"]).max() < 1.5
 
 
-def test_half_precision_keeps_the_outputs_in_float32(images):
+def test_half_precision_keeps_outputs_in_float32(images):
     was = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -155,7 +155,7 @@ def test_half_precision_keeps_the_outputs_in_float32(images):
 
 
 @pytest.mark.parametrize("blocks", [0, 2, 5])
-def test_freeze_stops_the_first_blocks_and_no_other(blocks):
+def test_freeze_makes_the_first_blocks_untrainable_and_no_others(blocks):
     model = cascade(K, backbone="tiny", width=16)
     freeze(model, 3, "tiny")
     freeze(model, blocks, "tiny")
@@ -170,23 +170,23 @@ def test_freeze_stops_the_first_blocks_and_no_other(blocks):
     (lambda: cascade(K, detector="topdwn"), "model.detector: unknown detector 'topdwn'; did you mean 'topdown'?"),
     (lambda: cascade(K, regressor="hour"), "model.regressor: unknown regressor 'hour'; "),
     (lambda: cascade(K, stages="both"), "model.stages: unknown stages 'both'; choose from cascade, detector, "),
-    (lambda: cascade(K, stride=3), "model.stride: 3 is not supported; choose 1 (the paper's) or 4"),
-    (lambda: regressor(K, parts=False, image=False), "reads neither parts, features nor image"),
-    (lambda: regressor(K, kind="stack", features=8), "'stack' reads no features"),
-    (lambda: freeze(None, 6, "tiny"), "training.freeze: 6 blocks, but backbone 'tiny' has 5; give 0 to 5"),
+    (lambda: cascade(K, stride=3), "model.stride: 3, expected 1 (the paper's) or 4"),
+    (lambda: regressor(K, parts=False, image=False), "model.regressor: has no input; pass parts, features or image"),
+    (lambda: regressor(K, kind="stack", features=8), "'stack' does not read features"),
+    (lambda: freeze(None, 6, "tiny"), "frozen_blocks: 6 blocks, but backbone 'tiny' has 5; give 0 to 5"),
 ])
-def test_wrong_names_and_numbers_say_what_is_expected(build, message):
+def test_wrong_names_and_numbers_are_refused(build, message):
     with pytest.raises(InputError) as error:
         build()
     assert message in str(error.value)
 
 
-# ---- the paper's networks (docs/paper.md "Networks"), by hand ----
+# ---- the paper's networks (docs/paper.md "Networks") ----
 
 def test_released_resnet_detector(backbones):
-    """58,317,856 parameters: convolutions with their biases, and batch norm's scale and shift without its statistics.
+    """The detector has 58,317,856 parameters, without the statistics of batch norms.
 
-    Of them 75,712 are biases of the 155 convolutions before a batch norm, which torchvision's ResNet-152 lacks.
+    75,712 of them are biases of the 155 convolutions before a batch norm; torchvision's ResNet-152 has no such biases.
     """
     taps = backbones("resnet152")
     model = keras.Model(taps.input, detector.deconv(taps.output, 16, stride=1, width=None))
@@ -200,7 +200,7 @@ def test_released_resnet_detector(backbones):
     strided = {name for name, layer in layers.items()
                if isinstance(layer, keras.layers.Conv2D) and not isinstance(layer, keras.layers.Conv2DTranspose)
                and layer.strides == (2, 2)}
-    # Stages of 3, 8, 36 and 3 begin at blocks 0, 3, 11 and 47; the last has stride 1.
+    # Stages of 3, 8, 36 and 3 blocks begin at blocks 0, 3, 11 and 47; the last has stride 1.
     assert strided == {"stem_conv", "block_03_2_conv", "block_03_0_conv", "block_11_2_conv", "block_11_0_conv"}
     assert all(layers[name].kernel.shape[:2] == (3, 3) for name in strided if name.endswith("_2_conv"))
     assert {layer.dilation_rate for layer in layers.values() if isinstance(layer, keras.layers.Conv2D)} == {(1, 1)}
@@ -208,7 +208,7 @@ def test_released_resnet_detector(backbones):
 
 
 def test_released_resnet_regressor():
-    """17,370,528 parameters, counted in the same way; the joined first convolution is two that are added."""
+    """The regressor has 17,370,528 parameters; its first convolution is the sum of two (of image and part maps)."""
     model = regressor(16, kind="hourglass", stride=1)
     assert trained_parameters(model) == 17_370_528
     layers = {layer.name: layer for layer in model.layers}
@@ -220,7 +220,7 @@ def test_released_resnet_regressor():
     assert sorted(up) == [f"glass{depth}_up" for depth in (1, 2, 3, 4)]
     assert (layers["maps"].kernel.shape, layers["maps"].strides) == ((4, 4, 16, 16), (4, 4))
     bare = {name for name in layers if name.endswith("_skip") and not name.startswith("glass")}
-    assert bare == {"residual_0_skip", "residual_3_skip"}  # 64 -> 128 and 128 -> 256; 128 -> 128 needs none
+    assert bare == {"residual_0_skip", "residual_3_skip"}  # 64 -> 128 and 128 -> 256; 128 -> 128 has none
 
 
 def test_paper_vgg_detector(backbones):
@@ -239,8 +239,8 @@ def test_paper_vgg_detector(backbones):
 
 def test_paper_vgg_regressor():
     model = regressor(16, kind="stack", stride=1)
-    found = [(layer.name, *layer.kernel.shape) for layer in model.layers if layer.weights]
-    assert sorted(found) == sorted([
+    shapes = [(layer.name, *layer.kernel.shape) for layer in model.layers if layer.weights]
+    assert sorted(shapes) == sorted([
         ("from_image", 9, 9, 3, 64), ("from_parts", 9, 9, 16, 64), ("conv_2", 13, 13, 64, 64),
         ("conv_3", 13, 13, 64, 128), ("conv_4", 15, 15, 128, 128), ("conv_5", 1, 1, 128, 512),
         ("conv_6", 1, 1, 512, 512), ("maps_quarter", 1, 1, 512, 16), ("maps", 8, 8, 16, 16)])

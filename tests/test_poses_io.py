@@ -1,4 +1,4 @@
-"""Requests from JSON lines, answers as JSON lines and CSV, and evaluation reading them again."""
+"""Requests from JSON lines, answers as JSON lines and CSV, and evaluation of written answers."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def read(*lines, folder=Path("/elsewhere")):
     return list(requests(lines, "people.jsonl", folder))
 
 
-def test_lines_become_requests_and_blank_ones_nothing():
+def test_lines_become_requests_and_blank_lines_are_skipped():
     found = read('{"image": "/a/b.jpg", "box": [1, 2.5, 3, 4]}\n', "\n", '{"image": "/a/c.jpg"}', "  ",
                  '{"image": "/d.png", "box": null, "keypoints": {}}')
     assert found == [Request("/a/b.jpg", Path("/a/b.jpg"), Box(1, 2.5, 3, 4), "people.jsonl, line 1"),
@@ -39,7 +39,7 @@ def test_lines_become_requests_and_blank_ones_nothing():
                      Request("/d.png", Path("/d.png"), None, "people.jsonl, line 5")]
 
 
-def test_a_relative_path_counts_from_the_working_folder_then_from_the_file_s(tmp_path, monkeypatch):
+def test_relative_path_is_in_the_working_folder_or_in_that_of_the_file(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "only_there.jpg").touch()
     for folder in (tmp_path, tmp_path / "data"):
@@ -58,7 +58,7 @@ def test_a_relative_path_counts_from_the_working_folder_then_from_the_file_s(tmp
     ('{"image": "a.jpg", "box": [1, 2, -3, 4]}', "box .*w, h > 0"), ('{"image": "a.jpg", "box": [1, 2, 3]}', "box "),
     ('{"image": "a.jpg", "box": [1, 2, 3, NaN]}', "box "), ('{"image": "a.jpg", "box": "1234"}', "box '1234'"),
     ('{"image": "a.jpg", "box": {"x": 1}}', "box "), ('{"image": "a.jpg", "box": [0, 0, 1e99, 1]}', "beyond 1e")])
-def test_a_wrong_line_is_told_by_its_number_and_the_others_are_read(line, problem):
+def test_malformed_line_is_reported_and_the_others_are_read(line, problem):
     first, wrong, last = read('{"image": "/a.jpg"}', line, '{"image": "/b.jpg"}')
     assert isinstance(wrong, InputError) and str(wrong).startswith("people.jsonl, line 2: ")
     with pytest.raises(InputError, match=problem):
@@ -66,14 +66,14 @@ def test_a_wrong_line_is_told_by_its_number_and_the_others_are_read(line, proble
     assert (first.image, last.image) == ("/a.jpg", "/b.jpg")
 
 
-def test_boxes_come_from_lists_arrays_and_boxes():
+def test_boxes_are_made_from_lists_arrays_and_boxes():
     assert box_from(None) is None
     assert box_from(np.array([1, 2, 3, 4])) == box_from((1.0, 2, 3, 4)) == box_from(Box(1, 2, 3, 4)) == Box(1, 2, 3, 4)
 
 
 @pytest.fixture
 def written(rng):
-    """Two answers, and the texts of both files."""
+    """Return two poses, their answers, and the texts of both files."""
     poses = [ToyPose(np.column_stack([rng.uniform(-50, 900, (14, 2)), rng.random((14, 2))]), Box(1 / 3, 2, 3, 4))
              for _ in range(2)]
     lines, table = io.StringIO(), io.StringIO()
@@ -84,12 +84,12 @@ def written(rng):
     return poses, answers, lines.getvalue(), table.getvalue()
 
 
-def test_an_answer_has_three_keys_and_joints_by_name(written):
+def test_answer_has_three_keys_and_keypoints_by_name(written):
     poses, _, lines, _ = written
     first, second = map(json.loads, lines.splitlines())
     assert list(first) == list(second) == ["image", "box", "keypoints"]
-    assert first["image"] == 'a "b",\n.jpg' and first["box"] == [1.23456, 2, 3, 4]  # as given
-    assert second["box"] == [0.333, 2, 3, 4]  # as found
+    assert first["image"] == 'a "b",\n.jpg' and first["box"] == [1.23456, 2, 3, 4]  # the given box
+    assert second["box"] == [0.333, 2, 3, 4]  # the used box
     assert tuple(first["keypoints"]) == LSP14.keypoints
     for line, pose in ((first, poses[0]), (second, poses[1])):
         found = np.array(list(line["keypoints"].values()))
@@ -97,7 +97,7 @@ def test_an_answer_has_three_keys_and_joints_by_name(written):
         np.testing.assert_allclose(found[:, 2:], pose.table[:, 2:], atol=5.1e-5)
 
 
-def test_the_table_says_the_same(written):
+def test_table_has_the_same_values(written):
     _, answers, _, table = written
     rows = list(csv.DictReader(io.StringIO(table)))
     assert len(rows) == 2
@@ -108,7 +108,7 @@ def test_the_table_says_the_same(written):
             assert [float(row[f"{name}_{of}"]) for of in ("x", "y", "score", "visibility")] == values
 
 
-def test_evaluation_reads_what_was_written(written, tmp_path):
+def test_evaluation_reads_written_predictions(written, tmp_path):
     poses, answers, _, _ = written
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(a | {"image": f"{i}.jpg"}) + "\n"
                                                         for i, a in enumerate(answers)))

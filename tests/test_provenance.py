@@ -1,4 +1,4 @@
-"""A run is known by its recipe, people and backend: another's folder is refused by name, free settings may change."""
+"""Test that only a run of the same recipe, data and backend is resumed, and what the manifest contains."""
 
 import keras
 import numpy as np
@@ -10,60 +10,61 @@ from posecascade.training.data import read_splits
 from posecascade.training.provenance import check_same, identity_of, manifest
 from posecascade.training.recipe import recipe_from
 
-AGAIN = "); give the same settings to go on, or another --model_dir"
+AGAIN = "); give the same settings to resume it, or another --model_dir"
 
 
 @pytest.fixture(scope="module")
-def people():
+def splits():
     return read_splits(["synthetic:6"], "lsp14")
 
 
-def refusal(found, wanted, tmp_path):
+def refusal(saved, current, tmp_path):
     with pytest.raises(InputError) as error:
-        check_same(found, wanted, tmp_path)
+        check_same(saved, current, tmp_path)
     begin = f"{tmp_path}: holds a run that differs ("
     assert str(error.value).startswith(begin) and str(error.value).endswith(AGAIN)
     return str(error.value)[len(begin):-len(AGAIN)]
 
 
-def test_settings_that_change_no_weight_and_the_data_s_place_are_free(people, tmp_path):
-    one = identity_of(small(), people)
+def test_settings_that_change_no_weight_may_differ(splits, tmp_path):
+    one = identity_of(small(), splits)
     other = identity_of(small(data={"sources": ["synthetic:6@0"]}, training={
-        "workers": 5, "checkpoint_every_steps": 77, "evaluate_every_epochs": 2, "validation_people": 3}), people)
+        "workers": 5, "checkpoint_every_steps": 77, "evaluate_every_epochs": 2, "validation_people": 3}), splits)
     assert one != other
     check_same(one, other, tmp_path)
     check_same(other, one, tmp_path)
 
 
-def test_what_differs_is_named_with_both_values(people, tmp_path):
-    one = identity_of(small(), people)
-    other = identity_of(small(model={"width": 24}, training={"batch_size": 3, "epochs": 9}), people)
+def test_differences_are_named_with_both_values(splits, tmp_path):
+    one = identity_of(small(), splits)
+    other = identity_of(small(model={"width": 24}, training={"batch_size": 3, "epochs": 9}), splits)
     assert refusal(one, other, tmp_path) == \
         "model.width: 16 -> 24; training.epochs: 2 -> 9; training.batch_size: 4 -> 3"
     assert refusal(one, one | {"data": "else"}, tmp_path) == \
-        "data: other people, labels or order than it was begun with"
+        "data: other people, labels or order"
     assert refusal(one, one | {"backend": "jax"}, tmp_path) == f"backend: {keras.backend.backend()} -> jax"
-    joints = one["schema"] | {"torso": ["left_shoulder", "left_hip"]}
-    assert refusal(one, one | {"schema": joints}, tmp_path) == "schema: lsp14 has other joints, pairs or segments now"
-    stages = identity_of(small(training={"phases": [{"train": "detector"}]}), people)
+    other_schema = one["schema"] | {"torso": ["left_shoulder", "left_hip"]}
+    assert refusal(one, one | {"schema": other_schema}, tmp_path) == \
+        "schema: lsp14 has other keypoints, pairs or segments now"
+    stages = identity_of(small(training={"phases": [{"train": "detector"}]}), splits)
     assert refusal(one, stages, tmp_path).startswith("training.phases: [{'train': 'joint', ")
 
 
-def test_every_setting_is_either_free_or_tells_runs_apart(people, tmp_path):
-    """A new knob that is neither would let a run go on with another value unnoticed."""
+def test_every_setting_is_either_free_or_compared(splits, tmp_path):
+    """With a new setting that is neither, a run could be resumed with another value unnoticed."""
     base = small().as_dict()
     free = {"data.sources", *(f"training.{key}" for key in (
         "workers", "checkpoint_every_steps", "evaluate_every_epochs", "validation_people")),
-            *(f"export.{key}" for key in base["export"])}  # it says nothing of the training
-    for section, knobs in base.items():
-        for key, value in knobs.items():
+            *(f"export.{key}" for key in base["export"])}  # it does not affect the training
+    for section, settings in base.items():
+        for key, value in settings.items():
             changed = {name: dict(values) for name, values in base.items()}
             changed[section][key] = other_than(value, section, key)
-            other = identity_of(recipe_from(changed, "test"), people)
+            other = identity_of(recipe_from(changed, "test"), splits)
             if f"{section}.{key}" in free:
-                check_same(identity_of(small(), people), other, tmp_path)
+                check_same(identity_of(small(), splits), other, tmp_path)
             else:
-                assert refusal(identity_of(small(), people), other, tmp_path).startswith(f"{section}.{key}: ")
+                assert refusal(identity_of(small(), splits), other, tmp_path).startswith(f"{section}.{key}: ")
 
 
 def other_than(value, section, key):
@@ -81,13 +82,13 @@ def other_than(value, section, key):
     return f"{value}x" if isinstance(value, str) else value / 2 if isinstance(value, float) and value else value + 1
 
 
-def test_the_manifest_holds_recipe_seed_fingerprint_counts_and_versions(people):
+def test_manifest_has_recipe_seed_fingerprint_counts_and_versions(splits):
     recipe = small(training={"seed": 3})
-    found = manifest(recipe, people, identity_of(recipe, people))
-    assert recipe_from(found["recipe"], "manifest") == recipe
-    assert (found["seed"], found["backend"]) == (3, keras.backend.backend())
-    assert found["data"] == {"fingerprint": people.fingerprint(), "sources": ["synthetic:6"],
+    written = manifest(recipe, splits, identity_of(recipe, splits))
+    assert recipe_from(written["recipe"], "manifest") == recipe
+    assert (written["seed"], written["backend"]) == (3, keras.backend.backend())
+    assert written["data"] == {"fingerprint": splits.fingerprint(), "sources": ["synthetic:6"],
                              "people": {"synthetic:6": {"train": 6, "validation": 64}}}
-    assert found["schema"]["keypoints"] == list(people.schema.keypoints)
-    assert found["versions"]["keras"] == keras.__version__ and found["versions"]["numpy"] == np.__version__
-    assert set(found["versions"]) >= {"python", "posecascade", "tensorflow"} and found["platform"]
+    assert written["schema"]["keypoints"] == list(splits.schema.keypoints)
+    assert written["versions"]["keras"] == keras.__version__ and written["versions"]["numpy"] == np.__version__
+    assert set(written["versions"]) >= {"python", "posecascade", "tensorflow"} and written["platform"]

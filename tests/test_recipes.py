@@ -1,4 +1,4 @@
-"""Every recipe that comes with the package loads and says how it is run; one of each kind trains two steps in small."""
+"""Test that every recipe of the package loads and names its command; one of each kind trains two small steps."""
 
 import dataclasses
 import re
@@ -24,7 +24,7 @@ SIDE = 64  # px: the smallest that every regressor takes
 
 @pytest.fixture(autouse=True)
 def _few_blocks(monkeypatch):
-    """The deepest networks with few blocks and channels, and no compiler, which takes longer than two steps."""
+    """Build the deepest networks with few blocks and channels; do not compile, which takes longer than two steps."""
     monkeypatch.setattr(keras.Model, "run_eagerly", property(lambda self: True, lambda self, value: None))
     for version, stages in ((0, efficientnet_lite.LITE0), (2, efficientnet_lite.LITE2)):
         monkeypatch.setitem(BACKBONES, f"efficientnet_lite{version}", efficientnet_lite._backbone(
@@ -38,7 +38,7 @@ def _few_blocks(monkeypatch):
 
 
 def in_small(recipe: Recipe) -> Recipe:
-    """The recipe at SIDE px, from nothing, for two steps of two people; what is in pixels shrinks along."""
+    """Return the recipe scaled to SIDE px, without initial weights, for two steps of two people."""
     scale = SIDE / recipe.model.input_size
     sized = {"disc_radius_px": recipe.loss.disc_radius_px * scale,
              "gaussian_sigma_px": recipe.loss.gaussian_sigma_px * scale}
@@ -50,32 +50,32 @@ def in_small(recipe: Recipe) -> Recipe:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_loads_fits_together_and_says_by_which_command_it_is_run(name):
+def test_recipe_loads_passes_the_checks_and_names_its_command(name):
     check(load_recipe(name))
     comment = [line[1:].strip() for line in RECIPES[name].read_text().splitlines() if line.startswith("#")]
     assert len(comment[0]) > 20, "the first line says what it is"
     text = " ".join(comment).replace("\\ ", "")
-    found = re.search(r"posecascade-train( --\S+)+", text)
-    assert found, "the comment at the top names the command"
+    command_line = re.search(r"posecascade-train( --\S+)+", text)
+    assert command_line, "the comment at the top names the command"
     command.FLAGS.unparse_flags()
-    assert command.FLAGS(shlex.split(found[0]))[1:] == []
+    assert command.FLAGS(shlex.split(command_line[0]))[1:] == []
     assert command.FLAGS.recipe == name and command.FLAGS.model_dir.startswith("runs/")
     recipe = load_recipe(name, command.FLAGS.set)
     assert command.FLAGS.data or recipe.data.sources
 
 
 def kinds() -> list[str]:
-    """Names of recipes: one of those that differ only in numbers which do not change what is built and trained."""
-    found = {}
+    """Return names of recipes, one of each group that builds and trains the same except for numbers."""
+    names = {}
     for name in RECIPES:
         recipe = in_small(load_recipe(name))
         phases = frozenset(dataclasses.replace(phase, share=1) for phase in recipe.training.phases)
-        found.setdefault((recipe.model, phases, recipe.optimizer.name, recipe.training.precision), name)
-    return list(found.values())
+        names.setdefault((recipe.model, phases, recipe.optimizer.name, recipe.training.precision), name)
+    return list(names.values())
 
 
 @pytest.mark.parametrize("name", kinds())
-def test_it_trains_two_steps_in_small(name, tmp_path, monkeypatch):
+def test_small_version_of_the_recipe_trains_two_steps(name, tmp_path, monkeypatch):
     recipe, lines, begun = in_small(load_recipe(name)), [], []
 
     def built(*arguments, **options):

@@ -1,4 +1,4 @@
-"""Records: checked at birth, never changed, carried to other schemas by joint name."""
+"""Records: checked when created, immutable, converted to other schemas by the keypoints' names."""
 
 from dataclasses import replace
 
@@ -27,32 +27,32 @@ def by_name(record):
 
 @pytest.mark.parametrize("other", SCHEMAS.values(), ids=lambda schema: schema.name)
 @EVERY
-def test_a_conversion_keeps_what_both_schemas_name_and_nothing_else(schema, other, rng):
+def test_conversion_keeps_the_keypoints_that_both_schemas_have(schema, other, rng):
     record = person(schema, rng.uniform(0, 99, (schema.size, 2)), rng.integers(0, 3, schema.size), head_size=12.0)
-    found = converted(record, other)
-    assert found.schema == other
-    assert by_name(found) == {name: v for name, v in by_name(record).items() if name in other.keypoints}
-    assert np.isnan(found.keypoints[~found.labeled]).all()
-    assert (found.head_size, found.box, found.origin) == (record.head_size, record.box, record.origin)
-    back = converted(found, schema)
-    assert by_name(back) == by_name(found)
+    result = converted(record, other)
+    assert result.schema == other
+    assert by_name(result) == {name: v for name, v in by_name(record).items() if name in other.keypoints}
+    assert np.isnan(result.keypoints[~result.labeled]).all()
+    assert (result.head_size, result.box, result.origin) == (record.head_size, record.box, record.origin)
+    back = converted(result, schema)
+    assert by_name(back) == by_name(result)
 
 
-def test_a_conversion_to_the_same_schema_is_the_record_itself():
+def test_conversion_to_an_equal_schema_returns_the_record():
     record = person()
     assert converted(record, replace(TOY)) is record
 
 
-def test_unlabeled_joints_have_no_coordinates_whatever_the_file_said():
-    """(0, 0), negative and NaN are what data sets write there."""
+def test_coordinates_of_unlabeled_keypoints_are_nan():
+    """Data sets write (0, 0), negative numbers or NaN for them."""
     record = person(points=[[0, 0], [-1, -1], [np.nan, np.nan]], visibility=[0, 0, 0])
     assert np.isnan(record.keypoints).all()
     assert not record.labeled.any()
-    # While a labeled joint at (0, 0) or outside the picture is one.
+    # A labeled keypoint may be at (0, 0) or outside the image.
     assert person(points=[[0, 0], [-5, 2], [3, 4]]).labeled.all()
 
 
-def test_a_record_is_a_copy_that_cannot_be_changed():
+def test_arrays_of_a_record_are_read_only_copies():
     points, visibility = np.ones((3, 2)), np.array([2, 1, 0])
     record = person(points=points, visibility=visibility)
     points[:], visibility[:] = 7, 1
@@ -75,13 +75,13 @@ def test_a_record_is_a_copy_that_cannot_be_changed():
                                    "each; fix the file"),
     ([[0, 0], [np.nan, 1], [0, 0]], [2, 1, 0], "a labeled keypoint has no finite coordinates; fix the file"),
     ([[0, 0], [np.inf, 1], [0, 0]], [2, 2, 0], "a labeled keypoint has no finite coordinates; fix the file")], ids=str)
-def test_a_wrong_record_is_refused_by_its_origin(points, visibility, problem):
+def test_wrong_record_is_refused_with_its_origin(points, visibility, problem):
     with pytest.raises(InputError) as caught:
         person(points=points, visibility=visibility)
     assert str(caught.value) == f"annot.json, person 17: {problem}"
 
 
-def test_lengths_are_between_labeled_ends_alone():
+def test_length_needs_two_labeled_ends():
     record = person(points=[[0, 0], [1, 1], [3, 4]])
     assert record.length("head") == 5
     assert record.length("torso") is None  # the schema has none
@@ -89,23 +89,22 @@ def test_lengths_are_between_labeled_ends_alone():
         assert person(points=[[0, 0], [1, 1], [3, 4]], visibility=[hidden, 2, 2]).length("head") == length
 
 
-def test_people_without_a_joint_in_the_schema_are_left_out():
+def test_people_without_a_keypoint_in_the_schema_are_dropped():
     thorax = np.where(np.array(MPII16.keypoints) == "thorax", 2, 0)
     people = [person(MPII16), person(MPII16, visibility=thorax)]
     [kept] = checked_conversion(people, LSP14)
     assert kept.schema == LSP14
     with pytest.raises(InputError) as caught:
         checked_conversion(people[1:], LSP14)
-    assert str(caught.value) == (
-        "no person has a labeled keypoint of schema 'lsp14' (data: 1 people, schema 'mpii16'); "
-                                 "choose another --data or schema")
+    assert str(caught.value) == ("no person has a labeled keypoint of schema 'lsp14' (data: 1 people, schema "
+                                 "'mpii16'); choose another --data or schema")
     with pytest.raises(InputError, match=r"\(data: 0 people, schema 'none'\)"):
         checked_conversion([], LSP14)
 
 
-def test_a_record_without_a_picture_goes_by_its_origin():
-    class Picture:
+def test_record_without_an_image_is_named_by_its_origin():
+    class Image:
         name = "a.jpg"
 
     assert person().image_name == "annot.json, person 17"
-    assert replace(person(), image=Picture()).image_name == "a.jpg"
+    assert replace(person(), image=Image()).image_name == "a.jpg"

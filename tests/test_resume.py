@@ -1,4 +1,4 @@
-"""A run that stops at any step and is started again ends as one that never stopped: bit for bit on one CPU thread."""
+"""Test that an interrupted and resumed run equals an uninterrupted one bit for bit, on one CPU thread."""
 
 import importlib.util
 
@@ -12,7 +12,7 @@ from posecascade.training import checkpoints
 
 @pytest.fixture(scope="module", params=["tensorflow", "jax"])
 def runs(request, tmp_path_factory, kept):
-    """The folders of a run in one go and of one that was interrupted three times."""
+    """The folders of an uninterrupted run and of one that was interrupted three times."""
     if not importlib.util.find_spec(request.param):
         pytest.skip(f"needs {request.param}, which is not installed")
     folder = tmp_path_factory.mktemp(request.param)
@@ -24,30 +24,30 @@ def runs(request, tmp_path_factory, kept):
 
 
 @pytest.mark.parametrize("piece", ["network", "optimizer"])
-def test_every_array_of_the_state_is_the_same(runs, piece):
+def test_every_array_of_the_state_is_equal(runs, piece):
     whole, parts = (state_arrays(folder / checkpoints.STATE, piece) for folder in runs)
     assert len(whole) == len(parts) > 5
     for mine, theirs in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_progress_and_log_are_the_same(runs):
+def test_progress_and_log_are_equal(runs):
     whole, parts = runs
     assert checkpoints.read_header(whole) == checkpoints.read_header(parts)
     assert (whole / "log.csv").read_text() == (parts / "log.csv").read_text()
 
 
 @pytest.mark.parametrize("name", ["best.keras", "last.keras"])
-def test_the_models_are_the_same(runs, name):
+def test_models_are_equal(runs, name):
     assert_same_weights(*(folder / name for folder in runs))
 
 
-def test_tensorboard_s_curves_are_the_same_each_step_once(runs):
+def test_tensorboard_curves_are_equal_and_have_each_step_once(runs):
     curves = []
     for folder in runs:
-        found = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
-        found.Reload()
-        curves.append({tag: [(event.step, event.value) for event in found.Scalars(tag)]
-                       for tag in found.Tags()["scalars"] if "per_second" not in tag})
+        events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+        events.Reload()
+        curves.append({tag: [(event.step, event.value) for event in events.Scalars(tag)]
+                       for tag in events.Tags()["scalars"] if "per_second" not in tag})
     assert curves[0] == curves[1]
     assert [step for step, _ in curves[0]["train/loss"]] == list(range(1, 13))

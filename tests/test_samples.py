@@ -1,4 +1,4 @@
-"""The sheet of samples: its targets lie where the joints are, in the color of their side."""
+"""Test the sheet of samples: its rows, and that target maps are drawn at their keypoints in the color of the side."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from posecascade.training.samples import COLUMNS, overlaid, samples_sheet
 
 
 class Canvas:
-    """A picture in memory, or one that cannot be read."""
+    """An image in memory, or one that cannot be read."""
 
     def __init__(self, name, broken=False):
         self.name, self.broken = name, broken
@@ -32,7 +32,7 @@ def make(sets, count, seed=0):
     return samples_sheet(sets, count, np.random.default_rng(seed), size=96, stride=4, disc_radius=5, sigma=4)
 
 
-def test_sets_take_turns_and_unreadable_people_are_passed_over():
+def test_sets_are_used_in_turn_and_unreadable_people_are_skipped():
     sets = [[record(f"a{i}") for i in range(50)], [record("b0"), record("b1"), record("b2", broken=True)]]
     image, origins = make(sets, 6)
     assert len(origins) == 6
@@ -43,12 +43,12 @@ def test_sets_take_turns_and_unreadable_people_are_passed_over():
     assert image.shape[1] >= COLUMNS * 96
 
 
-def test_nobody_readable_gives_the_first_fault():
+def test_first_fault_is_raised_if_nobody_is_readable():
     with pytest.raises(InputError, match="image b: cannot be read"):
         make([[record("b", broken=True)]], 3)
 
 
-def test_a_map_is_drawn_on_its_own_cells():
+def test_map_is_drawn_on_its_own_cells():
     maps = np.zeros((24, 24, 14))
     maps[5, 7, LSP14.index("left_knee")] = 1
     image = overlaid(np.full((96, 96, 3), 100, np.uint8), maps, LSP14)

@@ -1,4 +1,4 @@
-"""Things and backgrounds: an occluder changes exactly the pixels that its mask names, wherever and however it lies."""
+"""Test objects and backgrounds: an occluder changes exactly the pixels of its mask, at any position and size."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from posecascade.rendering import painting, scenery
 from posecascade.rendering.scenery import backdrop, paste_occluder, random_thing
 
 KINDS = tuple(scenery._KINDS)
-# The farthest that a shape reaches from its center in parts of `size`: a pole's half length and cap, 0.9 + 0.13.
+# Largest distance of a shape's pixels from its center over `size`: a pole's half length and cap, 0.9 + 0.13.
 REACH = 1.05
 
 
 def pasted(seed, shade, side=96, center=None, size=None):
-    """What `paste_occluder` makes of an even picture; place and size follow from the seed unless given."""
+    """Return `paste_occluder` of a uniform image, and center and size, which are random unless given."""
     rng = np.random.default_rng(seed)
     drawn_center, drawn_size = rng.uniform(-20, side + 20, 2), rng.uniform(0, .5) * side
     center, size = drawn_center if center is None else center, drawn_size if size is None else size
@@ -21,7 +21,7 @@ def pasted(seed, shade, side=96, center=None, size=None):
 
 
 def touched(paint, shape):
-    """(H, W) bool: pixels where `paint(canvas)` changes black or white; any blend with a color changes one of them."""
+    """Return (H, W) bool: pixels that `paint(canvas)` changes on black or white; any color changes one of them."""
     changed = np.zeros(shape, bool)
     for shade in (0, 255):
         canvas = np.full((*shape, 3), shade, np.uint8)
@@ -31,18 +31,18 @@ def touched(paint, shape):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_the_mask_is_exactly_what_the_occluder_touches(seed):
+def test_mask_is_exactly_the_pixels_of_the_occluder(seed):
     black, mask, center, size = pasted(seed, 0)
     white, again, *_ = pasted(seed, 255)
     assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, again)  # of the object, not of the picture
+    np.testing.assert_array_equal(mask, again)  # it does not depend on the image
     np.testing.assert_array_equal(mask, (black != 0).any(-1) | (white != 255).any(-1))
     rows, columns = np.nonzero(mask)
     far = np.hypot(columns - center[0], rows - center[1]).max(initial=0)
     assert far <= REACH * max(size, 2) + 2  # the soft edge and the rounding to pixels
 
 
-def test_pixels_outside_the_mask_keep_their_values_and_the_given_picture_all(rng):
+def test_pixels_outside_the_mask_and_the_given_image_are_unchanged(rng):
     image = rng.integers(0, 256, (70, 110, 3), dtype=np.uint8)
     before = image.copy()
     for _ in range(100):
@@ -52,20 +52,20 @@ def test_pixels_outside_the_mask_keep_their_values_and_the_given_picture_all(rng
     np.testing.assert_array_equal(image, before)
 
 
-def test_an_occluder_outside_the_picture_changes_nothing():
+def test_occluder_outside_the_image_changes_nothing():
     image, mask, *_ = pasted(3, 90, center=(400.0, -300.0), size=50.0)
     assert not mask.any()
     assert (image == 90).all()
 
 
-def test_an_occluder_follows_from_the_generator_alone():
+def test_occluder_depends_only_on_the_generator():
     first, second, other = (pasted(seed, 128, center=(48, 48), size=40)[0] for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, second)
     assert (first != other).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_thing_is_where_it_was_put_and_of_its_size(kind):
+def test_every_kind_of_object_has_its_center_and_size(kind):
     light = painting.random_light(np.random.default_rng(0))
     for seed in range(12):
         thing = random_thing(np.random.default_rng(seed), np.array([100.0, 80.0]), 60.0, kind)
@@ -82,7 +82,7 @@ def test_all_kinds_occur():
     assert drawn == set(KINDS)
 
 
-def test_things_painted_together_keep_their_materials_and_lie_over_one_another_in_their_order(monkeypatch, rng):
+def test_objects_painted_together_keep_materials_and_order(monkeypatch, rng):
     colors = {"board": (200.0, 0.0, 0.0), "ball": (0.0, 0.0, 200.0)}
     monkeypatch.setattr(scenery, "_material_of", lambda kind, rng: painting.Material(colors[kind]))
     light = painting.random_light(rng)
@@ -97,16 +97,16 @@ def test_things_painted_together_keep_their_materials_and_lie_over_one_another_i
 
 @pytest.mark.parametrize(("width", "height", "horizon"), [
     (256, 160, 90.0), (31, 47, -5.0), (64, 64, 1e4), (90, 40, 39.5)])
-def test_a_backdrop_has_its_size_and_structure_wherever_the_horizon_lies(width, height, horizon):
+def test_backdrop_has_size_and_structure_for_any_horizon(width, height, horizon):
     light = painting.random_light(np.random.default_rng(0))
-    pictures = [backdrop(np.random.default_rng(seed), width, height, horizon, light) for seed in (1, 1, 2)]
-    assert pictures[0].shape == (height, width, 3)
-    assert pictures[0].dtype == np.uint8
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    assert (pictures[0] != pictures[2]).any()
-    assert all(picture.std() > 5 for picture in pictures)
+    images = [backdrop(np.random.default_rng(seed), width, height, horizon, light) for seed in (1, 1, 2)]
+    assert images[0].shape == (height, width, 3)
+    assert images[0].dtype == np.uint8
+    np.testing.assert_array_equal(images[0], images[1])
+    assert (images[0] != images[2]).any()
+    assert all(image.std() > 5 for image in images)
 
 
-def test_the_grain_cannot_be_changed_by_a_painter():
+def test_grain_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         painting.grain()[0, 0] = 1

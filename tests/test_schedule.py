@@ -1,4 +1,4 @@
-"""Phases laid over steps leave no gap, and the learning rate of every step is its law's."""
+"""Test that the spans of phases leave no gap and that the learning rate follows its formula at every step."""
 
 import math
 from itertools import pairwise
@@ -21,59 +21,59 @@ def rate(step, steps=100, span=WHOLE, **options):
 
 
 @given(PHASES, STEPS)
-def test_spans_cover_the_run_without_gaps_each_as_long_as_its_share_to_a_step(phases, steps):
+def test_spans_cover_the_run_by_shares_without_gaps(phases, steps):
     total = sum(phase.share for phase in phases)
     assume(total > 1e-6)
-    found = spans(phases, steps, 128)
-    assert found[0].start == 0 and found[-1].end == steps
-    assert all(one.end == other.start for one, other in pairwise(found))
-    assert all(span.start < span.end for span in found)
-    # Each end is rounded to the nearest step, so a length is wrong by one step at most; so is a phase left out.
+    laid = spans(phases, steps, 128)
+    assert laid[0].start == 0 and laid[-1].end == steps
+    assert all(one.end == other.start for one, other in pairwise(laid))
+    assert all(span.start < span.end for span in laid)
+    # Each end is rounded to the nearest step, so each length is off by at most one step; so is that of a skipped phase.
     for train, freeze, size in {(s.train, s.frozen_blocks, s.input_size or 128) for s in phases}:
         like = [s for s in phases if (s.train, s.frozen_blocks, s.input_size or 128) == (train, freeze, size)]
-        length = sum(s.end - s.start for s in found if (s.train, s.frozen_blocks, s.size) == (train, freeze, size))
+        length = sum(s.end - s.start for s in laid if (s.train, s.frozen_blocks, s.size) == (train, freeze, size))
         assert abs(length - steps * sum(s.share for s in like) / total) <= len(like) + 1e-6
 
 
 @given(PHASES, STEPS)
-def test_an_optimizer_is_fresh_just_where_other_weights_begin_to_train(phases, steps):
+def test_optimizer_is_new_exactly_when_other_weights_are_trained(phases, steps):
     assume(sum(phase.share for phase in phases) > 1e-6)
-    found = spans(phases, steps, 128)
-    assert found[0].fresh == 0
-    for one, other in pairwise(found):
+    laid = spans(phases, steps, 128)
+    assert laid[0].fresh == 0
+    for one, other in pairwise(laid):
         same = (one.train, one.frozen_blocks) == (other.train, other.frozen_blocks)
         assert other.fresh == (one.fresh if same else other.start)
 
 
-def test_a_stage_too_short_for_a_step_is_left_out_and_does_not_part_its_neighbors():
+def test_phase_shorter_than_a_step_is_skipped():
     phases = [Phase(share=1), Phase("detector", share=0.01), Phase(share=1, input_size=64, lr_factor=0.5)]
     assert spans(phases, 10, 96) == [Span(0, 5, 0, 96, "joint", 0, 1.0), Span(5, 10, 0, 64, "joint", 0, 0.5)]
 
 
-def test_constant_stays():
+def test_constant_schedule_is_constant():
     assert {rate(step) for step in range(100)} == {0.4}
 
 
 @given(st.integers(1, 1000), st.floats(1e-6, 10))
-def test_cosine_falls_from_the_rate_towards_zero_by_half_at_the_middle(half, highest):
+def test_cosine_schedule_falls_to_zero_and_is_half_in_the_middle(half, highest):
     rates = [rate(step, 2 * half, rate=highest, schedule="cosine") for step in range(2 * half)]
     assert rates[0] == highest
     assert rates[half] == pytest.approx(highest / 2)
     assert all(one > other > 0 for one, other in pairwise(rates))
-    # Point symmetry about the middle, and a last step whose distance to zero is the first one's to the highest.
+    # The curve is point symmetric about the middle.
     assert all(rates[half + i] + rates[half - i] == pytest.approx(highest) for i in range(half))
 
 
 @given(st.lists(st.floats(0.01, 0.99), max_size=4), st.floats(0.01, 1), st.integers(1, 300))
-def test_step_multiplies_by_drop_at_each_milestone(milestones, drop, steps):
+def test_step_schedule_multiplies_at_each_milestone(milestones, factor, steps):
     for step in range(steps):
         passed = len([m for m in milestones if step / steps >= m])
-        assert rate(step, steps, schedule="step", milestones=milestones, step_factor=drop) == \
-            pytest.approx(0.4 * math.prod([drop] * passed))
+        assert rate(step, steps, schedule="step", milestones=milestones, step_factor=factor) == \
+            pytest.approx(0.4 * math.prod([factor] * passed))
 
 
 @given(st.sampled_from(SCHEDULES), st.integers(1, 60), st.integers(0, 40))
-def test_warm_up_rises_linearly_to_the_schedule_after_every_fresh_start(schedule, warm, begin):
+def test_warm_up_is_linear_after_every_new_optimizer(schedule, warm, begin):
     span = Span(begin, 100, begin, 64, "joint", 0, 1.0)
     options = {"schedule": schedule, "milestones": (0.3,)}
     for step in range(begin, 100):
@@ -82,7 +82,7 @@ def test_warm_up_rises_linearly_to_the_schedule_after_every_fresh_start(schedule
             pytest.approx(plain * min(1, (step - begin + 1) / warm))
 
 
-def test_a_stage_s_own_rate_multiplies_and_a_stage_that_goes_on_does_not_warm_up_again():
+def test_phase_factor_multiplies_and_a_continued_phase_does_not_warm_up():
     span = Span(50, 100, 0, 64, "joint", 0, 0.25)
     assert rate(50, span=span, warmup_steps=20) == pytest.approx(0.1)
     assert rate(50, span=Span(50, 100, 50, 64, "joint", 0, 0.25), warmup_steps=20) == pytest.approx(0.1 / 20)

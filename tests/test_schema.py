@@ -1,4 +1,4 @@
-"""Schemas: the published orders and pairs, mirrors that are whole, conversions by name, YAML files, refusals."""
+"""Schemas: published orders and pairs, mirrors, conversions by name, YAML files, error messages."""
 
 from dataclasses import replace
 
@@ -13,8 +13,8 @@ from posecascade.schema import COCO17, LSP14, MPII16, SCHEMAS, Schema, find_sche
 
 EVERY = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda schema: schema.name)
 
-# The orders as the data sets' own documents count them, and the mirror pairs that other code bases keep as numbers
-# (HRNet's `flip_pairs`), written here by hand.
+# The orders in the data sets' documentation, and the mirror pairs of other code bases (HRNet's `flip_pairs`), copied by
+# hand.
 ORDERS = {
     "mpii16": "r ankle, r knee, r hip, l hip, l knee, l ankle, pelvis, thorax, neck, head top, r wrist, r elbow, "
               "r shoulder, l shoulder, l elbow, l wrist",
@@ -30,7 +30,7 @@ FLIP_PAIRS = {
 
 @st.composite
 def schemas(draw):
-    """Schemas of any names, paired in any way."""
+    """Generate schemas with any names and pairs."""
     names = draw(st.lists(st.text("abco _019é'#:-", min_size=1, max_size=8), min_size=1, max_size=9, unique=True))
     shuffled = draw(st.permutations(names))
     pairs = tuple(zip(shuffled[::2], shuffled[1::2], strict=False))[:draw(st.integers(0, 4))]
@@ -38,13 +38,13 @@ def schemas(draw):
     limbs = tuple(draw(st.lists(couple, max_size=3))) if len(names) > 1 else ()
     segments = [draw(st.none() | couple) if len(names) > 1 else None for _ in range(2)]
     sigmas = draw(st.none() | st.lists(st.floats(0.001, 1), min_size=len(names), max_size=len(names)).map(tuple))
-    # No control characters: YAML cannot hold them as they are.
+    # No control characters, which YAML cannot contain unescaped.
     name = draw(st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=9))
     return Schema(name, tuple(names), pairs, limbs, *segments, sigmas)
 
 
 @EVERY
-def test_the_order_is_the_data_set_s(schema):
+def test_keypoints_are_in_the_order_of_the_data_set(schema):
     names = [name.replace("r ", "right_").replace("l ", "left_").replace("head top", "head_top")
              for name in ORDERS[schema.name].split(", ")]
     assert schema.keypoints == tuple(names)
@@ -52,16 +52,16 @@ def test_the_order_is_the_data_set_s(schema):
 
 
 @EVERY
-def test_the_flip_order_exchanges_the_published_pairs_and_is_its_own_inverse(schema):
-    wanted = np.arange(schema.size)
+def test_flip_order_exchanges_the_published_pairs(schema):
+    expected = np.arange(schema.size)
     for one, other in FLIP_PAIRS[schema.name]:
-        wanted[[one, other]] = other, one
-    np.testing.assert_array_equal(schema.flip_order, wanted)
+        expected[[one, other]] = other, one
+    np.testing.assert_array_equal(schema.flip_order, expected)
     np.testing.assert_array_equal(schema.flip_order[schema.flip_order], np.arange(schema.size))
 
 
 @EVERY
-def test_every_joint_with_a_side_has_a_twin_and_limbs_and_fall_offs_are_those_of_the_mirror_image(schema):
+def test_limbs_and_sigmas_are_symmetric(schema):
     assert all(name.startswith(("left_", "right_")) for pair in schema.pairs for name in pair)
     twins = [schema.keypoints[i] for i in schema.flip_order]
     for name, twin in zip(schema.keypoints, twins, strict=True):
@@ -74,7 +74,7 @@ def test_every_joint_with_a_side_has_a_twin_and_limbs_and_fall_offs_are_those_of
     np.testing.assert_array_equal(schema.sigmas, np.array(schema.sigmas)[schema.flip_order])
 
 
-def test_fall_offs_are_coco_s():
+def test_sigmas_are_those_of_coco():
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     published = cocoeval.Params("keypoints").kpt_oks_sigmas
     np.testing.assert_allclose(COCO17.sigmas, published)
@@ -83,13 +83,13 @@ def test_fall_offs_are_coco_s():
         np.testing.assert_array_equal(np.array(schema.sigmas)[order >= 0], np.array(COCO17.sigmas)[order[order >= 0]])
 
 
-def test_the_reference_segments_are_the_papers():
+def test_reference_segments_are_those_of_the_papers():
     assert MPII16.segment("head") == (8, 9)
     assert LSP14.segment("torso") == (9, 2)  # the release's "points 10 and 3", counted from 1
     assert COCO17.segment("head") is None
 
 
-def test_joints_go_between_schemas_by_name():
+def test_keypoints_are_matched_by_name_between_schemas():
     # The paper's release: LSP 1-6 -> MPII 1-6, 7-12 -> 11-16, 13-14 -> 9-10.
     np.testing.assert_array_equal(LSP14.order_from(MPII16), [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9])
     np.testing.assert_array_equal(MPII16.order_from(LSP14), [0, 1, 2, 3, 4, 5, -1, -1, 12, 13, 6, 7, 8, 9, 10, 11])
@@ -97,7 +97,7 @@ def test_joints_go_between_schemas_by_name():
 
 @pytest.mark.parametrize("other", SCHEMAS.values(), ids=lambda schema: schema.name)
 @EVERY
-def test_an_order_carries_each_name_to_itself_and_commutes_with_the_mirror(schema, other):
+def test_order_from_matches_names_and_commutes_with_the_mirror(schema, other):
     order = schema.order_from(other)
     for name, at in zip(schema.keypoints, order, strict=True):
         assert (other.keypoints[at] == name) if at >= 0 else name not in other.keypoints
@@ -107,20 +107,20 @@ def test_an_order_carries_each_name_to_itself_and_commutes_with_the_mirror(schem
 
 @given(schemas())
 @settings(max_examples=50, deadline=None)
-def test_a_schema_comes_back_from_its_yaml(schema):
+def test_schema_survives_yaml(schema):
     assert schema_from(yaml.safe_load(yaml.safe_dump(schema.as_dict(), allow_unicode=True)), "a") == schema
 
 
 @given(schemas())
 @settings(deadline=None)
-def test_any_schema_s_flip_order_is_a_permutation_of_pairs(schema):
+def test_flip_order_of_any_schema_exchanges_its_pairs(schema):
     order = schema.flip_order
     np.testing.assert_array_equal(order[order], np.arange(schema.size))
     moved = {schema.keypoints[i] for i in np.flatnonzero(order != np.arange(schema.size))}
     assert moved == {name for pair in schema.pairs for name in pair}
 
 
-def test_a_user_s_own_schema_is_a_yaml_file(tmp_path):
+def test_custom_schema_is_read_from_yaml(tmp_path):
     path = tmp_path / "mouse.yaml"
     path.write_text("name: mouse\nkeypoints: [nose, left_ear, right_ear, tail]\npairs: [[left_ear, right_ear]]\n"
                     "limbs:\n- [nose, tail]\nhead: [left_ear, right_ear]\nsigmas: [0.1, 0.2, 0.2, 1]\n", "utf-8")
@@ -154,14 +154,14 @@ GOOD = {"name": "toy", "keypoints": ["a", "b", "c"]}
     ({"keypoint": ["a"]}, "in: unknown key 'keypoint'; did you mean 'keypoints'?"),
     ({"keypoints": None}, "in: keypoints is missing; add it")],
     ids=str)
-def test_a_wrong_schema_is_refused_in_one_line(change, problem):
+def test_wrong_schema_is_refused(change, problem):
     with pytest.raises(InputError) as caught:
         schema_from(GOOD | change, "in")
     assert str(caught.value) == problem
 
 
 @pytest.mark.parametrize("key", ["name", "keypoints"])
-def test_a_missing_key_is_told(key):
+def test_missing_key_is_reported(key):
     with pytest.raises(InputError) as caught:
         schema_from({k: v for k, v in GOOD.items() if k != key}, "in")
     assert str(caught.value) == f"in: {key} is missing; add it"
@@ -173,7 +173,7 @@ def test_a_missing_key_is_told(key):
     (b"- a", "{path}: the schema holds ['a'], expected a mapping of keys"),
     (b"\xff", "schema {path}: is not YAML ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)")],
     ids=str)
-def test_a_file_that_is_no_schema_is_refused_by_its_name(tmp_path, content, problem):
+def test_file_without_a_schema_is_refused(tmp_path, content, problem):
     path = tmp_path / "toy.yaml"
     if content is not None:
         path.write_bytes(content)
@@ -182,7 +182,7 @@ def test_a_file_that_is_no_schema_is_refused_by_its_name(tmp_path, content, prob
     assert str(caught.value) == problem.format(path=path)
 
 
-def test_broken_yaml_is_told_in_one_line(tmp_path):
+def test_broken_yaml_is_refused_in_one_line(tmp_path):
     path = tmp_path / "toy.yml"
     path.write_text("name: [\n")
     with pytest.raises(InputError, match=f"^schema {path}: is not YAML \\(.*line 2") as caught:
@@ -190,7 +190,7 @@ def test_broken_yaml_is_told_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_names_are_told_with_the_nearest():
+def test_error_for_an_unknown_name_has_the_nearest():
     with pytest.raises(InputError) as caught:
         find_schema("mpi16")
     assert str(caught.value) == "unknown schema 'mpi16'; did you mean 'mpii16'? (or give a .yaml file)"
@@ -199,7 +199,7 @@ def test_unknown_names_are_told_with_the_nearest():
     assert str(caught.value) == "schema 'lsp14' has no keypoint 'left_anke'; did you mean 'left_ankle'?"
 
 
-def test_nothing_in_a_file_is_executed(tmp_path):
+def test_yaml_file_cannot_execute_code(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text(f"name: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
     with pytest.raises(InputError, match="is not YAML"):
@@ -208,6 +208,6 @@ def test_nothing_in_a_file_is_executed(tmp_path):
 
 
 @EVERY
-def test_schemas_of_equal_content_are_equal_and_keys_of_dicts(schema):
+def test_equal_schemas_have_equal_hashes(schema):
     assert replace(schema) == schema
     assert {schema: 1}[replace(schema)] == 1

@@ -1,4 +1,4 @@
-"""The crops by which a person is looked for lie on a grid, so that every runtime takes the same ones."""
+"""The closer crops of the search have their edges on a grid, so that all runtimes use the same ones."""
 
 from dataclasses import replace
 
@@ -16,9 +16,9 @@ SCHEMA = Schema("toy", ("head", "right_hand", "left_hand"), pairs=(("left_hand",
 
 @given(st.lists(st.tuples(st.floats(-2000, 6000), st.floats(-2000, 6000)), min_size=3, max_size=3),
        st.tuples(st.integers(1, 5000), st.integers(1, 5000)))
-def test_a_new_crop_holds_the_joints_on_a_coarse_grid_that_tiny_differences_do_not_move(joints, sides):
+def test_new_crop_contains_the_keypoints_and_its_edges_are_on_the_grid(keypoints, sides):
     image = np.broadcast_to(np.uint8(0), (*sides, 3))
-    pose = Pose(np.array(joints), np.ones(3), np.ones(3), SCHEMA, Box(9e6, 9e6, 1, 1))
+    pose = Pose(np.array(keypoints), np.ones(3), np.ones(3), SCHEMA, Box(9e6, 9e6, 1, 1))
     box, tight = confident_box(pose, image), Box.around(pose.keypoints, min_size=max(1.0, MIN_SIDE * max(sides)))
     longer = max(tight.w, tight.h)
     step = 2.0 ** np.floor(np.log2(longer / GRID))
@@ -28,9 +28,9 @@ def test_a_new_crop_holds_the_joints_on_a_coarse_grid_that_tiny_differences_do_n
     assert (out >= -1e-6).all() and (out < step + 1e-6).all() and longer / GRID / 2 < step <= longer / GRID
 
 
-def test_a_difference_between_two_runtimes_moves_no_crop():
+def test_tiny_differences_between_runtimes_do_not_change_the_crop():
     image = np.broadcast_to(np.uint8(0), (480, 640, 3))
-    joints = np.array([[101.3, 70.2], [203.1, 333.7], [150.0, 190.0]])
-    pose = Pose(joints, np.ones(3), np.ones(3), SCHEMA, Box(9e6, 9e6, 1, 1))
-    assert confident_box(pose, image) == confident_box(replace(pose, keypoints=joints + 0.05), image)
-    assert confident_box(pose, image) != confident_box(replace(pose, keypoints=joints + 8), image)
+    keypoints = np.array([[101.3, 70.2], [203.1, 333.7], [150.0, 190.0]])
+    pose = Pose(keypoints, np.ones(3), np.ones(3), SCHEMA, Box(9e6, 9e6, 1, 1))
+    assert confident_box(pose, image) == confident_box(replace(pose, keypoints=keypoints + 0.05), image)
+    assert confident_box(pose, image) != confident_box(replace(pose, keypoints=keypoints + 8), image)

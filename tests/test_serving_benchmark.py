@@ -1,4 +1,4 @@
-"""benchmarks/serving.py: malformed requests in between change no answer, and a changed answer would be seen."""
+"""benchmarks/serving.py: malformed requests do not change other answers, and changed answers are detected."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api, 
 import model_server_protos
 
 ROOT = Path(__file__).resolve().parents[1]
-ASKED = [(GOOD + b"x" * number, [1, 2, 30, 40]) for number in range(5)]
+INPUTS = [(GOOD + b"x" * number, [1, 2, 30, 40]) for number in range(5)]
 
 
 @pytest.fixture
@@ -28,19 +28,19 @@ def benchmark():
 
 
 @pytest.mark.parametrize("batched", [True, False])
-def test_malformed_requests_change_no_answer_and_other_joints_would_be_seen(benchmark, small_model, batched):
+def test_malformed_requests_change_no_answer_and_changed_keypoints_are_detected(benchmark, small_model, batched):
     parameters = model_server_protos.read(ROOT / "export" / "serving" / "batching_parameters.txt", "BatchingParameters")
-    reference = np.array([[[len(data), joint] for joint in range(3)] for data, _ in ASKED], float)
+    reference = np.array([[[len(data), k] for k in range(3)] for data, _ in INPUTS], float)
     with answering(service_of(small_model, parameters if batched else None)) as served:
-        load, points = benchmark.Load(served.grpc, ASKED, reference), []
+        load, points = benchmark.Load(served.grpc, INPUTS, reference), []
         assert load.run(150, 50, lambda: points.append(1)) > 0
         assert load.wrong == [] and 30 < load.malformed < 60 and len(points) == 3
         assert len(load.seconds) == 150 - load.malformed
         reference[2] += 0.1
         load.run(20)
-        assert load.wrong and all("joints lie 0.100 px" in line for line in load.wrong)
+        assert load.wrong and all("keypoints differ by 0.100 px" in line for line in load.wrong)
 
 
-def test_the_bare_network_is_timed(benchmark, small_model, monkeypatch):
+def test_network_alone_is_timed(benchmark, small_model, monkeypatch):
     monkeypatch.setattr(benchmark, "SECONDS", 0.05)
     assert benchmark.bare(str(small_model / "1")) > 0

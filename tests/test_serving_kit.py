@@ -1,4 +1,4 @@
-"""The kit in export/serving: its files parse, agree with the export and each other, and its README's commands work."""
+"""The kit in export/serving: its files parse and agree with the export and each other; its README's commands work."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def flags_of(words):
     return dict(word.removeprefix("--").split("=", 1) for word in words)
 
 
-def test_the_server_s_release_is_the_api_s_and_that_of_the_tensorflow_which_exports():
+def test_release_of_the_server_is_that_of_its_api_and_of_tensorflow():
     api = next(line for line in metadata.requires("posecascade-keras") if line.startswith("tensorflow-serving-api"))
     least = re.search(r">=(\d+\.\d+)", api)[1]
     tensorflow = next(line for line in metadata.requires("posecascade-keras") if re.match(r"tensorflow[<>=]", line))
@@ -69,7 +69,7 @@ def test_names_and_ports_agree():
     assert labels["annotations"]["prometheus.io/port"] == str(ports["rest"])
 
 
-def test_monitoring_is_where_the_manifests_say(tmp_path):
+def test_monitoring_path_agrees_with_the_manifests(tmp_path):
     found = model_server_protos.read(KIT / "monitoring.config", "MonitoringConfig").prometheus_config
     assert found.enable and found.path.startswith("/")
     [(name, text)] = KUBERNETES["ConfigMap"]["data"].items()
@@ -80,18 +80,18 @@ def test_monitoring_is_where_the_manifests_say(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["batching_parameters.txt", "batching_parameters.gpu.txt"])
-def test_batches_are_of_sizes_that_are_warmed_up_and_the_client_keeps_to_them(name):
+def test_batch_sizes_are_warmed_up_and_fit_the_client(name):
     found, warm = model_server_protos.read(KIT / name, "BatchingParameters"), Recipe().export.batch_sizes
     assert found.max_batch_size.value == max(warm)
     assert set(found.allowed_batch_sizes) <= set(warm) and not found.pad_variable_length_inputs
-    Batcher(found)  # the server would start with it
+    Batcher(found)  # the server accepts it
     from posecascade.cli.client import FLAGS
 
     assert FLAGS["batch_size"].default <= found.max_batch_size.value
     assert connect.__kwdefaults__["batch_size"] == FLAGS["batch_size"].default
 
 
-def test_a_canary_is_served_beside_the_stable_version(tmp_path):
+def test_canary_is_served_next_to_the_stable_version(tmp_path):
     write(tmp_path / "1")
     write(tmp_path / "2", offset=1000)
     found = {}
@@ -104,7 +104,7 @@ def test_a_canary_is_served_beside_the_stable_version(tmp_path):
                      ("models.canary.config", "canary"): 2}
 
 
-def test_every_file_is_told_of_and_ends_in_a_line():
+def test_every_file_is_in_the_readme_and_ends_with_a_newline():
     for path in KIT.iterdir():
         assert path.name == "README.md" or f"`{path.name}`" in README
         assert path.read_text(encoding="utf-8").endswith("\n")
@@ -112,20 +112,20 @@ def test_every_file_is_told_of_and_ends_in_a_line():
 
 
 def commands(*beginnings):
-    """The README's indented lines that begin so."""
+    """Return the README's indented lines that begin with one of these words."""
     indented = tuple(f"    {word}" for word in beginnings)
     return [line.strip() for line in README.splitlines() if line.startswith(indented)]
 
 
 def placed(line, ports):
-    """The line with the server's ports."""
+    """Return the line with the server's ports."""
     return line.replace("localhost:8500", f"localhost:{ports['grpc']}").replace("localhost:8501",
                                                                                f"localhost:{ports['rest']}")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A working folder with what the README's commands name."""
+    """Return a working folder with the files of the README's commands."""
     write(tmp_path / "exported" / "1")
     (tmp_path / "holiday").mkdir()
     for name in ("photo.jpg", "holiday/beach.jpg"):
@@ -135,7 +135,7 @@ def folder(tmp_path):
 
 
 def use(folder, ports, environment):
-    """Every command of the README that asks a server."""
+    """Run every command of the README that sends requests to a server."""
     def run(line):
         done = subprocess.run(["bash", "-c", placed(line, ports)], cwd=folder, capture_output=True, text=True,
                               check=False, env=environment)
@@ -143,7 +143,7 @@ def use(folder, ports, environment):
         return done.stdout
 
     check, redirected, to_file = commands("posecascade-client")
-    assert run(check).startswith("version 1: AVAILABLE\njoints of small: ")
+    assert run(check).startswith("version 1: AVAILABLE\nkeypoints of small: ")
     assert run(redirected) == run(to_file) == ""
     assert [json.loads(line)["box"] for line in (folder / "poses.jsonl").read_text().splitlines()] == [[1, 2, 30, 40]]
     if shutil.which("curl"):
@@ -164,8 +164,8 @@ def use(folder, ports, environment):
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
-def test_the_readme_s_commands_ask_a_server_that_compose_s_flags_start(folder):
-    """With batching, as the commented lines would have it."""
+def test_readme_commands_with_a_server_by_the_flags_of_compose(folder):
+    """The commented flags, of batching, are used too."""
     (folder / "config").mkdir()
     for path in KIT.iterdir():
         text = path.read_text(encoding="utf-8").replace('"/models/posecascade"', json.dumps(str(folder / "exported")))
@@ -187,12 +187,12 @@ def test_the_readme_s_commands_ask_a_server_that_compose_s_flags_start(folder):
 
 @pytest.mark.tensorflow_model_server
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
-def test_the_readme_s_commands_ask_the_true_server(folder, tmp_path):
+def test_readme_commands_with_tensorflow_serving(folder, tmp_path):
     [line] = commands("tensorflow_model_server")
     words = [word.replace("$PWD", str(folder)) for word in shlex.split(line)[1:] if "port=" not in word]
     assert {word.partition("=")[0].removeprefix("--") for word in words} <= set(model_server.FLAGS)
     if not os.environ.get(BINARY):
-        pytest.skip(f"needs the true server: {BINARY} names no tensorflow_model_server")
+        pytest.skip(f"needs TensorFlow Serving: {BINARY} names no tensorflow_model_server")
     with binary(*words, log=tmp_path / "log.txt") as found:
         use(folder, {"grpc": found.grpc_port, "rest": found.rest_port},
             os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"})

@@ -1,4 +1,4 @@
-"""The One-Euro filter: at rest, in steady motion, against SciPy's low-pass and the authors' formulas in a loop."""
+"""The One-Euro filter at rest and in steady motion, compared with SciPy's low-pass and the authors' algorithm."""
 
 import math
 
@@ -12,7 +12,7 @@ STEP, SIZE = 1 / 25, 200.0
 
 
 def filtered(track, step=STEP, size=SIZE, **options):
-    """(T, K, 2) of a track (T, K, 2)."""
+    """The smoothed keypoints (T, K, 2) of a track (T, K, 2)."""
     state, out = None, []
     for points in track:
         state = one_euro(state, points, step, size, **options)
@@ -24,13 +24,13 @@ def weight(cutoff, step=STEP):
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))
 
 
-def test_the_first_frame_and_what_rests_stay_as_they_are(rng):
+def test_first_frame_and_keypoints_at_rest_are_unchanged(rng):
     points = rng.uniform(0, 500, (14, 2))
     np.testing.assert_array_equal(filtered([points])[0], points)
     np.testing.assert_allclose(filtered([points] * 20)[-1], points)
 
 
-def test_without_growth_it_is_a_low_pass_of_first_order(rng):
+def test_without_growth_it_is_a_first_order_low_pass(rng):
     track = rng.normal(0, 10, (60, 3, 2))
     a = weight(2.0)
     zero = scipy.signal.lfiltic([a], [1, a - 1], y=[1.0])
@@ -38,8 +38,8 @@ def test_without_growth_it_is_a_low_pass_of_first_order(rng):
     np.testing.assert_allclose(filtered(track, min_cutoff=2.0, growth=0)[1:], expected, atol=1e-9)
 
 
-def test_one_coordinate_alone_follows_the_authors_algorithm(rng):
-    """Casiez et al. 2012, algorithm 1, for a joint that moves along x only, so that its speed is |dx|."""
+def test_one_coordinate_follows_the_authors_algorithm(rng):
+    """Casiez et al. 2012, algorithm 1, for a keypoint that moves along x only, so that its speed is |dx|."""
     track = np.cumsum(rng.normal(0, 8, 50))
     smooth, slope, expected = track[0], 0.0, [track[0]]
     for value in track[1:]:
@@ -52,32 +52,32 @@ def test_one_coordinate_alone_follows_the_authors_algorithm(rng):
     np.testing.assert_allclose(filtered(moved)[:, 0, 1], 7.0)
 
 
-def test_trembling_is_damped_as_the_weight_says(rng):
+def test_jitter_is_reduced_as_the_weight_predicts(rng):
     track = rng.normal(0, 1, (20_000, 1, 2))
     a = weight(MIN_CUTOFF)
-    found = filtered(track, growth=0)[100:].var()
-    assert found == pytest.approx(a / (2 - a), rel=0.1)  # variance of an exponential mean of white noise
-    # Pixels of trembling are small beside the person: the growth changes little.
-    assert filtered(track, size=2000.0)[100:].var() < 2 * found
+    variance = filtered(track, growth=0)[100:].var()
+    assert variance == pytest.approx(a / (2 - a), rel=0.1)  # variance of an exponential mean of white noise
+    # Jitter of a pixel is small relative to the person: the growth of the cutoff has little effect.
+    assert filtered(track, size=2000.0)[100:].var() < 2 * variance
 
 
-def test_a_moving_joint_lags_by_no_more_than_the_cutoff_s_time():
-    speed = np.array([SIZE, 0.0])  # one body length a second
+def test_moving_keypoint_lags_by_less_than_the_time_constant_of_its_cutoff():
+    speed = np.array([SIZE, 0.0])  # one body length per second
     track = np.arange(200)[:, None, None] * STEP * speed
     lag = (track - filtered(track))[-1, 0, 0]
-    # The authors measure speed from the last smoothed place, so the lag itself counts as speed: a fixed point.
+    # The authors measure speed from the last smoothed position, so the lag adds to the speed: a fixed point.
     a = weight(MIN_CUTOFF + CUTOFF_GROWTH * (1 + lag / STEP / SIZE))
     assert lag == pytest.approx((1 - a) / a * STEP * SIZE, rel=1e-3)
     assert lag < SIZE / (2 * math.pi * (MIN_CUTOFF + CUTOFF_GROWTH))
 
 
-def test_it_turns_scales_and_shifts_with_the_picture(rng):
+def test_filter_commutes_with_rotation_scaling_and_shift(rng):
     track = np.cumsum(rng.normal(0, 5, (40, 4, 2)), axis=0)
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
     moved = 3 * track @ turn.T + [50, -20]
     np.testing.assert_allclose(filtered(moved, size=3 * SIZE), 3 * filtered(track) @ turn.T + [50, -20], atol=1e-6)
 
 
-def test_joints_do_not_touch_each_other(rng):
+def test_keypoints_are_filtered_independently(rng):
     track = rng.normal(0, 5, (30, 2, 2))
     np.testing.assert_allclose(filtered(track)[:, :1], filtered(track[:, :1]))

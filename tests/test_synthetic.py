@@ -1,4 +1,4 @@
-"""Synthetic people: the same for ever, made like people, with flags that agree with what is painted."""
+"""Synthetic people: reproducible, with the proportions of people, and labels that agree with the painted image."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ def skeleton(build=AVERAGE, **angles):
 
 
 def seen(yaw=0.0, distance=4.0, **angles):
-    """A figure 200 pixels high in the middle of 256 x 256, turned by `yaw` degrees towards the picture's right."""
+    """Return a figure 200 pixels high in the middle of 256 x 256, turned by `yaw` degrees towards the image's right."""
     camera = Camera(bodies.turn_y(yaw), distance, 200 / 1.75 * distance, (128.0, 120.0))
     return figures.see(skeleton(**angles), camera, PLAIN)
 
@@ -46,12 +46,12 @@ def flags(figure, front=()):
     return dict(zip(MPII16.keypoints, codes.tolist(), strict=True))
 
 
-def place(figure, name):
+def keypoint(figure, name):
     return figure.keypoints[MPII16.index(name)]
 
 
 def touched(item, shape):
-    """(H, W) bool: pixels where painting a person or a thing changes black or white."""
+    """Return (H, W) bool: the pixels that painting a person or a thing changes from black or white."""
     changed = np.zeros(shape, bool)
     for shade in (0, 255):
         canvas, rng = np.full((*shape, 3), shade, np.uint8), np.random.default_rng(1)
@@ -64,8 +64,8 @@ def touched(item, shape):
     return changed
 
 
-def at_joints(mask, scene):
-    """(16,) of `mask` (H, W) at the joints' pixels; False for joints outside the picture."""
+def at_keypoints(mask, scene):
+    """Return (16,) of `mask` (H, W) at the keypoints' pixels; False for keypoints outside the image."""
     cells = np.rint(scene.person.keypoints).astype(int).clip(0, (scene.width - 1, scene.height - 1))
     return mask[cells[:, 1], cells[:, 0]] & inside(scene.person.keypoints, scene.width, scene.height)
 
@@ -76,14 +76,14 @@ def digest(seed, index):
     return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in parts)).hexdigest()
 
 
-def test_a_person_follows_from_seed_and_index_alone_in_any_order():
+def test_person_depends_on_seed_and_index_only():
     keys = [(seed, index) for seed in (0, 1) for index in (0, 1, 10 ** 9)]
     first = [digest(*key) for key in keys]
     assert [digest(*key) for key in reversed(keys)] == first[::-1]
     assert len(set(first)) == len(keys)
 
 
-def test_another_process_renders_the_same_without_any_backend():
+def test_other_process_renders_the_same_without_a_backend():
     code = ("import sys; from tests.test_synthetic import digest; print(digest(4, 17)); "
             "assert not {'keras', 'tensorflow', 'torch', 'jax'} & set(sys.modules)")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
@@ -101,12 +101,12 @@ def test_splits_have_their_sizes_and_share_nobody():
     assert len(read("synthetic:2000", "val")) == 200
 
 
-def test_the_largest_splits_do_not_meet():
+def test_largest_splits_share_nobody():
     starts = sorted({synthetic._FIRST[split] for split in ("train", "val", "test")})
-    assert min(np.diff(starts)) >= synthetic.MOST
+    assert min(np.diff(starts)) >= synthetic.MAX_PEOPLE
 
 
-def test_the_seed_changes_everybody_and_is_0_unless_given():
+def test_seed_changes_everybody_and_is_0_by_default():
     plain, zero, one = (read(f"synthetic:3{seed}", "train") for seed in ("", "@0", "@1"))
     for same, record, other in zip(plain, zero, one, strict=True):
         np.testing.assert_array_equal(same.keypoints, record.keypoints)
@@ -115,26 +115,26 @@ def test_the_seed_changes_everybody_and_is_0_unless_given():
 
 
 @pytest.mark.parametrize("root", ["abc", "0", "", "-3", "5@", "5@x", "1.5", "1e3", "5@1@2", "1000001", "5 ", "٣"])
-def test_a_wrong_count_is_one_clear_line(root):
+def test_wrong_count_is_refused(root):
     with pytest.raises(InputError) as caught:
         read(f"synthetic:{root}", "train")
     assert str(caught.value) == (
-        f"synthetic: {root!r} is no number of people; give COUNT or COUNT@SEED, as in 2000 or 2000@7 "
-        "(COUNT from 1 to 1000000, SEED below a thousand million)")
+        f"synthetic: {root!r} is not a number of people; give COUNT or COUNT@SEED, as in 2000 or 2000@7 "
+        "(COUNT from 1 to 1000000, SEED from 0 to 999999999)")
 
 
-def test_an_unknown_split_names_the_nearest():
+def test_error_for_an_unknown_split_has_the_nearest():
     with pytest.raises(InputError, match="unknown split 'trian'; did you mean 'train'"):
         read("synthetic:5", "trian")
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_pictures_have_the_promised_size_and_shrink_by_blocks(index):
+def test_images_have_the_documented_size_and_are_shrunk_by_blocks(index):
     record = synthetic.record_of(SEED, index)
-    picture = record.image.read()
-    assert (picture.dtype, picture.ndim, picture.shape[2], max(picture.shape)) == (np.uint8, 3, 3, synthetic.SIZE)
+    image = record.image.read()
+    assert (image.dtype, image.ndim, image.shape[2], max(image.shape)) == (np.uint8, 3, 3, synthetic.SIZE)
     for factor in (2, 4, 8):
-        np.testing.assert_array_equal(record.image.read(factor), shrunk(picture, factor))
+        np.testing.assert_array_equal(record.image.read(factor), shrunk(image, factor))
     assert max(synthetic.record_of(SEED, index, size=100).image.read().shape) == 100
 
 
@@ -144,10 +144,10 @@ def test_box_area_and_head_size_fit_the_person(index, scenes):
     x, y, w, h = record.box.as_list()
     points = record.keypoints[record.labeled]
     assert ((points >= (x - 1e-9, y - 1e-9)) & (points <= (x + w + 1e-9, y + h + 1e-9))).all()
-    assert min(x, y) >= -4.5  # 8 pixels are the least box, half of them beyond the edge
+    assert min(x, y) >= -4.5  # the minimum box is 8 pixels, of which half may be outside
     assert x + w <= scene.width + 3.5 and y + h <= scene.height + 3.5
     assert record.area == w * h and record.labeled.sum() >= 8
-    # In statures the skull is at least 0.101 and 0.095 wide and nowhere longer than 0.1315, however it is turned.
+    # Relative to the stature, the skull is at least 0.101 by 0.095 and at most 0.1315 long in every view.
     assert np.hypot(.101, .095) <= record.head_size / .6 / scene.person.head_scale <= np.hypot(.1315, .1315)
 
 
@@ -156,7 +156,7 @@ def angle(a, b):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_bones_have_their_lengths_and_joints_bend_within_their_limits(seed):
+def test_bones_have_their_lengths_and_angles_their_limits(seed):
     rng = np.random.default_rng(seed)
     pose, build = bodies.random_pose(rng), bodies.random_build(rng)
     assert pose.angles.keys() == LIMITS.keys()
@@ -172,7 +172,7 @@ def test_bones_have_their_lengths_and_joints_bend_within_their_limits(seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_mirrored_pose_gives_the_mirrored_body(seed):
+def test_mirrored_pose_gives_the_mirrored_body(seed):
     pose = bodies.random_pose(np.random.default_rng(seed))
     other = {"left": "right", "right": "left"}
     mirrored = {name: pose.angles[f"{other[side]}_{rest}"] if side in other else
@@ -185,7 +185,7 @@ def test_the_mirrored_pose_gives_the_mirrored_body(seed):
     np.testing.assert_allclose(image, points[order] * (-1, 1, 1), atol=1e-9)
 
 
-def test_angles_move_the_body_where_their_names_say():
+def test_angles_move_the_body_as_they_are_named():
     rest = dict(zip(POINTS, skeleton().points, strict=True))
 
     def moved(point, **angles):
@@ -202,97 +202,97 @@ def test_angles_move_the_body_where_their_names_say():
     assert moved("left_toe", left_ankle=20)[1] > .02
 
 
-def test_someone_who_faces_the_camera_has_the_right_side_on_the_pictures_left():
+def test_person_facing_the_camera_has_the_right_side_on_the_left_of_the_image():
     front, back = seen(0), seen(180)
-    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"):
-        assert place(front, f"right_{joint}")[0] < 128 < place(front, f"left_{joint}")[0]
-        assert place(back, f"left_{joint}")[0] < 128 < place(back, f"right_{joint}")[0]
-    head, ankle = place(front, "head_top")[1], place(front, "left_ankle")[1]
+    for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"):
+        assert keypoint(front, f"right_{name}")[0] < 128 < keypoint(front, f"left_{name}")[0]
+        assert keypoint(back, f"left_{name}")[0] < 128 < keypoint(back, f"right_{name}")[0]
+    head, ankle = keypoint(front, "head_top")[1], keypoint(front, "left_ankle")[1]
     assert 150 < ankle - head < 200
-    assert head < place(front, "neck")[1] < place(front, "thorax")[1] < place(front, "pelvis")[1] < ankle
+    assert head < keypoint(front, "neck")[1] < keypoint(front, "thorax")[1] < keypoint(front, "pelvis")[1] < ankle
 
 
 @pytest.mark.parametrize("yaw", [0, 180, 35, -35, 215])
-def test_all_joints_of_someone_standing_with_arms_aside_are_visible(yaw):
+def test_all_keypoints_of_a_standing_person_are_visible(yaw):
     assert set(flags(seen(yaw)).values()) == {Visibility.VISIBLE}
 
 
 @pytest.mark.parametrize(("yaw", "near", "far"), [(90, "right", "left"), (-90, "left", "right")])
-def test_from_the_side_the_far_shoulder_and_hip_are_hidden(yaw, near, far):
+def test_far_shoulder_and_hip_are_occluded_from_the_side(yaw, near, far):
     arms = {f"{side}_{name}": degrees for side in ("left", "right")
             for name, degrees in (("arm_lift", 60.0), ("arm_plane", 90.0))}
     figure = seen(yaw, **arms, **{f"{far}_leg_bend": 40.0})
-    assert (place(figure, "left_wrist")[0] > 140) == (yaw > 0)  # facing the picture's right, arms forward
-    found = flags(figure)
-    assert {found[f"{far}_shoulder"], found[f"{far}_hip"]} == {Visibility.OCCLUDED}
+    assert (keypoint(figure, "left_wrist")[0] > 140) == (yaw > 0)  # the person faces the image's right, arms forward
+    codes = flags(figure)
+    assert {codes[f"{far}_shoulder"], codes[f"{far}_hip"]} == {Visibility.OCCLUDED}
     shown = (f"{near}_shoulder", f"{near}_hip", f"{near}_elbow", f"{near}_wrist", f"{far}_knee")
-    assert {found[name] for name in shown} == {Visibility.VISIBLE}
+    assert {codes[name] for name in shown} == {Visibility.VISIBLE}
 
 
 @pytest.mark.parametrize(("yaw", "far"), [(62, "left"), (118, "left"), (-62, "right"), (-118, "right")])
-def test_a_far_shoulder_is_hidden_by_the_trunk_alone(yaw, far):
-    found = flags(seen(yaw))  # both arms hang aside of it
-    assert found[f"{far}_shoulder"] == Visibility.OCCLUDED
-    assert found["thorax"] == Visibility.VISIBLE
+def test_far_shoulder_is_occluded_by_the_trunk(yaw, far):
+    codes = flags(seen(yaw))  # both arms are to the side of it
+    assert codes[f"{far}_shoulder"] == Visibility.OCCLUDED
+    assert codes["thorax"] == Visibility.VISIBLE
 
 
-def test_a_forearm_before_the_chest_hides_it_and_is_hidden_behind_it_from_the_back():
+def test_wrist_in_front_of_the_chest_is_occluded_from_the_back():
     folded = {f"left_{name}": degrees for name, degrees in (
         ("arm_lift", 50.0), ("arm_plane", 70.0), ("arm_twist", 80.0), ("elbow", 110.0))}
     front, back = seen(0, **folded), seen(180, **folded)
-    assert abs(place(front, "left_wrist")[0] - 128) < 25
+    assert abs(keypoint(front, "left_wrist")[0] - 128) < 25
     assert flags(front)["left_wrist"] == Visibility.VISIBLE
     assert flags(back)["left_wrist"] == Visibility.OCCLUDED
 
 
-def test_joints_outside_the_picture_are_unlabeled_and_behind_somebody_occluded():
+def test_keypoints_outside_are_unlabeled_and_those_behind_a_person_occluded():
     figure = seen(0)
     moved = replace(figure, keypoints=figure.keypoints + np.array([0, 60.0]))
-    wanted = moved.keypoints[:, 1] < 255.5
-    assert [code > 0 for code in flags(moved).values()] == wanted.tolist()
-    assert 0 < wanted.sum() < 16
+    expected = moved.keypoints[:, 1] < 255.5
+    assert [code > 0 for code in flags(moved).values()] == expected.tolist()
+    assert 0 < expected.sum() < 16
     assert set(flags(figure, [figure]).values()) == {Visibility.OCCLUDED}
 
 
-def test_a_joint_is_occluded_exactly_where_something_is_painted_over_it_or_the_body_hides_it(scenes):
+def test_occluded_keypoints_are_those_covered_by_paint_or_by_the_body(scenes):
     hidden_by_front = 0
     for scene in scenes:
         shape = (scene.height, scene.width)
         within = inside(scene.person.keypoints, *shape[::-1])
         over = np.zeros(16, bool)
         for item in scene.front:
-            over |= at_joints(touched(item, shape), scene)
+            over |= at_keypoints(touched(item, shape), scene)
         alone = synthetic.visibility_of(replace(scene, front=()))
-        wanted = np.where(over & within, Visibility.OCCLUDED, alone)
-        np.testing.assert_array_equal(synthetic.visibility_of(scene), wanted)
+        expected = np.where(over & within, Visibility.OCCLUDED, alone)
+        np.testing.assert_array_equal(synthetic.visibility_of(scene), expected)
         np.testing.assert_array_equal(alone > 0, within)
         hidden_by_front += int((over & (alone == Visibility.VISIBLE)).sum())
-    assert hidden_by_front > 20  # of 960: or nothing was tested
+    assert hidden_by_front > 20  # of 960 keypoints, so that the test is not vacuous
 
 
-def test_visible_joints_look_the_same_without_what_stands_in_front_and_covered_ones_do_not(scenes):
+def test_things_in_front_change_the_pixels_of_occluded_keypoints_only(scenes):
     changes, covered = 0, 0
     for index, scene in zip(PEOPLE, scenes, strict=True):
         full, bare = (synthetic.painted(scene, np.random.default_rng(8), SEED, index, front=front)
                       for front in (True, False))
-        changed = at_joints((full != bare).any(-1), scene)
-        found = synthetic.visibility_of(scene)
-        assert not changed[found == Visibility.VISIBLE].any()
-        hidden = (found == Visibility.OCCLUDED) & (synthetic.visibility_of(replace(scene, front=())) == 2)
+        changed = at_keypoints((full != bare).any(-1), scene)
+        codes = synthetic.visibility_of(scene)
+        assert not changed[codes == Visibility.VISIBLE].any()
+        hidden = (codes == Visibility.OCCLUDED) & (synthetic.visibility_of(replace(scene, front=())) == 2)
         changes, covered = changes + int(changed[hidden].sum()), covered + int(hidden.sum())
         assert scene.front or (full == bare).all()
-    assert changes >= .9 * covered > 0  # a thing may by chance have the color of what it hides
+    assert changes >= .9 * covered > 0  # a thing may have the color of what it covers by chance
 
 
-def test_visible_joints_lie_on_the_painted_body(scenes):
+def test_visible_keypoints_are_on_the_painted_body(scenes):
     for scene in scenes:
         visible = synthetic.visibility_of(scene) == Visibility.VISIBLE
         body = painting.numbered(scene.person.polygons, (scene.height, scene.width)) > 0
-        assert at_joints(body, scene)[visible].all()
-        assert at_joints(touched(scene.person, body.shape), scene)[visible].all()
+        assert at_keypoints(body, scene)[visible].all()
+        assert at_keypoints(touched(scene.person, body.shape), scene)[visible].all()
 
 
-def test_people_are_mostly_visible_and_sometimes_not(scenes):
+def test_most_keypoints_are_visible_and_some_are_not(scenes):
     codes = np.stack([synthetic.visibility_of(scene) for scene in scenes])
     assert .6 < (codes == Visibility.VISIBLE).mean() < .9
     assert (codes == Visibility.OCCLUDED).mean() > .1 and (codes == Visibility.UNLABELED).any()

@@ -1,4 +1,4 @@
-"""TFLite models put together: what the joined and the halved graphs compute, and what they are made of."""
+"""Edited TFLite models: what joined graphs and graphs with float16 weights compute, and which operators they have."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SIDE = 16
 
 
 def converted(function, key, **inputs):
-    """`function` of named tensors as a TFLite model with the signature `key`."""
+    """Convert `function` of named tensors to a TFLite model with the signature `key`."""
     module = tf.Module()
     signature = tf.function(lambda **given: function(**given)).get_concrete_function(
         **{name: tf.TensorSpec(*spec, name=name) for name, spec in inputs.items()})
@@ -30,7 +30,7 @@ def kernels():
 
 @pytest.fixture(scope="module")
 def network(kernels):
-    """Three convolutions, to two outputs of which one is an input of the other."""
+    """Return a model of three convolutions with two outputs, one computed from the other."""
     def call(crop):
         x = tf.nn.relu6(tf.nn.conv2d(crop, kernels[0], 2, "SAME"))
         wide = tf.nn.relu6(tf.nn.conv2d(x, kernels[1], 1, "SAME"))
@@ -41,7 +41,7 @@ def network(kernels):
 
 @pytest.fixture(scope="module")
 def decoder():
-    """One that needs the two outputs in another order, and has constants of its own."""
+    """Return a model that takes the two outputs in another order and has constants."""
     return converted(lambda heatmaps, parts: {"top": tf.reduce_max(heatmaps, (1, 2)) + np.arange(5, dtype=np.float32),
                                               "sum": tf.reduce_sum(parts, (1, 2))}, "decode",
                      heatmaps=((1, SIDE // 2, SIDE // 2, 5), tf.float32),
@@ -53,50 +53,50 @@ def crops(rng):
     return rng.uniform(-1, 1, (3, SIDE, SIDE, 3)).astype(np.float32)
 
 
-def test_a_joined_model_computes_one_after_the_other(network, decoder, crops):
+def test_joined_model_computes_one_graph_after_the_other(network, decoder, crops):
     both = joined(network, decoder, "all")
     assert runtime.interpreter(both).get_signature_list() == {"all": {"inputs": ["crop"], "outputs": ["sum", "top"]}}
-    found, maps = runtime.tflite(both)(crops), runtime.tflite(network)(crops)
-    np.testing.assert_allclose(found["top"], maps["heatmaps"].max((1, 2)) + np.arange(5), rtol=1e-6)
-    np.testing.assert_allclose(found["sum"], maps["parts"].sum((1, 2)), rtol=1e-6)
+    outputs, maps = runtime.tflite(both)(crops), runtime.tflite(network)(crops)
+    np.testing.assert_allclose(outputs["top"], maps["heatmaps"].max((1, 2)) + np.arange(5), rtol=1e-6)
+    np.testing.assert_allclose(outputs["sum"], maps["parts"].sum((1, 2)), rtol=1e-6)
     for name, count in operators(network).items():
         assert operators(both)[name] >= count
     assert sum(operators(both).values()) == sum(operators(network).values()) + sum(operators(decoder).values())
 
 
-def test_three_can_be_joined_and_the_first_may_change_the_type(network, decoder, rng):
+def test_three_models_join_and_the_first_may_change_the_type(network, decoder, rng):
     to_float = converted(lambda crop: {"crop": tf.cast(crop, tf.float32)}, "cast", crop=((1, SIDE, SIDE, 3), tf.uint8))
-    whole = joined(joined(to_float, network, "x"), decoder, "y")
+    all_three = joined(joined(to_float, network, "x"), decoder, "y")
     pixels = rng.integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
     expected = runtime.tflite(joined(network, decoder, "y"))(pixels.astype(np.float32))
-    found = runtime.tflite(whole)(pixels)
-    assert found.keys() == expected.keys() == {"top", "sum"}
+    outputs = runtime.tflite(all_three)(pixels)
+    assert outputs.keys() == expected.keys() == {"top", "sum"}
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value)
+        np.testing.assert_array_equal(outputs[name], value)
 
 
-def test_what_does_not_fit_is_refused(network, decoder):
+def test_models_that_do_not_fit_are_refused(network, decoder):
     other = converted(lambda maps: {"x": maps + 1}, "other", maps=((1, 2, 2, 5), tf.float32))
-    with pytest.raises(ValueError, match=r"^'maps' is no output of the first graph, which gives heatmaps, parts$"):
+    with pytest.raises(ValueError, match=r"^'maps' is not an output of the first graph, which returns heatmaps, pa"):
         joined(network, other, "x")
     wrong = converted(lambda parts: {"x": parts + 1}, "other", parts=((1, 2, 2, 4), tf.float32))
-    with pytest.raises(ValueError, match=r"is given as \[1, 8, 8, 4\], expected \[1, 2, 2, 4\], or in "):
+    with pytest.raises(ValueError, match=r"has shape \[1, 8, 8, 4\], expected \[1, 2, 2, 4\], or has "):
         joined(network, wrong, "x")
 
 
 def constants(model):
-    """Sizes of the constants of a model by their type."""
-    content, found = unpacked(model), {}
+    """Return the sizes of the constants of a model by their type."""
+    content, sizes = unpacked(model), {}
     for tensor in content.subgraphs[0].tensors:
         if content.buffers[tensor.buffer].data is not None:
-            found.setdefault(tensor.type, []).append(int(np.prod(tensor.shape)))
-    return found
+            sizes.setdefault(tensor.type, []).append(int(np.prod(tensor.shape)))
+    return sizes
 
 
-def test_late_weights_are_halved_and_early_ones_kept(network, kernels, crops):
+def test_late_weights_become_float16(network, kernels, crops):
     half = with_float16_weights(network)
     sizes = [kernel.size for kernel in kernels]
-    assert sizes[0] > KEPT_FLOAT32 * sum(sizes)  # the first layer lies across the limit, so it is halved with the rest
+    assert sizes[0] > KEPT_FLOAT32 * sum(sizes)  # the first layer crosses the limit, so it becomes float16 too
     assert sorted(constants(half)[1]) == sorted(sizes)
     assert operators(half) == {"DEQUANTIZE": 3, **operators(network)}
     assert len(network) - len(half) > 2 * sum(sizes) - 2000
@@ -112,7 +112,7 @@ def test_late_weights_are_halved_and_early_ones_kept(network, kernels, crops):
     assert 0 < np.abs(exact - expected).max() < 0.05 * np.abs(exact).max()
 
 
-def test_weights_below_the_share_stay_float32(crops):
+def test_weights_below_the_limit_stay_float32(crops):
     rng = np.random.default_rng(6)
     small, large = (rng.normal(size=shape).astype(np.float32) for shape in ((1, 1, 3, 8), (5, 5, 8, 64)))
 
@@ -125,8 +125,8 @@ def test_weights_below_the_share_stay_float32(crops):
     assert half[1] == [large.size] and small.size in half[0] and large.size not in half[0]
 
 
-def test_what_buffers_hold_lies_on_16_bytes(network):
+def test_buffers_are_aligned_to_16_bytes(network):
     model = tflite.Model.GetRootAs(packed(unpacked(network)), 0)
     buffers = [model.Buffers(index) for index in range(model.BuffersLength())]
-    places = [buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers if not buffer.DataIsNone()]
-    assert len(places) >= 3 and not any(place % 16 for place in places)
+    positions = [buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers if not buffer.DataIsNone()]
+    assert len(positions) >= 3 and not any(position % 16 for position in positions)

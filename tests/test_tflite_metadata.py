@@ -1,11 +1,11 @@
-"""TFLite's metadata in a model, read by hand after the schema, and by the package's own reader."""
+"""TFLite's metadata in a model, read here field by field after the schema, and by `tflite_metadata.read`."""
 
 import struct
 
 import pytest
 from flatbuffers import number_types
 from flatbuffers.table import Table
-from small_tflite import TOLD, converted, repacked, seal, tflite, unpacked
+from small_tflite import DESCRIPTION, converted, repacked, tflite, to_bytes, unpacked
 
 from posecascade.formats import tflite_metadata
 
@@ -14,48 +14,48 @@ Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
 
 @pytest.fixture(scope="module")
 def models():
-    """Converted models by name."""
+    """Return converted models by name."""
     return {"float": converted("heatmaps"), "int8": converted("heatmaps", quantized=True),
             "keypoints": converted("keypoints")}
 
 
-# The metadata read by hand: `at(table, n)` goes to field number n of metadata_schema.fbs.
+# A reader of single fields: `at(table, n)` is the table in field n of metadata_schema.fbs.
 
 
-def place(table, number):
+def position(table, number):
     offset = table.Offset(4 + 2 * number)
     assert offset, f"field {number} is absent"
     return table.Pos + offset
 
 
 def at(table, number):
-    return Table(table.Bytes, table.Indirect(place(table, number)))
+    return Table(table.Bytes, table.Indirect(position(table, number)))
 
 
 def text(table, number):
-    return table.String(place(table, number)).decode()
+    return table.String(position(table, number)).decode()
 
 
 def byte(table, number):
-    return table.Get(number_types.Uint8Flags, place(table, number))
+    return table.Get(number_types.Uint8Flags, position(table, number))
 
 
-def places(table, number):
-    start = table.Indirect(place(table, number)) + 4
+def positions(table, number):
+    start = table.Indirect(position(table, number)) + 4
     count, = struct.unpack_from("<I", table.Bytes, start - 4)
     return [start + 4 * i for i in range(count)]
 
 
 def tables(table, number):
-    return [Table(table.Bytes, table.Indirect(position)) for position in places(table, number)]
+    return [Table(table.Bytes, table.Indirect(start)) for start in positions(table, number)]
 
 
 def floats(table, number):
-    return [struct.unpack_from("<f", table.Bytes, position)[0] for position in places(table, number)]
+    return [struct.unpack_from("<f", table.Bytes, start)[0] for start in positions(table, number)]
 
 
 def strings(table, number):
-    return [table.String(position).decode() for position in places(table, number)]
+    return [table.String(start).decode() for start in positions(table, number)]
 
 
 def metadata_root(model):
@@ -67,15 +67,15 @@ def metadata_root(model):
 
 @pytest.mark.parametrize(("name", "ranged"), [("float", ["parts"]), ("int8", ["parts"]),
                                               ("keypoints", ["scores", "visibility"])])
-def test_another_hand_reads_the_metadata(name, ranged, models):
-    model = seal(models[name])
+def test_metadata_follow_the_schema(name, ranged, models):
+    model = to_bytes(models[name])
     root = metadata_root(model)
-    assert [text(root, n) for n in (0, 1, 2, 4, 5)] == list(TOLD.values())  # 3: subgraph_metadata
+    assert [text(root, n) for n in (0, 1, 2, 4, 5)] == list(DESCRIPTION.values())  # 3: subgraph_metadata
     assert text(root, 7) == "1.0.0"
     [file] = tables(root, 6)
     assert (text(file, 0), byte(file, 2)) == ("posecascade.json", 1)  # DESCRIPTIONS
     [subgraph] = tables(root, 3)
-    assert (text(subgraph, 0), text(subgraph, 1)) == (TOLD["name"], TOLD["description"])
+    assert (text(subgraph, 0), text(subgraph, 1)) == (DESCRIPTION["name"], DESCRIPTION["description"])
 
     [image] = tables(subgraph, 2)
     assert text(image, 0) == "image"
@@ -87,7 +87,7 @@ def test_another_hand_reads_the_metadata(name, ranged, models):
     [unit] = tables(image, 4)
     assert byte(unit, 0) == 1  # NormalizationOptions
     assert (floats(at(unit, 1), 0), floats(at(unit, 1), 1)) == ([0], [1])
-    assert (floats(at(image, 5), 0), floats(at(image, 5), 1)) == ([255], [0])  # greatest, least
+    assert (floats(at(image, 5), 0), floats(at(image, 5), 1)) == ([255], [0])  # max, min
 
     interpreter = Interpreter(model_content=model)
     runner = interpreter.get_signature_runner()
@@ -107,12 +107,12 @@ def test_another_hand_reads_the_metadata(name, ranged, models):
             assert not output.Offset(4 + 2 * 5)
 
 
-def test_the_own_reader_gives_the_metadata_by_the_names_of_the_schema(models):
-    found = tflite_metadata.read(seal(models["float"]))
-    assert {key: found[key] for key in TOLD} == TOLD
-    assert list(found) == ["name", "description", "version", "subgraph_metadata", "author", "license",
+def test_read_returns_the_metadata_by_the_names_of_the_schema(models):
+    metadata = tflite_metadata.read(to_bytes(models["float"]))
+    assert {key: metadata[key] for key in DESCRIPTION} == DESCRIPTION
+    assert list(metadata) == ["name", "description", "version", "subgraph_metadata", "author", "license",
                            "associated_files", "min_parser_version"]
-    [subgraph] = found["subgraph_metadata"]
+    [subgraph] = metadata["subgraph_metadata"]
     [image] = subgraph["input_tensor_metadata"]
     assert image["content"] == {"content_properties": {"ImageProperties": {"color_space": "RGB"}}}
     assert image["process_units"] == [{"options": {"NormalizationOptions": {"mean": [0.0], "std": [1.0]}}}]
@@ -122,16 +122,16 @@ def test_the_own_reader_gives_the_metadata_by_the_names_of_the_schema(models):
     assert [file["type"] for file in by_name["heatmaps"]["associated_files"]] == ["TENSOR_AXIS_LABELS"]
 
 
-def test_the_order_is_the_main_subgraph_s_and_not_the_signature_s(models):
+def test_outputs_have_the_order_of_the_main_subgraph(models):
     def names(model):
-        [subgraph] = tflite_metadata.read(seal(model))["subgraph_metadata"]
+        [subgraph] = tflite_metadata.read(to_bytes(model))["subgraph_metadata"]
         return [output["name"] for output in subgraph["output_tensor_metadata"]]
 
-    turned = unpacked(models["float"])
-    turned.subgraphs[0].outputs = turned.subgraphs[0].outputs[::-1].copy()
-    assert names(repacked(turned)) == names(models["float"])[::-1]
+    reversed_model = unpacked(models["float"])
+    reversed_model.subgraphs[0].outputs = reversed_model.subgraphs[0].outputs[::-1].copy()
+    assert names(repacked(reversed_model)) == names(models["float"])[::-1]
 
 
-def test_a_model_without_metadata_has_none_to_read(models):
+def test_model_without_metadata_is_refused(models):
     with pytest.raises(ValueError, match="has no metadata"):
         tflite_metadata.read(models["float"])

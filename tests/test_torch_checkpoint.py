@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch before 1.6: read without it, and nothing in them is executed."""
+"""Test that checkpoints of PyTorch before 1.6 are read without PyTorch and without executing code."""
 
 import pickle
 import sys
@@ -26,7 +26,7 @@ rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
 
 
 class Tensor:
-    """What a pickle calls a tensor: a part of a storage."""
+    """A tensor in a pickle: a view of a storage."""
 
     def __init__(self, key, offset, shape, strides):
         self.key, self.arguments = key, (offset, shape, strides, False, OrderedDict())
@@ -36,7 +36,7 @@ class Tensor:
 
 
 class Storage:
-    """Pickled by its key alone."""
+    """A storage, pickled as its key."""
 
     def __init__(self, key):
         self.key = key
@@ -51,8 +51,8 @@ class Writer(pickle.Pickler):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes a state dict and its storages as torch.save did; gives the path."""
-    for thing in (FloatStorage, rebuild):  # pickle looks its names up before it writes them
+    """Return a function that writes a state dict and its storages as torch.save did and returns the path."""
+    for thing in (FloatStorage, rebuild):  # pickle imports these names when it writes them
         module = types.ModuleType(thing.__module__)
         setattr(module, thing.__qualname__, thing)
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -72,37 +72,37 @@ def write(tmp_path, monkeypatch):
 
 
 def test_tensors_are_views_of_their_storages(write):
-    path = write({"plain": Tensor("7", 0, (2, 3), (3, 1)), "turned": Tensor("7", 0, (3, 2), (1, 3)),
+    path = write({"plain": Tensor("7", 0, (2, 3), (3, 1)), "transposed": Tensor("7", 0, (3, 2), (1, 3)),
                   "later": Tensor("8", 2, (2,), (1,)), "number": Tensor("8", 1, (), ())},
                  {"7": range(6), "8": [5, 6, 7, 8]})
-    found = read_checkpoint(path)
-    np.testing.assert_array_equal(found["plain"], [[0, 1, 2], [3, 4, 5]])
-    np.testing.assert_array_equal(found["turned"], [[0, 3], [1, 4], [2, 5]])
-    np.testing.assert_array_equal(found["later"], [7, 8])
-    assert found["number"] == 6 and found["plain"].dtype == np.float32
+    tensors = read_checkpoint(path)
+    np.testing.assert_array_equal(tensors["plain"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(tensors["transposed"], [[0, 3], [1, 4], [2, 5]])
+    np.testing.assert_array_equal(tensors["later"], [7, 8])
+    assert tensors["number"] == 6 and tensors["plain"].dtype == np.float32
 
 
 @pytest.mark.parametrize(("offset", "shape", "strides"), [(1, (2, 3), (3, 1)), (0, (2,), (6,)), (-1, (2,), (1,)),
                                                           (0, (2,), (-1,))])
-def test_a_tensor_cannot_reach_beyond_its_storage(write, offset, shape, strides):
-    with pytest.raises(ValueError, match="a tensor reaches beyond its storage"):
+def test_tensor_larger_than_its_storage_is_refused(write, offset, shape, strides):
+    with pytest.raises(ValueError, match="a tensor is larger than its storage"):
         read_checkpoint(write({"a": Tensor("7", offset, shape, strides)}, {"7": range(6)}))
 
 
 class Evil:
-    """Runs code where it is unpickled."""
+    """Executes code when it is unpickled."""
 
     def __reduce__(self):
         return exec, ("raise SystemExit('executed')",)
 
 
 def test_code_in_the_file_is_refused(write):
-    with pytest.raises(ValueError, match=r"no checkpoint of the old format \(__builtin__.exec is not allowed\)"):
+    with pytest.raises(ValueError, match=r"not a checkpoint of the old format \(__builtin__.exec is not allowed\)"):
         read_checkpoint(write({"a": Evil()}, {}))
 
 
-def test_other_and_shortened_files_are_refused(write, tmp_path):
-    with pytest.raises(ValueError, match="wrong mark at its begin"):
+def test_other_and_truncated_files_are_refused(write, tmp_path):
+    with pytest.raises(ValueError, match="wrong magic number"):
         read_checkpoint(write({}, {}, magic=1))
     whole = write({"a": Tensor("7", 0, (6,), (1,))}, {"7": range(6)}).read_bytes()
     short = tmp_path / "short.pth"

@@ -1,4 +1,4 @@
-"""The command trains on JAX and on torch with TensorFlow out of reach, and TensorFlow then reads the model."""
+"""Test that the command trains on JAX and torch without TensorFlow, and that TensorFlow reads the model."""
 
 import csv
 import importlib.util
@@ -11,11 +11,11 @@ from small_runs import called
 from posecascade.formats import keras_file
 
 BOUND = 1e-4  # of maps between about -4 and 1, through some twenty float32 layers
-SHARE = 0.01  # of what the maps vary by: maps of nearly one value must not agree whatever the backend
+SHARE = 0.01  # of the maps' range, so that nearly constant maps do not agree by chance
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_a_model_trained_on_another_backend_says_the_same_on_tensorflow(backend, tmp_path, kept):
+def test_model_trained_on_another_backend_gives_the_same_maps_on_tensorflow(backend, tmp_path, kept):
     if not importlib.util.find_spec(backend):
         pytest.skip(f"needs {backend}, which is not installed")
     ended = called("quickstart", tmp_path / "run", kept / "jax", backend)

@@ -19,8 +19,8 @@ LOSSES = {"loss": 3.0, "detection": 20.0, "regression": 5.0}
 
 
 @pytest.fixture
-def telling(monkeypatch):
-    """Sets what every step tells, which learns nothing."""
+def stub_losses(monkeypatch):
+    """Set the losses that every step returns; steps train nothing."""
     def set_losses(losses):
         monkeypatch.setattr(Learner, "step", lambda learner, images, targets: dict(losses))
     return set_losses
@@ -33,7 +33,7 @@ def refusal(*arguments, **options):
     return str(error.value)
 
 
-CULPRITS = [
+CAUSES = [
     ({"name": "sgd", "learning_rate": 5.0}, "float32", "optimizer.learning_rate 5 is high for sgd; try 0.1"),
     ({"name": "adam", "learning_rate": 0.01}, "float32", "optimizer.learning_rate 0.01 is high for adam; try 0.003"),
     ({"clip_norm": 0}, "float32", "optimizer.clip_norm is 0; try 5"),
@@ -42,17 +42,17 @@ CULPRITS = [
     ({}, "mixed_float16", "training.precision mixed_float16 overflows; try mixed_bfloat16 or float32")]
 
 
-@pytest.mark.parametrize(("optimizer", "precision", "culprit"), CULPRITS)
-def test_a_loss_that_is_no_number_stops_the_run_with_step_and_culprit(optimizer, precision, culprit, tmp_path, telling):
-    telling({"loss": float("nan"), "detection": 1.0, "regression": float("inf")})
+@pytest.mark.parametrize(("optimizer", "precision", "cause"), CAUSES)
+def test_loss_that_is_not_finite_stops_the_run_with_step_and_cause(optimizer, precision, cause, tmp_path, stub_losses):
+    stub_losses({"loss": float("nan"), "detection": 1.0, "regression": float("inf")})
     recipe = small(optimizer=optimizer, training={"precision": precision})
     assert refusal(recipe, tmp_path) == (
         "step 1: the loss or a weight is NaN or infinite (loss nan, detection 1, regression inf); likely cause: "
-        f"{culprit}; nothing had been saved yet")
+        f"{cause}; nothing had been saved yet")
 
 
 @pytest.mark.parametrize("where", ["network", "optimizer"])
-def test_a_broken_weight_is_found_before_it_is_saved_and_the_last_good_state_and_models_stay(
+def test_weight_that_is_not_finite_is_never_saved(
         where, tmp_path, monkeypatch):
     count = iter(range(1, 100))
 
@@ -74,18 +74,18 @@ def test_a_broken_weight_is_found_before_it_is_saved_and_the_last_good_state_and
         assert keras_file.load(tmp_path / name)[1].result["epoch"] == 1
 
 
-def test_a_picture_cut_short_is_skipped_told_once_and_counted_and_more_than_one_in_a_hundred_are_an_error(
-        tmp_path, telling):
-    telling(LOSSES)
-    source = f"coco:{write_people(tmp_path / 'data', 240)}"  # 227 to train on: two may be lost
+def test_unreadable_images_are_skipped_up_to_one_percent(
+        tmp_path, stub_losses):
+    stub_losses(LOSSES)
+    source = f"coco:{write_people(tmp_path / 'data', 240)}"  # 227 for training: two may be unreadable
     recipe, lines = small(data={"schema": "coco17"}, training={"batch_size": 32, "epochs": 3}), []
-    for name in ("0001.jpg", "0002.jpg"):  # none of those that are opened before the run
+    for name in ("0001.jpg", "0002.jpg"):  # not among those checked before the run
         cut(tmp_path / "data" / name)
     train(recipe, tmp_path / "run", [source], log=lines.append)
     fault = "the JPEG data end too early; copy the file again"
     assert sorted(line for line in lines if line.startswith("skipped")) == [
         f"skipped: image {tmp_path / 'data' / name}: {fault}" for name in ("0001.jpg", "0002.jpg")]
-    assert "2 pictures could not be read and were skipped" in lines
+    assert "2 images could not be read and were skipped" in lines
     cut(tmp_path / "data" / "0003.jpg")
     message = refusal(recipe, tmp_path / "again", [source])
     assert message.startswith(f"image {tmp_path / 'data'}/000")
@@ -93,24 +93,24 @@ def test_a_picture_cut_short_is_skipped_told_once_and_counted_and_more_than_one_
                             "posecascade-data check)")
 
 
-def test_people_kept_for_measuring_are_looked_at_before_the_run_too(tmp_path, telling):
-    path = write_people(tmp_path / "data", 40)  # the last two are kept
+def test_validation_data_are_checked_before_the_run(tmp_path, stub_losses):
+    path = write_people(tmp_path / "data", 40)  # the last two are for validation
     recipe = small(data={"schema": "coco17"}, training={"validation_people": 1})
     content = json.loads(path.read_text())
     content["annotations"][38]["keypoints"][3 * COCO17.index("right_hip") + 2] = 0
     path.write_text(json.dumps(content))
     assert refusal(recipe, tmp_path / "run", [f"coco:{path}"]) == (
-        f"coco:{path}: nobody of 1 people has a torso size to measure PCK by; name two joints as 'torso' in the "
-        "schema, or label them")
+        f"coco:{path}: none of 1 people has a torso size, which PCK needs; set 'torso' in the schema to two keypoints, "
+        "or label them")
     cut(tmp_path / "data" / "0039.jpg")
     assert refusal(recipe, tmp_path / "run", [f"coco:{path}"]) == (
-        f"image {tmp_path / 'data' / '0039.jpg'}: the JPEG data end too early; copy the file again (1 of 2 pictures "
+        f"image {tmp_path / 'data' / '0039.jpg'}: the JPEG data end too early; copy the file again (1 of 2 images "
         "opened cannot be read; run posecascade-data check)")
     assert not (tmp_path / "run").exists()
 
 
-def test_joints_that_nobody_has_labeled_are_told(tmp_path, telling, monkeypatch):
-    telling(LOSSES)
+def test_keypoints_without_any_label_are_reported(tmp_path, stub_losses, monkeypatch):
+    stub_losses(LOSSES)
     monkeypatch.setattr(trainer, "_finish", lambda *_: {})
     path, lines = write_people(tmp_path / "data", 20), []
     train(small(training={"epochs": 1}), tmp_path / "run", [f"coco:{path}"], log=lines.append)
@@ -118,7 +118,7 @@ def test_joints_that_nobody_has_labeled_are_told(tmp_path, telling, monkeypatch)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(precision, tmp_path, monkeypatch):
+def test_half_precision_run_saves_float32_and_resumes_its_loss_scale(precision, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_finish", lambda *_: {})
     recipe = small(training={"precision": precision, "epochs": 1, "checkpoint_every_steps": 2})
     real, count = Learner.step, iter(range(100))
@@ -131,7 +131,7 @@ def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(p
     monkeypatch.setattr(Learner, "step", step)
     assert refusal(recipe, tmp_path) == "stop"
     if precision == "mixed_float16":
-        # Good steps since the scale changed, and the scale, which was too high at first: others, to be found again.
+        # Change the number of good steps and the loss scale in the state; the resumed run must continue from these.
         with np.load(tmp_path / "state.npz") as archive:
             content = dict(archive)
         assert content["optimizer/3"] < 2 ** 15
@@ -146,8 +146,8 @@ def test_a_run_in_half_precision_saves_float32_and_goes_on_with_its_loss_scale(p
     assert {layer.compute_dtype for layer in model.get_layer("detector").layers} == {"float32"}
 
 
-def test_a_folder_in_which_another_run_is_at_work_is_told_and_left_alone(tmp_path, telling):
-    telling(LOSSES)
+def test_folder_of_a_running_training_is_refused_and_unchanged(tmp_path, stub_losses):
+    stub_losses(LOSSES)
     with files.locked(tmp_path / "run", "a test"):
         assert "another process is using this folder" in refusal(small(), tmp_path / "run")
         assert [path.name for path in (tmp_path / "run").iterdir()] == [files.LOCK]
@@ -155,6 +155,6 @@ def test_a_folder_in_which_another_run_is_at_work_is_told_and_left_alone(tmp_pat
     assert (tmp_path / "run" / "best.keras").exists() and not (tmp_path / "run" / files.LOCK).exists()
 
 
-def test_a_file_in_the_folder_s_place_is_told(tmp_path):
+def test_file_instead_of_a_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("x")
     assert refusal(small(), tmp_path / "run") == f"--model_dir={tmp_path / 'run'}: is a file, expected a folder"

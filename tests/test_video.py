@@ -1,4 +1,4 @@
-"""Videos: frames back as written, upright sizes, the crop that follows, the search when the person is lost."""
+"""Videos: reading and writing frames, tracking by crops, and the search after the person is lost."""
 
 from dataclasses import replace
 
@@ -30,47 +30,47 @@ def write(path, images, rate=10.0):
             writer.write(image)
 
 
-def test_a_video_comes_back_as_it_was_written(tmp_path):
+def test_written_video_is_read_back(tmp_path):
     write(tmp_path / "a.mp4", frames(6), rate=12.5)
-    with video.opened(tmp_path / "a.mp4", "a.mp4") as found:
-        assert (found.name, found.rate) == ("a.mp4", 12.5)
-        back = list(found.frames)
+    with video.opened(tmp_path / "a.mp4", "a.mp4") as opened:
+        assert (opened.name, opened.rate) == ("a.mp4", 12.5)
+        back = list(opened.frames)
     assert len(back) == 6
-    # MPEG-4 loses up to 5 gray levels. Below 10, half of what neighbors differ by, no other frame would do, nor, with
-    # red and blue exchanged, any but the last, whose both are alike.
+    # MPEG-4 changes colors by up to 5 gray levels. Successive frames differ by 20, and red from blue by 40 or more,
+    # except in the frame where both are 100.
     for image, original in zip(back, frames(6), strict=True):
         np.testing.assert_allclose(image.mean((0, 1)), original[0, 0], atol=9)
 
 
-def test_odd_sides_are_filled_up_and_not_cut(tmp_path):
+def test_odd_sides_are_padded_not_cut(tmp_path):
     write(tmp_path / "a.mp4", frames(2, 47, 63))
-    with video.opened(tmp_path / "a.mp4", "a.mp4") as found:
-        assert next(found.frames).shape == (48, 64, 3)
+    with video.opened(tmp_path / "a.mp4", "a.mp4") as opened:
+        assert next(opened.frames).shape == (48, 64, 3)
 
 
-def test_a_camera_that_is_not_there_is_told_by_nobody_else(capfd):
-    with pytest.raises(InputError, match=r"^camera 77: cannot be opened, .*; check its number$"), \
-            video.opened(77, "77"):
+def test_missing_camera_is_refused_and_opencv_prints_nothing(capfd):
+    with pytest.raises(InputError, match=r"^camera 77: cannot be opened, or no frame can be decoded; check the "
+                                         r"number$"), video.opened(77, "77"):
         pass
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video", "cut"], ids=str)
-def test_what_is_no_video_is_refused_in_one_line_and_nothing_else_is_printed(tmp_path, content, capfd):
+def test_invalid_video_is_refused_and_opencv_prints_nothing(tmp_path, content, capfd):
     path = tmp_path / "a.mp4"
     if content == "cut":
         write(path, frames(6))
         path.write_bytes(path.read_bytes()[:300])
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=r"^video in/a.mp4: cannot be opened, or has no frame"), \
-            video.opened(path, "in/a.mp4"):
+    with pytest.raises(InputError, match=r"^video in/a.mp4: cannot be opened, or no frame can be decoded; copy it "
+                                         r"again or convert it to .mp4$"), video.opened(path, "in/a.mp4"):
         pass
     assert capfd.readouterr() == ("", "")
 
 
 class ToyCamera:
-    """Three frames, and no idea of its rate."""
+    """A camera with number 5 that has three frames and reports no frame rate."""
 
     def __init__(self, source):
         self.source, self.left, self.released = source, frames(3), False
@@ -89,45 +89,45 @@ class ToyCamera:
         self.released = True
 
 
-def test_a_camera_is_opened_by_its_number_and_closed(monkeypatch):
+def test_camera_is_opened_by_number_and_closed(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", ToyCamera)
-    with video.opened(5, "5") as found:
-        assert found.rate == video.USUAL_RATE
-        np.testing.assert_array_equal(np.stack(list(found.frames)), np.stack(frames(3))[..., ::-1])
+    with video.opened(5, "5") as opened:
+        assert opened.rate == video.USUAL_RATE
+        np.testing.assert_array_equal(np.stack(list(opened.frames)), np.stack(frames(3))[..., ::-1])
     assert ToyCamera.last.released
-    with pytest.raises(InputError, match=r"^camera 6: cannot be opened, .* check its number"), video.opened(6, "6"):
+    with pytest.raises(InputError, match=r"^camera 6: cannot be opened, .* check the number"), video.opened(6, "6"):
         pass
     assert ToyCamera.last.released
 
 
 def followed(scores, smooth=False, shift=3.0, **limit):
-    """The boxes a toy predictor is asked for, and its poses, over frames with these scores of all joints."""
-    asked, found = [], iter(enumerate(scores))
+    """The boxes passed to a toy predictor and its poses, for frames whose keypoints have these scores."""
+    boxes, numbered_scores = [], iter(enumerate(scores))
 
     def predict(image, box):
-        asked.append(box)
-        number, score = next(found)
+        boxes.append(box)
+        number, score = next(numbered_scores)
         return toy_pose(CORNERS + shift * number, np.full(3, score), box or Box(0, 0, 64, 48))
 
     clip = video.Video("v", 10.0, iter(frames(len(scores))))
-    return asked, [pose for _, pose in video.follow(predict, clip, smooth=smooth, **limit)]
+    return boxes, [pose for _, pose in video.follow(predict, clip, smooth=smooth, **limit)]
 
 
-def test_the_crop_follows_the_last_pose_and_a_lost_person_is_looked_for():
-    asked, poses = followed([0.9, 0.9, 0.05, 0.9, 0.9])
-    assert asked[0] is None and asked[3] is None  # the first, and the one after the person was lost
+def test_crop_follows_the_last_pose_and_a_lost_person_is_searched_for():
+    boxes, poses = followed([0.9, 0.9, 0.05, 0.9, 0.9])
+    assert boxes[0] is None and boxes[3] is None  # in the first frame, and after the frame in which the person is lost
     for number in (1, 2, 4):
-        assert asked[number] == Box(10.0 + 3 * (number - 1), 20.0 + 3 * (number - 1), 50, 70)
+        assert boxes[number] == Box(10.0 + 3 * (number - 1), 20.0 + 3 * (number - 1), 50, 70)
     for number, pose in enumerate(poses):
         np.testing.assert_array_equal(pose.keypoints, CORNERS + 3 * number)
 
 
-def test_where_a_curve_made_the_scores_the_limit_is_on_its_scale():
-    asked, _ = followed([0.9, 0.4, 0.9], followed=0.5)
-    assert [box is None for box in asked] == [True, False, True]
+def test_tracking_threshold_can_be_set():
+    boxes, _ = followed([0.9, 0.4, 0.9], followed=0.5)
+    assert [box is None for box in boxes] == [True, False, True]
 
 
-def test_smoothing_is_the_filter_over_time_and_begins_anew_after_a_loss():
+def test_smoothing_applies_the_filter_and_is_reset_when_the_person_is_lost():
     _, plain = followed([0.9, 0.9, 0.9])
     _, smooth = followed([0.9, 0.9, 0.9], smooth=True)
     state = None
@@ -139,11 +139,11 @@ def test_smoothing_is_the_filter_over_time_and_begins_anew_after_a_loss():
     np.testing.assert_array_equal(lost[2].keypoints, CORNERS + 6)
 
 
-def test_the_next_box_leaves_unsure_joints_out_and_is_never_empty():
+def test_next_box_excludes_uncertain_keypoints_and_is_never_empty():
     image = np.zeros((100, 200, 3), np.uint8)
     keypoints, scores = np.array([[5.0, 5], [15, 5], [10, 35], [190, 90]]), np.array([0.9, 0.5, 0.2, 0.1])
     pose = toy_pose(keypoints, scores, Box(0, 0, 9, 9))
     assert video.next_box(pose, image) == Box(5, 5, 10, 30)
     assert video.next_box(replace(pose, scores=np.array([0.9, 0.9, 0.1, 0.1])), image) is None
-    one_place = replace(pose, keypoints=np.full((4, 2), 50.0))
-    assert video.next_box(one_place, image) == Box(45, 45, 10, 10)  # a twentieth of the longer side
+    same_point = replace(pose, keypoints=np.full((4, 2), 50.0))
+    assert video.next_box(same_point, image) == Box(45, 45, 10, 10)  # a twentieth of the longer side

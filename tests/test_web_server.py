@@ -1,4 +1,4 @@
-"""The web server: the files of its folder, with their types, and nothing else."""
+"""The web server: it serves the files of its folder with their content types, and nothing else."""
 
 import http.client
 import threading
@@ -13,7 +13,7 @@ FILES = {"index.html": b"<!doctype html>", "assets/a.js": b"1", "assets/runtime.
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory):
-    """PATH, method, headers -> status, headers, body."""
+    """A function that sends a request (path, method, headers) to a server and returns status, headers and body."""
     base = tmp_path_factory.mktemp("served")
     (base / "secret.txt").write_text("not served")
     site.write(FILES, base / "site")
@@ -21,16 +21,16 @@ def ask(tmp_path_factory):
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
 
-        def asked(path, method="GET", **headers):
+        def request(path, method="GET", **headers):
             connection = http.client.HTTPConnection("127.0.0.1", running.server_port)
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
-            found = answer.status, answer.headers, answer.read()
+            content = answer.status, answer.headers, answer.read()
             connection.close()
-            return found
+            return content
 
-        asked.port = running.server_port
-        yield asked
+        request.port = running.server_port
+        yield request
         running.shutdown()
         thread.join()
 
@@ -42,16 +42,16 @@ def ask(tmp_path_factory):
     ("/assets/runtime%2Ewasm.gz", "assets/runtime.wasm.gz", "application/gzip"),
     ("/odd", "odd", "application/octet-stream"),
 ])
-def test_a_file_comes_as_what_it_is(ask, path, name, kind):
+def test_file_is_served_with_its_content_type(ask, path, name, kind):
     status, headers, body = ask(path)
     assert (status, headers["Content-Type"], body) == (200, kind, FILES[name])
     assert headers["Cache-Control"] == "no-cache" and headers["X-Content-Type-Options"] == "nosniff"
-    assert "Content-Encoding" not in headers  # the page unpacks by itself, as on any host
+    assert "Content-Encoding" not in headers  # the page decompresses the file itself
     status, headers, body = ask(path, "HEAD")
     assert (status, headers["Content-Length"], body) == (200, str(len(FILES[name])), b"")
 
 
-def test_what_a_browser_has_is_not_sent_again(ask):
+def test_unmodified_file_is_not_sent_again(ask):
     date = ask("/odd")[1]["Last-Modified"]
     status, headers, body = ask("/odd", **{"If-Modified-Since": date})
     assert (status, body, headers["Cache-Control"]) == (304, b"", "no-cache")
@@ -59,7 +59,7 @@ def test_what_a_browser_has_is_not_sent_again(ask):
 
 
 @pytest.mark.parametrize("path", ["/assets/", "/../secret.txt", "/%2e%2e/secret.txt", "//etc/passwd", "/none", "/odd/"])
-def test_nothing_else_is_served(ask, path):
+def test_other_paths_are_not_found(ask, path):
     assert ask(path)[0] == 404
 
 
@@ -68,9 +68,9 @@ def test_other_methods_are_refused(ask):
 
 
 @pytest.mark.parametrize(("host", "what"), [("127.0.0.1", "Address already in use"), ("256.0.0.1", None)])
-def test_an_address_that_cannot_be_used_is_reported(ask, tmp_path, host, what):
+def test_unusable_address_is_reported(ask, tmp_path, host, what):
     with pytest.raises(InputError) as error:
         server.server(tmp_path, host, ask.port)
-    told = str(error.value)
-    assert told.startswith(f"{host}, port {ask.port}: cannot be served at ({what or ''}")
-    assert told.endswith("); pass another --port, or --port=0 for a free one")
+    message = str(error.value)
+    assert message.startswith(f"{host}, port {ask.port}: cannot serve at this address ({what or ''}")
+    assert message.endswith("); pass another --port, or --port=0 for a free one")

@@ -1,4 +1,4 @@
-"""The site: built from these sources, written to a folder completely, and its numbers equal the package's."""
+"""The page's files: built from the committed sources, complete, and computing the same numbers as the package."""
 
 import base64
 import gzip
@@ -16,70 +16,70 @@ from posecascade.errors import InputError
 from posecascade.web import site
 
 WEB = Path(__file__).resolve().parents[1] / "export" / "web"
-PARTS = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
+SOURCES = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
 MODEL = b"a model"
-MOST = 4e6  # bytes of the page without a model
+MAX_BYTES = 4e6  # of the page without a model
 
 
-def test_the_built_page_is_of_these_sources():
-    """If this fails: npm ci && npm run build in export/web."""
-    paths = [WEB / name for name in PARTS] + sorted((WEB / "src").rglob("*.*"))
+def test_page_is_built_from_the_current_sources():
+    """If this fails, run npm ci && npm run build in export/web."""
+    paths = [WEB / name for name in SOURCES] + sorted((WEB / "src").rglob("*.*"))
     now = {path.relative_to(WEB).as_posix(): files.sha256(path) for path in paths}
     assert json.loads((site.FOLDER / site.SOURCES).read_text(encoding="utf-8")) == now
 
 
-def test_the_site_is_all_that_the_page_asks_for():
+def test_site_contains_all_files_that_the_page_requests():
     pages = site.website(MODEL)
     assert gzip.decompress(pages[site.MODEL]) == MODEL
-    asked = re.findall(r'(?:src|href)="\./([^"#]+)"', pages["index.html"].decode())
+    requested = re.findall(r'(?:src|href)="\./([^"#]+)"', pages["index.html"].decode())
     worker = re.search(r"const FILES = (\[.*?\]);", pages["sw.js"].decode())[1]
-    assert {"assets/index.js", "assets/index.css"} <= set(asked) and set(asked) <= set(pages)
+    assert {"assets/index.js", "assets/index.css"} <= set(requested) and set(requested) <= set(pages)
     assert set(json.loads(worker)) | {site.MODEL, "sw.js"} == set(pages)
-    assert sum(map(len, pages.values())) - len(pages[site.MODEL]) < MOST
+    assert sum(map(len, pages.values())) - len(pages[site.MODEL]) < MAX_BYTES
 
 
-def test_the_service_worker_s_version_is_of_the_files_it_keeps():
+def test_service_worker_s_version_is_the_hash_of_its_files():
     pages = site.website(MODEL)
     names = json.loads(re.search(r"const FILES = (\[.*?\]);", pages["sw.js"].decode())[1])
-    told = "\n".join(f"{name} {hashlib.sha256(pages[name]).hexdigest()}" for name in names)
-    assert f"posecascade-{hashlib.sha256(told.encode()).hexdigest()[:16]}" in pages["sw.js"].decode()
+    hashes = "\n".join(f"{name} {hashlib.sha256(pages[name]).hexdigest()}" for name in names)
+    assert f"posecascade-{hashlib.sha256(hashes.encode()).hexdigest()[:16]}" in pages["sw.js"].decode()
 
 
-def test_what_the_page_s_tests_expect_is_what_the_package_computes():
-    """If this fails: python tests/web_vectors.py, and fix the page."""
-    kept = json.loads(web_vectors.FILE.read_text(encoding="utf-8"))
-    assert_alike(json.loads(web_vectors.text(web_vectors.vectors())), kept, "golden")
+def test_golden_vectors_of_the_page_equal_those_of_the_package():
+    """If this fails, run python tests/web_vectors.py and change the page accordingly."""
+    golden = json.loads(web_vectors.FILE.read_text(encoding="utf-8"))
+    assert_alike(json.loads(web_vectors.text(web_vectors.vectors())), golden, "golden")
 
 
-def assert_alike(one, other, place):
-    """The same but for rounding: numbers by the last digits, crops by a gray level, as OpenCV's versions differ."""
-    assert type(one) is type(other), place
+def assert_alike(one, other, path):
+    """Assert equality up to rounding: numbers to 1e-6, crops to one gray level, because OpenCV's versions differ."""
+    assert type(one) is type(other), path
     if isinstance(one, dict):
-        assert list(one) == list(other), place
+        assert list(one) == list(other), path
         for key in one:
-            assert_alike(one[key], other[key], f"{place}.{key}")
+            assert_alike(one[key], other[key], f"{path}.{key}")
     elif isinstance(one, list):
-        assert len(one) == len(other), place
+        assert len(one) == len(other), path
         for number, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_alike(a, b, f"{place}[{number}]")
+            assert_alike(a, b, f"{path}[{number}]")
     elif isinstance(one, float):
-        assert one == pytest.approx(other, abs=1e-6), place
-    elif place.endswith(".crop"):
+        assert one == pytest.approx(other, abs=1e-6), path
+    elif path.endswith(".crop"):
         a, b = (np.frombuffer(base64.b64decode(text), np.uint8).astype(int) for text in (one, other))
-        assert np.abs(a - b).max() <= 1, place
+        assert np.abs(a - b).max() <= 1, path
     else:
-        assert one == other, place
+        assert one == other, path
 
 
-def test_a_change_of_the_package_would_be_seen():
-    kept = json.loads(web_vectors.FILE.read_text(encoding="utf-8"))
+def test_changed_golden_vectors_are_detected():
+    golden = json.loads(web_vectors.FILE.read_text(encoding="utf-8"))
     changed = json.loads(web_vectors.FILE.read_text(encoding="utf-8"))
     changed["smoothing"][1]["smoothed"][0][0] += 1e-4
     with pytest.raises(AssertionError, match=r"golden\.smoothing\[1\]\.smoothed\[0\]\[0\]"):
-        assert_alike(changed, kept, "golden")
+        assert_alike(changed, golden, "golden")
 
 
-def test_a_site_is_written_and_replaces_an_older_one(tmp_path):
+def test_site_is_written_and_replaces_an_earlier_one(tmp_path):
     folder = tmp_path / "public" / "poses"
     site.write({"index.html": b"old", "assets/a.js": b"1"}, folder)
     site.write({"index.html": b"new", "assets/a.js": b"2"}, folder)
@@ -88,17 +88,18 @@ def test_a_site_is_written_and_replaces_an_older_one(tmp_path):
     assert [path.name for path in folder.parent.iterdir()] == ["poses"]
 
 
-def test_another_s_folder_is_left_alone(tmp_path):
+def test_folder_with_other_files_is_refused_and_unchanged(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError) as error:
         site.write({"index.html": b""}, tmp_path)
-    assert str(error.value) == f"{tmp_path}: holds notes.txt, which is no part of the site; give a new or empty folder"
-    with pytest.raises(InputError, match="is a file, expected a folder"):
+    assert str(error.value) == (f"{tmp_path}: contains notes.txt, which is not part of the page; choose a new or empty "
+                                "folder")
+    with pytest.raises(InputError, match="is a file; expected a folder"):
         site.write({"index.html": b""}, tmp_path / "notes.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_site_that_cannot_be_written_leaves_the_older_one(tmp_path):
+def test_failed_write_keeps_the_earlier_site(tmp_path):
     site.write({"index.html": b"old"}, tmp_path / "poses")
     with pytest.raises(TypeError):
         site.write({"index.html": b"new", "a.js": None}, tmp_path / "poses")

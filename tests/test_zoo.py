@@ -1,4 +1,4 @@
-"""Models that come with the package: they load by name, what was saved comes back, damage is found."""
+"""Models that come with the package: they load by name, save and load agree, damage is refused."""
 
 import dataclasses
 import runpy
@@ -40,13 +40,13 @@ def file(model, tmp_path):
     return path
 
 
-def test_base_and_lite_come_with_the_package_and_are_small():
+def test_base_and_lite_are_shipped_and_small():
     assert {"base", "lite"} <= set(zoo.names())
     assert sum(zoo.file_of(name).stat().st_size for name in zoo.names()) < SIZE_LIMIT
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_a_shipped_model_loads_by_name_and_has_its_card(name):
+def test_shipped_model_loads_by_name_and_has_a_model_card(name):
     predict = posecascade.load(name)
     assert predict.schema == LSP14
     pose = predict.predict(np.full((90, 70, 3), 120, np.uint8))
@@ -58,15 +58,16 @@ def test_a_shipped_model_loads_by_name_and_has_its_card(name):
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_the_recipe_inside_is_whole_and_names_no_place_of_the_machine_it_was_trained_on(name):
+def test_recipe_inside_is_complete_and_has_no_paths(name):
     recipe = zoo.load_metadata(name).recipe
-    whole = recipe_from(recipe, name).as_dict()  # with the knobs that came after the training
-    assert {section: whole[section] | recipe[section] for section in whole} == whole and set(recipe) == set(whole)
+    resolved = recipe_from(recipe, name).as_dict()  # with the keys added after the training
+    assert {section: resolved[section] | recipe[section] for section in resolved} == resolved
+    assert set(recipe) == set(resolved)
     files = recipe["model"]["backbone_weights"], recipe["model"]["init_from"], recipe["loss"]["teacher"]
     assert not [text for text in (*recipe["data"]["sources"], *files) if "/" in text]
 
 
-def test_kernels_come_back_within_half_precision_and_vectors_exactly(model, file):
+def test_kernels_are_kept_in_half_precision_and_vectors_exactly(model, file):
     again, metadata = keras_file.load(file)
     assert metadata == METADATA
     for mine, theirs in zip(model.weights, again.weights, strict=True):
@@ -76,18 +77,18 @@ def test_kernels_come_back_within_half_precision_and_vectors_exactly(model, file
                                    rtol=step, atol=1e-7 if step else 0)
 
 
-def test_the_same_model_gives_the_same_bytes(model, file, tmp_path):
+def test_same_model_gives_same_bytes(model, file, tmp_path):
     zoo.save(model, tmp_path / "again.npz", METADATA)
     assert files.sha256(tmp_path / "again.npz") == files.sha256(file)
 
 
-def test_a_run_may_start_from_one(model, file):
-    found = keras_file.warm_start(cascade(2, **OPTIONS), PAIR, file)
-    assert found.copied > 0 and not found.left and not found.new_joints
+def test_shipped_format_initializes_a_model(model, file):
+    start = keras_file.warm_start(cascade(2, **OPTIONS), PAIR, file)
+    assert start.copied > 0 and not start.left and not start.new_joints
 
 
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
-def test_a_bit_that_flipped_is_found(file, at):
+def test_flipped_bit_is_refused(file, at):
     data = bytearray(file.read_bytes())
     data[int(at * len(data))] ^= 4
     file.write_bytes(data)
@@ -96,7 +97,7 @@ def test_a_bit_that_flipped_is_found(file, at):
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_file_cut_short_or_missing_or_of_something_else_costs_one_line(file, tmp_path):
+def test_truncated_missing_or_foreign_file_is_refused(file, tmp_path):
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(InputError, match="damaged"):
         zoo.load(file)
@@ -107,15 +108,15 @@ def test_a_file_cut_short_or_missing_or_of_something_else_costs_one_line(file, t
         zoo.load(tmp_path / "arrays.npz")
 
 
-@pytest.mark.parametrize(("recipe", "told"), [({"model": OPTIONS | {"width": 16}}, "do not fit"),
+@pytest.mark.parametrize(("recipe", "message"), [({"model": OPTIONS | {"width": 16}}, "do not fit"),
                                               ({"model": OPTIONS | {"backbone": "none"}}, "builds no network")])
-def test_weights_that_do_not_fit_their_recipe_are_refused(model, tmp_path, recipe, told):
+def test_weights_that_do_not_fit_their_recipe_are_refused(model, tmp_path, recipe, message):
     zoo.save(model, tmp_path / "odd.npz", dataclasses.replace(METADATA, recipe=recipe))
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         zoo.load(tmp_path / "odd.npz")
 
 
-def test_a_model_of_the_package_whose_bytes_are_others_is_refused(model, tmp_path, monkeypatch):
+def test_altered_shipped_model_is_refused(model, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "FOLDER", tmp_path)
     zoo.save(model, tmp_path / "pair.npz", METADATA)
     with pytest.raises(InputError, match="SHA-256"):
@@ -128,7 +129,7 @@ def test_a_model_of_the_package_whose_bytes_are_others_is_refused(model, tmp_pat
         zoo.load_metadata("pair")
 
 
-def test_what_is_shipped_keeps_its_recipe_without_the_paths_of_the_machine(model, tmp_path):
+def test_ship_removes_paths_from_the_recipe(model, tmp_path):
     ship = runpy.run_path(str(TOOLS / "ship.py"))["ship"]
     recipe = Recipe().as_dict()
     recipe["model"] |= OPTIONS | {"init_from": "some/run/best.keras", "backbone_weights": "else/where.npz"}
@@ -151,20 +152,20 @@ def test_nan_is_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_goes_before_a_folder_of_that_name_unless_it_is_written_as_a_path(tmp_path, monkeypatch):
+def test_name_of_a_model_precedes_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lite").mkdir()
     assert model_file("lite").parent == zoo.FOLDER
-    with pytest.raises(InputError, match="holds neither"):
+    with pytest.raises(InputError, match="contains neither"):
         model_file("./lite")
 
 
-def test_a_wrong_name_is_told_with_the_right_one():
+def test_unknown_name_suggests_the_nearest():
     with pytest.raises(InputError, match="did you mean 'lite'"):
         posecascade.load("light")
 
 
-def test_predict_takes_base_where_no_model_is_named(tmp_path, monkeypatch):
+def test_predict_uses_base_by_default(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "one.png", np.random.default_rng(0).integers(0, 255, (80, 60, 3), np.uint8))
     code, _, errors = ended(predict, "one.png")
@@ -172,16 +173,16 @@ def test_predict_takes_base_where_no_model_is_named(tmp_path, monkeypatch):
     assert len((tmp_path / "poses" / "predictions.jsonl").read_text().splitlines()) == 1
 
 
-def test_the_mean_of_two_trainings_lies_between_them_and_claims_no_result(model, tmp_path):
+def test_mean_of_two_trainings_has_their_mean_weights_and_no_result(model, tmp_path):
     mean = runpy.run_path(str(TOOLS / "mean_of_weights.py"))["main"]
     other, wider = cascade(2, **OPTIONS), cascade(2, **(OPTIONS | {"width": 16}))
     for name, network in (("a", model), ("b", other), ("c", wider)):
         keras_file.save(network, tmp_path / f"{name}.keras", METADATA)
     mean(tmp_path / "a.keras", tmp_path / "b.keras", tmp_path / "mean.keras")
-    found, metadata = keras_file.load(tmp_path / "mean.keras")
+    averaged, metadata = keras_file.load(tmp_path / "mean.keras")
     assert metadata == dataclasses.replace(METADATA, result={})
-    for mine, a, b in zip(found.get_weights(), model.get_weights(), other.get_weights(), strict=True):
+    for mine, a, b in zip(averaged.get_weights(), model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(mine, (a + b) / 2, atol=1e-7)
-    with pytest.raises(InputError, match=r"a\.keras and .*c\.keras: are not of the same network"):
+    with pytest.raises(InputError, match=r"a\.keras and .*c\.keras: have different weights"):
         mean(tmp_path / "a.keras", tmp_path / "c.keras", tmp_path / "odd.keras")
     assert not (tmp_path / "odd.keras").exists()

@@ -1,4 +1,4 @@
-"""People in memory for the tests of samples: pictures of noise, joints anywhere, labels of every kind."""
+"""People in memory for the tests of samples: images of noise, random keypoints, all kinds of labels."""
 
 import numpy as np
 
@@ -11,9 +11,9 @@ SIZE = 96
 
 
 class Picture:
-    """A picture in memory."""
+    """An image source in memory."""
 
-    name = "picture"
+    name = "image"
 
     def __init__(self, image):
         self.image = image
@@ -23,7 +23,7 @@ class Picture:
 
 
 def person(schema=LSP14, image=None, seed=0, visibility=None, box=None):
-    """Somebody in the middle of a picture of noise, labeled everywhere."""
+    """Return a person in the middle of an image of noise, by default with all keypoints labeled."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (200, 240, 3), np.uint8) if image is None else image
     points = rng.uniform(70, 150, (schema.size, 2))
@@ -32,7 +32,7 @@ def person(schema=LSP14, image=None, seed=0, visibility=None, box=None):
 
 
 def sample_of(schema, rng, size=SIZE):
-    """A sample of any labels, as a crop gives it."""
+    """Return a sample of the size of a crop with random labels."""
     visibility = rng.integers(0, 3, schema.size).astype(np.int8)
     points = np.where(visibility[:, None] > 0, rng.uniform(0, size - 1, (schema.size, 2)), np.nan)
     return Sample(rng.integers(0, 256, (size, size, 3), np.uint8), points, visibility, schema)

@@ -109,7 +109,7 @@ def line(rng) -> dict:
 
 def colors() -> list[dict]:
     """Return schemas and their keypoints' colors."""
-    return [{"schema": schema.as_dict(), "colors": drawing.joint_colors(schema)} for schema in (LSP14, COCO17)]
+    return [{"schema": schema.as_dict(), "colors": drawing.keypoint_colors(schema)} for schema in (LSP14, COCO17)]
 
 
 def sealed_file() -> dict:

@@ -1,4 +1,4 @@
-"""How long exported TFLite files take on this machine, by delegate and threads, in rounds that heat them alike."""
+"""Measure the latency of exported TFLite files on this machine, by delegate and threads, in rounds."""
 
 import itertools
 import json
@@ -16,19 +16,19 @@ import numpy as np
 from posecascade.benchmark import delegates
 from posecascade.benchmark.thermals import Heat
 from posecascade.errors import InputError
-from posecascade.formats import bundle
+from posecascade.formats import bundle, tflite_file
 from posecascade.formats.runtime import DECODER
-from posecascade.formats.tflite_file import SUFFIX, unseal
+from posecascade.formats.tflite_file import SUFFIX
 
 CONFIDENCE = 0.95
-DRIFT = 0.05      # of the time: a last round that differs less from the first is not worth a word
-AGREES = 0.8      # least `delegates.agreement`: of int8 files on sound kernels it is 0.9 and more, of noise about 0
+MIN_DRIFT = 0.05  # relative slowdown of the last round that is reported
+MIN_AGREEMENT = 0.8  # of `delegates.agreement`: int8 files on correct kernels reach 0.9, noise about 0
 _ERROR = re.compile(r"^(?:ERROR|E\d{4}): \[[^\]]*\] (.+)$", re.M)  # LiteRT's log; its exceptions name source lines
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is timed together: a file, on a delegate, with that many threads."""
+    """Name what is timed together: a file on a delegate with a number of threads."""
 
     file: Path
     delegate: str
@@ -37,14 +37,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell's times over all rounds, in milliseconds for one crop.
+    """Hold a cell's times over all rounds, in milliseconds for one crop.
 
     Attributes:
-        rounds: the median of each round's calls.
+        rounds: the median of the calls of each round.
         fastest: the fastest single call.
-        load: from the file to the first answer, median over the rounds; each loads it anew.
-        agrees: the least `delegates.agreement` with the CPU's own kernels.
-        whole: whether the delegate says that it runs the whole graph; None where it does not say.
+        load: from the file to the first output, median over the rounds, each of which loads the file.
+        agrees: the minimum `delegates.agreement` with the CPU's own kernels.
+        whole: whether the delegate reports that it runs the complete graph; None if it does not report it.
     """
 
     cell: Cell
@@ -56,105 +56,105 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Of the rounds."""
+        """Return the median of the rounds."""
         return float(np.median(self.rounds))
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Where the median of many rounds lies, with a chance of 95 % or more; None with too few rounds to tell."""
+        """Return the confidence interval of the median, 95 % or more; None for fewer than six rounds."""
         return median_interval(self.rounds)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured.
+    """Hold what was measured.
 
     Attributes:
         rows: in the order of the cells.
         heat: at the end of each round: the hottest sensor, and the median of the cells' clocks.
-        passed_over: of each delegate that could not run some file, why, and the files.
+        skipped: (delegate, reason) -> the files that the delegate could not run.
     """
 
     rows: tuple[Row, ...]
     heat: tuple[Heat, ...]
-    passed_over: Mapping[tuple[str, str], Sequence[Path]]
+    skipped: Mapping[tuple[str, str], Sequence[Path]]
 
     @property
     def drift(self) -> float:
-        """By what share the last round was slower than the first: the median over the cells."""
+        """Return the relative slowdown of the last round against the first: the median over the cells."""
         return float(np.median([row.rounds[-1] / row.rounds[0] - 1 for row in self.rows]))
 
 
 def files_of(path: Path) -> list[Path]:
-    """The TFLite files of an artifact: itself; those of a bundle, or of its newest version; those in a folder.
+    """Return the TFLite files of a path: the file itself, or those in an export, its newest version, or a folder.
 
-    The decoder of an export is not among them, since it takes no crop. Every one has been checked byte for byte.
-    Raises InputError for what is none, or damaged.
+    The decoder of an export is excluded, since it takes no crop. Every byte is checked. Raises InputError for any other
+    path, and for a damaged file.
     """
     if path.suffix == SUFFIX:
-        found = [path]
+        paths = [path]
     elif path.is_dir():
         folder = bundle.folder_of(path)
-        found = sorted((folder / "tflite" if bundle.is_bundle(folder) else folder).glob(f"*{SUFFIX}"))
+        paths = sorted((folder / bundle.TFLITE if bundle.is_bundle(folder) else folder).glob(f"*{SUFFIX}"))
     else:
-        found = []
-    if not found:
-        raise InputError(f"{path}: is no {SUFFIX} file, nor a folder that has some; give what posecascade-export wrote "
-                         "(of a model that is not exported yet: posecascade-export --model=MODEL --output=DIR)")
-    timed = [file for file in found if unseal(file).sidecar.get("kind") != DECODER]
-    if not timed:
+        paths = []
+    if not paths:
+        raise InputError(f"{path}: is neither a {SUFFIX} file nor a folder of them; give what posecascade-export wrote "
+                         "(to export a model: posecascade-export --model=MODEL --output=DIR)")
+    of_crops = [file for file in paths if tflite_file.read(file).metadata.get("kind") != DECODER]
+    if not of_crops:
         raise InputError(f"{path}: takes maps, expected a model of images; give a heatmaps or keypoints file of the "
                          "same export")
-    return timed
+    return of_crops
 
 
 def cells(files: Sequence[Path], threads: Sequence[int], names: Sequence[str]) -> list[Cell]:
-    """All that is to be timed, file by file."""
+    """Return the cells of all files, delegates and threads, file by file."""
     return [Cell(file, name, count) for file, name in itertools.product(files, names)
             for count in ((max(threads),) if name in delegates.ONE_THREAD_COUNT else threads)]
 
 
-def measure(wanted: Sequence[Cell], *, rounds: int, calls: int, rest: float = 0.0,
-            tell: Callable[[str], None] = lambda line: None) -> Report:
+def measure(cells: Sequence[Cell], *, rounds: int, calls: int, cooldown_s: float = 0.0,
+            log: Callable[[str], None] = lambda line: None) -> Report:
     """Time every cell once a round.
 
-    A machine that gets hot gets slow. So that no cell has the cool minutes to itself, each round goes through all of
-    them, and begins elsewhere: over all rounds each cell is early as often as late.
+    A hot machine is slower. Each round therefore times all cells and begins at another one, so that over all rounds
+    each cell is early as often as late.
 
     Args:
-        wanted: what to time. A cell that cannot be run is passed over.
+        cells: what to time. Cells that cannot be run are skipped.
         rounds, calls: rounds, and calls of each cell in a round.
-        rest: seconds between two rounds, to cool down.
-        tell: takes a line about the progress.
+        cooldown_s: seconds between two rounds.
+        log: called with a line about the progress.
     Raises:
         InputError: none of the cells can be run.
     """
-    found: dict[Cell, list[dict]] = {cell: [] for cell in wanted}
-    passed_over: dict[tuple[str, str], list[Path]] = {}
+    outcomes: dict[Cell, list[dict]] = {cell: [] for cell in cells}
+    skipped: dict[tuple[str, str], list[Path]] = {}
     heat = []
     for number in range(rounds):
         if number:
-            time.sleep(rest)
-        order = list(found)
+            time.sleep(cooldown_s)
+        order = list(outcomes)
         start = number * len(order) // rounds
-        for place, cell in enumerate(order[start:] + order[:start], 1):
-            tell(f"round {number + 1} of {rounds}, {place} of {len(order)}")
+        for position, cell in enumerate(order[start:] + order[:start], 1):
+            log(f"round {number + 1} of {rounds}, {position} of {len(order)}")
             outcome = timed(cell, calls)
             if isinstance(outcome, str):
-                del found[cell]
-                files = passed_over.setdefault((cell.delegate, outcome), [])
+                del outcomes[cell]
+                files = skipped.setdefault((cell.delegate, outcome), [])
                 files += [] if cell.file in files else [cell.file]
             else:
-                found[cell].append(outcome)
-        if not found:
-            raise InputError("; ".join(f"delegate {name} cannot run here ({why})" for name, why in passed_over)
+                outcomes[cell].append(outcome)
+        if not outcomes:
+            raise InputError("; ".join(f"delegate {name} cannot run here ({why})" for name, why in skipped)
                              + "; choose another --delegates")
-        heat.append(_heat([times[-1] for times in found.values()]))
-    return Report(tuple(_row(cell, times) for cell, times in found.items()), tuple(heat), passed_over)
+        heat.append(_heat([times[-1] for times in outcomes.values()]))
+    return Report(tuple(_row(cell, times) for cell, times in outcomes.items()), tuple(heat), skipped)
 
 
 def timed(cell: Cell, calls: int) -> dict | str:
-    """`delegates.timed` in a fresh process; or, where that fails, why."""
+    """Return the result of `delegates.timed` in a fresh process, or the reason if it fails."""
     command = [sys.executable, "-m", delegates.__name__, cell.file, cell.delegate, cell.threads, calls]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
@@ -167,10 +167,10 @@ def timed(cell: Cell, calls: int) -> dict | str:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The smallest interval between two of the values that holds their distribution's median with a chance of 95 %.
+    """Return the smallest interval between two of the values that is a 95 % confidence interval of the median.
 
-    Whatever the distribution: of n values k lie below its median with the chance of k heads in n throws. None where
-    even the least and the greatest do not have that chance, with fewer than six values.
+    It holds for every distribution: the number of values below the median is binomial with probability 1/2. None for
+    fewer than six values, whose minimum and maximum are too few.
     """
     ordered, count = sorted(values), len(values)
     outside, best = 0.0, None

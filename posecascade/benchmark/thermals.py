@@ -1,4 +1,4 @@
-"""How hot and how fast the processor is, as far as Linux tells in /sys; and what the device is called."""
+"""Read the processor's temperature and clock from Linux's /sys, and the name of the device."""
 
 import os
 import platform
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-SENSIBLE = (-40.0, 150.0)  # °C: sensors that are not connected give other numbers
+PLAUSIBLE = (-40.0, 150.0)  # °C; sensors that are not connected return other numbers
 
 
 class Heat(NamedTuple):
-    """The hottest sensor in °C and the clock of the fastest core in MHz; None where the system does not tell."""
+    """Hold the hottest sensor in °C and the clock of the fastest core in MHz; None if the system has no such file."""
 
     celsius: float | None
     megahertz: float | None
 
 
 def read(system: Path = Path("/sys")) -> Heat:
-    """What the sensors say now; `system` is where they are."""
-    low, high = SENSIBLE
+    """Read the sensors in the folder `system`."""
+    low, high = PLAUSIBLE
     celsius = [value / 1000 for value in _numbers(system, "class/thermal/thermal_zone*/temp") if
                low < value / 1000 < high]
     megahertz = [value / 1000 for value in _numbers(system, "devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")]
@@ -26,7 +26,7 @@ def read(system: Path = Path("/sys")) -> Heat:
 
 
 def device(root: Path = Path("/")) -> dict[str, str | int]:
-    """The machine's name, as far as it is known, its kind of processor, its cores and its system."""
+    """Return the machine's name, if it is known, its processor architecture, number of cores and operating system."""
     return {"name": _name(root) or platform.node(), "processor": platform.machine(), "cores": os.cpu_count() or 1,
             "system": platform.platform(terse=True)}
 
@@ -35,12 +35,12 @@ def _numbers(system: Path, pattern: str) -> Iterator[float]:
     for path in sorted(system.glob(pattern)):
         try:
             yield float(path.read_text())
-        except (OSError, ValueError):  # a sensor that sleeps, or is no number
+        except (OSError, ValueError):  # a sleeping sensor, or not a number
             continue
 
 
 def _name(root):
-    """Of a board its model; of a PC its processor's."""
+    """Return the board model (device tree) or the CPU model name."""
     try:
         return (root / "proc/device-tree/model").read_text(errors="replace").strip("\0\n ")
     except OSError:

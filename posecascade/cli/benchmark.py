@@ -58,12 +58,12 @@ def main(arguments: list[str]) -> None:
     paths = list(dict.fromkeys(file for argument in arguments for file in benchmark.files_of(Path(argument))))
     names = {path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path) for path in paths}
     report = benchmark.measure(benchmark.cells(paths, threads, delegates), rounds=FLAGS.num_rounds,
-                               calls=FLAGS.num_runs, rest=FLAGS.cooldown_s, tell=_progress)
+                               calls=FLAGS.num_runs, cooldown_s=FLAGS.cooldown_s, log=_progress)
     _progress("")
     machine = thermals.device()
     if FLAGS.json:
         files.write_json(FLAGS.json, _as_dict(report, machine))
-    for (delegate, reason), skipped in report.passed_over.items():
+    for (delegate, reason), skipped in report.skipped.items():
         print(f"posecascade-benchmark: delegate {delegate}: skipped for {len(skipped)} of {len(paths)} files "
               f"({reason})", file=sys.stderr)
     print(f"{machine['name']}, {machine['cores']} cores, {machine['processor']}, {machine['system']}")
@@ -109,7 +109,7 @@ def _table(report, names) -> list[str]:
 
 def _remarks(report, names) -> list[str]:
     """Return notes on delegates, temperature, clock rate and throttling, printed below the table."""
-    from posecascade.benchmark.benchmark import AGREES, DRIFT
+    from posecascade.benchmark.benchmark import MIN_AGREEMENT, MIN_DRIFT
 
     remarks = []
     if any(row.whole is False for row in report.rows):
@@ -119,11 +119,11 @@ def _remarks(report, names) -> list[str]:
         remarks.append(f"hottest sensor, first and last round: {first.celsius:.0f} and {last.celsius:.0f} °C")
     if first.megahertz is not None and last.megahertz is not None:
         remarks.append(f"clock rate, first and last round: {first.megahertz:.0f} and {last.megahertz:.0f} MHz")
-    if report.drift >= DRIFT:
+    if report.drift >= MIN_DRIFT:
         remarks.append(f"the last round was {100 * report.drift:.0f} % slower than the first: the machine throttles, "
                        "or other processes run on it; cool it, or wait between rounds with --cooldown_s=SECONDS")
     remarks += [f"{names[row.cell.file]}: the outputs on {Path(row.cell.delegate).name} correlate with the CPU's by "
-                f"only {row.agrees:.2f}; do not use this delegate" for row in report.rows if row.agrees < AGREES]
+                f"only {row.agrees:.2f}; do not use this delegate" for row in report.rows if row.agrees < MIN_AGREEMENT]
     return remarks
 
 
@@ -139,7 +139,7 @@ def _as_dict(report, machine) -> dict:
                   "rounds_ms": row.rounds, "agrees": row.agrees, "whole_graph": row.whole} for row in report.rows],
         "heat": [heat._asdict() for heat in report.heat], "drift": report.drift,
         "passed_over": [{"delegate": delegate, "reason": reason, "files": list(map(str, skipped))}
-                        for (delegate, reason), skipped in report.passed_over.items()]}
+                        for (delegate, reason), skipped in report.skipped.items()]}
 
 
 def console() -> None:

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         license = FLAGS.license or TERMS
         try:
             folder = export(model, Path(FLAGS.output), people, recipe, license=license, manifest=manifest,
-                            tell=lambda line: print(line, flush=True))
+                            log=lambda line: print(line, flush=True))
         except OSError as error:
             raise InputError(f"--output={FLAGS.output}: cannot be written ({error.strerror or error}); "
                              "free disk space or choose another folder") from None

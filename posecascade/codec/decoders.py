@@ -19,12 +19,20 @@ MIN_TOTAL = 1e-12        # the sum of squared map values is raised to this befor
 
 
 def cells_to_pixels(cells, stride: int):
-    """Return map coordinates (..., 2) in cells as input pixels; `pixels_to_cells` is the inverse."""
+    """Return map coordinates (..., 2) in cells as input pixels; `pixels_to_cells` is the inverse.
+
+    >>> cells_to_pixels(np.array([1.0, 2.0]), 4).tolist()
+    [5.5, 9.5]
+    """
     return cells * stride + (stride - 1) / 2
 
 
 def pixels_to_cells(pixels, stride: int):
-    """Return input pixels (..., 2) as map coordinates in cells."""
+    """Return input pixels (..., 2) as map coordinates in cells.
+
+    >>> pixels_to_cells(np.array([5.5, 9.5]), 4).tolist()
+    [1.0, 2.0]
+    """
     return (pixels - (stride - 1) / 2) / stride
 
 
@@ -38,6 +46,11 @@ def argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
         keypoints (B, K, 2) float64 in input pixels, and the highest values (B, K) float64.
 
     It inverts `confidence_maps` within stride / 2 per axis.
+
+    >>> maps = np.zeros((1, 4, 4, 1))
+    >>> maps[0, 1, 1:3, 0] = 1.0, 0.5
+    >>> [array.tolist() for array in argmax(maps, stride=4)]
+    [[[[5.5, 5.5]]], [[1.0]]]
     """
     cells, scores = _peaks(maps)
     return cells_to_pixels(cells.astype(np.float64), stride), scores
@@ -47,6 +60,11 @@ def quarter_offset(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarra
     """Return `argmax` moved a quarter of a cell towards the higher neighbor on each axis (Newell et al. 2016).
 
     A cell at the map's edge, which lacks a neighbor, is not moved along that axis.
+
+    >>> maps = np.zeros((1, 4, 4, 1))
+    >>> maps[0, 1, 1:3, 0] = 1.0, 0.5
+    >>> quarter_offset(maps, stride=4)[0].tolist()
+    [[[6.5, 5.5]]]
     """
     cells, scores = _peaks(maps)
     patch = _patches(maps, cells, 1)
@@ -58,6 +76,11 @@ def dark(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `argmax` after one Newton step on the logarithm of the smoothed map (Zhang et al. 2020, "DARK").
 
     The step is at most one cell per axis. It is 0 if the map has no peak, and along an axis at whose edge the cell is.
+
+    >>> maps = np.zeros((1, 4, 4, 1))
+    >>> maps[0, 1, 1:3, 0] = 1.0, 0.5
+    >>> dark(maps, stride=4)[0].round(3).tolist()
+    [[[6.795, 5.5]]]
     """
     cells, scores = _peaks(maps)
     logs = np.log(np.maximum(_smooth3(_patches(maps, cells, 2)), MIN_LOGARITHM))
@@ -79,6 +102,11 @@ def soft_argmax(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     Re-centering removes the bias of the window towards the highest cell, at which it starts. Near an edge only cells
     whose mirror image about the peak is also on the map are counted; otherwise the missing half would bias the mean
     inwards.
+
+    >>> maps = np.zeros((1, 4, 4, 1))
+    >>> maps[0, 1, 1:3, 0] = 1.0, 0.5
+    >>> soft_argmax(maps, stride=4)[0].round(3).tolist()
+    [[[6.251, 5.5]]]
     """
     cells, scores = _peaks(maps)
     reach = np.arange(-SOFT_REACH, SOFT_REACH + 1, dtype=np.float64)
@@ -108,6 +136,11 @@ def value_at(maps: np.ndarray, points: np.ndarray, stride: int) -> np.ndarray:
         stride: input pixels per cell.
     Returns:
         (B, K) float64.
+
+    >>> maps = np.zeros((1, 4, 4, 1))
+    >>> maps[0, 1, 1:3, 0] = 1.0, 0.5
+    >>> value_at(maps, np.array([[[7.5, 5.5]]]), stride=4).tolist()
+    [[0.75]]
     """
     people, height, width, keypoints = maps.shape
     cells = np.clip(pixels_to_cells(np.asarray(points, np.float64), stride), 0, [width - 1, height - 1])

@@ -1,4 +1,4 @@
-"""Data sets on disk, or rendered -> records: `read("TYPE:ROOT", split)`, and the table of types."""
+"""Read data sets from disk, or render them, as records: `read("TYPE:ROOT", split)` and the table of types."""
 
 from collections.abc import Callable
 
@@ -25,13 +25,17 @@ READERS: dict[str, Callable[[str, str, Schema | None], list[Record]]] = {
     "synthetic": read_synthetic,
 }
 
-# Where the coordinates on disk begin to count, by type; the records count from 0. Predictions that others made for a
-# data set count as its files do: subtract this from them before comparing.
+# The coordinate of the first pixel in a type's files; in records it is 0. Predictions that others made for a data set
+# count as its files do: subtract this number from them before comparing.
 FIRST_PIXEL: dict[str, int] = {kind: mpii.FIRST_PIXEL if kind.startswith("mpii") else 0 for kind in READERS}
 
 
 def parse(spec: str) -> tuple[str, str]:
-    """TYPE and ROOT of "TYPE:ROOT"; InputError for an unknown type or where there is no colon."""
+    """Return TYPE and ROOT of "TYPE:ROOT". Raises InputError if the type is unknown or there is no colon.
+
+    >>> parse("lspet:/data/lspet")
+    ('lspet', '/data/lspet')
+    """
     kind, colon, root = spec.partition(":")
     if not colon:
         raise InputError(f"--data={spec}: expected TYPE:ROOT, as in lspet:/data/lspet; "
@@ -42,17 +46,21 @@ def parse(spec: str) -> tuple[str, str]:
 
 
 def read(spec: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """The people of one split ("train", "val", "test" or "all") of the data set at "TYPE:ROOT", in the file's order.
+    """Return the people of one split of the data set at "TYPE:ROOT", in the order of the file.
+
+    Images are not opened, searched for or rendered. Raises InputError, with file and field, if something cannot be
+    read, and if the split is empty.
 
     Args:
-        spec: "TYPE:ROOT", TYPE a key of READERS.
-        schema: of a user's own files of type coco; the other types have theirs and do not use it.
+        spec: "TYPE:ROOT"; TYPE is a key of READERS.
+        split: "train", "val", "test" or "all".
+        schema: of custom files of type coco; the other types have a schema of their own and ignore it.
 
-    Pictures are not opened, not looked for and not rendered. Raises InputError, naming file and field, for whatever
-    cannot be read, and where the split holds nobody.
+    >>> [record.box.side > 0 for record in read("synthetic:2", "train")]
+    [True, True]
     """
     kind, root = parse(spec)
     records = READERS[kind](root, split, schema)
     if not records:
-        raise InputError(f"--data={spec}: split {split!r} holds nobody with a labeled joint; choose another split")
+        raise InputError(f"--data={spec}: split {split!r} has nobody with a labeled keypoint; choose another split")
     return records

@@ -1,6 +1,6 @@
-"""COCO keypoints JSON, and whatever else has that layout, with a schema of the user's own -> records.
+"""Read COCO keypoints JSON, and other files of that layout with a custom schema.
 
-Coordinates are kept as they are: COCO counts pixels from 0.
+Coordinates are kept unchanged: COCO counts pixels from 0.
 """
 
 import math
@@ -20,39 +20,41 @@ LAYOUT = "a COCO folder (annotations/*.json and the images) or the .json file it
 
 
 def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """Everybody with a labeled joint who is no crowd, in the order of the annotations.
+    """Return everybody who has a labeled keypoint and is not a crowd, in the order of the annotations.
 
     ROOT is the .json file, or a folder with person_keypoints_train*.json and person_keypoints_val*.json, or with a
-    single .json file, in annotations/ or directly. The images lie in a folder called as the file ends (train2017/),
-    in images/, or beside. The box is the annotated one where it is valid, else tight round the joints.
+    single .json file, in annotations/ or directly. Images are in a folder named like the end of the file's name
+    (train2017/), in images/, or next to the file. The box is the annotated one if it is valid, else the tight box
+    around the keypoints.
 
-    Joints are `schema`'s, a user's own, or COCO17's where the file itself names these. With a train and a val file
-    the splits are these ("test": the val file); else see `hold_out`. Pseudo-labels (annotations with "pseudo": true)
-    do not tell occluded from visible joints.
+    The keypoints are those of `schema`, or of COCO17 if the file itself names these. If there are a train and a val
+    file, they are the splits ("test" is the val file); otherwise see `hold_out`. Pseudo-labels (annotations with
+    "pseudo": true) do not distinguish occluded from visible keypoints.
     """
     path = existing(root, "coco", LAYOUT)
     schema = schema or COCO17
     if path.is_file():
         return hold_out(_people(path, schema), split)
-    parts = _part_files(path)
-    if not parts:
+    split_files = _split_files(path)
+    if not split_files:
         return hold_out(_people(_single_file(path), schema), split)
-    if len(parts) == 1:
-        return hold_out(_people(next(iter(parts.values())), schema), split)
+    if len(split_files) == 1:
+        return hold_out(_people(next(iter(split_files.values())), schema), split)
     chosen = {"train": ("train",), "val": ("val",), "test": ("val",), "all": ("train", "val")}[checked_split(split)]
-    return [record for part in chosen for record in _people(parts[part], schema)]
+    return [record for name in chosen for record in _people(split_files[name], schema)]
 
 
-def _part_files(root: Path) -> dict[str, Path]:
-    found = {}
-    for part in ("train", "val"):
-        files = sorted([*root.glob(f"annotations/person_keypoints_{part}*.json"),
-                        *root.glob(f"person_keypoints_{part}*.json")])
+def _split_files(root: Path) -> dict[str, Path]:
+    """Return the files of "train" and "val", those of the two that exist."""
+    split_files = {}
+    for name in ("train", "val"):
+        files = sorted([*root.glob(f"annotations/person_keypoints_{name}*.json"),
+                        *root.glob(f"person_keypoints_{name}*.json")])
         if len(files) > 1:
             raise InputError(f"coco: {root} holds {', '.join(f.name for f in files)}; give one of them as ROOT")
         if files:
-            found[part] = files[0]
-    return found
+            split_files[name] = files[0]
+    return split_files
 
 
 def _single_file(root: Path) -> Path:
@@ -77,19 +79,20 @@ def _people(path: Path, schema: Schema) -> list[Record]:
 
 
 def _schema_of(path: Path, categories: list, schema: Schema) -> Schema:
-    """`schema`, or COCO17 where the file names just its joints: people of COCO beside a user's own.
+    """Return `schema`, or COCO17 if the file names COCO17's keypoints: custom data may include people of COCO.
 
-    InputError where the file names others, but for capitals and blanks (AI Challenger's "Head top").
+    Names are compared without case, and with blanks as underscores (AI Challenger's "Head top"). Raises InputError if
+    the file names other keypoints.
     """
     for category in categories:
         names: Any = category.get("keypoints") if isinstance(category, dict) else None
-        found = tuple(str(n).strip().lower().replace(" ", "_") for n in names) if names else schema.keypoints
-        if found == COCO17.keypoints:
+        keypoints = tuple(str(n).strip().lower().replace(" ", "_") for n in names) if names else schema.keypoints
+        if keypoints == COCO17.keypoints:
             return COCO17
-        if found != schema.keypoints:
-            raise InputError(f"{path}: its joints are {', '.join(map(str, names[:4]))}, ... ({len(names)}), but schema "
-                             f"{schema.name!r} has {', '.join(schema.keypoints[:4])}, ... ({schema.size}); "
-                             "pass --schema=FILE.yaml with this file's joints in its order (training: data.schema)")
+        if keypoints != schema.keypoints:
+            raise InputError(f"{path}: its keypoints are {', '.join(map(str, names[:4]))}, ... ({len(names)}), but "
+                             f"schema {schema.name!r} has {', '.join(schema.keypoints[:4])}, ... ({schema.size}); "
+                             "pass --schema=FILE.yaml with the file's keypoints in its order (training: data.schema)")
     return schema
 
 
@@ -109,7 +112,7 @@ def _images(path: Path, entries: list) -> dict[int | str, ImageFile]:
 def _record(path: Path, number: int, annotation: object, images: dict, schema: Schema) -> Record | None:
     origin = f"{path}, annotations[{number}]"
     if not isinstance(annotation, dict):
-        raise InputError(f"{origin}: is no object; mend the file")
+        raise InputError(f"{origin}: is not an object; fix the file")
     if annotation.get("iscrowd") or not annotation.get("keypoints"):
         return None
     points, codes = _keypoints(origin, annotation["keypoints"], schema)
@@ -117,7 +120,7 @@ def _record(path: Path, number: int, annotation: object, images: dict, schema: S
         return None
     image_id = annotation.get("image_id")
     if not isinstance(image_id, (int, str)) or image_id not in images:
-        raise InputError(f"{origin}: 'image_id' {image_id!r} is not among the images; mend the file")
+        raise InputError(f"{origin}: 'image_id' {image_id!r} is not among the images; fix the file")
     box = _box(annotation.get("bbox")) or Box.around(points[codes > 0])
     area: Any = annotation.get("area")
     return Record(images[image_id], origin, schema, box, points, codes,
@@ -127,22 +130,22 @@ def _record(path: Path, number: int, annotation: object, images: dict, schema: S
 
 
 def _keypoints(origin: str, values: object, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
-    """(K, 2) float64 and codes (K,), checked."""
+    """Return (K, 2) float64 and codes (K,), checked."""
     if not isinstance(values, list) or len(values) != 3 * schema.size:
-        found = f"{len(values)} numbers" if isinstance(values, list) else type(values).__name__
-        raise InputError(f"{origin}: 'keypoints' holds {found}, schema {schema.name!r} needs {3 * schema.size} "
-                         f"(x, y, v for {schema.size} joints); pass --schema=FILE.yaml "
-                         "(training: data.schema) or mend the file")
+        content = f"{len(values)} numbers" if isinstance(values, list) else type(values).__name__
+        raise InputError(f"{origin}: 'keypoints' holds {content}, schema {schema.name!r} needs {3 * schema.size} "
+                         f"(x, y, v for {schema.size} keypoints); pass --schema=FILE.yaml "
+                         "(training: data.schema) or fix the file")
     try:
         table = np.array(values, np.float64).reshape(-1, 3)
     except (TypeError, ValueError):
-        raise InputError(f"{origin}: 'keypoints' holds something that is no number; mend the file") from None
+        raise InputError(f"{origin}: 'keypoints' holds a value that is not a number; fix the file") from None
     points, codes = table[:, :2], table[:, 2]
     if not np.isin(codes, (0, 1, 2)).all():
         raise InputError(f"{origin}: a visibility is not among 0 (unlabeled), "
-                         "1 (occluded) or 2 (visible); mend the file")
+                         "1 (occluded) or 2 (visible); fix the file")
     if not np.isfinite(points[codes > 0]).all():
-        raise InputError(f"{origin}: a labeled joint has no finite coordinates; mend the file")
+        raise InputError(f"{origin}: a labeled keypoint has no finite coordinates; fix the file")
     return points, codes.astype(np.int8)
 
 

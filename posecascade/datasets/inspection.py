@@ -1,4 +1,4 @@
-"""Records -> what is wrong with a data set: pictures, labels, doubles, left and right, the order of the joints."""
+"""Find the faults of a data set: images, labels, duplicates, left and right, the order of the keypoints."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,29 +16,29 @@ from posecascade.images import ImageFile, decode, jpeg_segments
 from posecascade.records import ImageSource, Record, Visibility
 from posecascade.schema import SCHEMAS
 
-SAME_PLACE = 0.03   # of the box's longer side: two people of one image whose joints lie this close are one
-MIN_COMMON = 3    # joints labeled in both before two people are compared
-CLEAR_TURN = 0.1    # of the torso's length: shoulders or hips that are nearer side on say nothing about their order
-UNLIKE_A_BODY = 0.15  # deviation of limb lengths: 0.03-0.06 in five data sets, 0.18-0.8 where read in a wrong order
-EXCHANGED = 0.4     # share of upright people whose right shoulder is on the image's left: 0.67-0.80 in five data sets
-MIN_PEOPLE = 20   # before a share or a median is taken for a fact about the data set
-EXAMPLES = 3        # of each problem in the table
+DUPLICATE_DISTANCE = 0.03  # of the box's longer side: closer people of one image count as one person
+MIN_COMMON = 3        # number of keypoints labeled in both, without which two people are not compared
+MIN_TURN = 0.1        # of the torso's length: narrower shoulders or hips are seen from the side and have no direction
+MAX_DEVIATION = 0.15  # of limb lengths: 0.03-0.06 in five data sets, 0.18-0.8 if read in a wrong order
+MIN_RIGHT_ON_LEFT = 0.4  # share of upright people: 0.67-0.80 in five data sets; below it, left and right are exchanged
+MIN_PEOPLE = 20       # people needed for a share or a median
+EXAMPLES = 3          # of each problem in the table
 
-# Orders that data sets come in, beside those of the built-in schemas.
+# Orders of data sets other than those of the built-in schemas.
 _CROWDPOSE = ("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip",
               "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head_top", "neck")
 _AI_CHALLENGER = ("right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
                   "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top", "neck")
 ORDERS = {name: schema.keypoints for name, schema in SCHEMAS.items()} | {
     "crowdpose": _CROWDPOSE, "ai_challenger": _AI_CHALLENGER}
-# Median lengths in parts of their sum; mean of LSP, LSPET and MPII's validation people.
+# Median lengths divided by their sum; mean of LSP, LSPET and MPII's validation people.
 _PROPORTIONS = {("shoulder", "elbow"): 0.155, ("elbow", "wrist"): 0.136, ("shoulder", "hip"): 0.280,
                 ("hip", "knee"): 0.213, ("knee", "ankle"): 0.216}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What opening a picture showed: an error, or width, height (stored pixels) and the EXIF orientation (1: none)."""
+class _Opened:
+    """Result of opening an image: an error, or width and height (stored pixels) and the EXIF orientation (1: none)."""
 
     error: str | None
     missing: bool = False
@@ -49,21 +49,25 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """The state of one data set; every tuple of strings names people or pictures.
+    """Findings about one data set; every tuple of strings names people or images.
 
     Attributes:
-        people, images: how many; `images` counts pictures, 0 in an annotations-only set.
-        missing, corrupt: pictures that are not there, or cannot be decoded to their end.
-        turned: pictures with an EXIF rotation; their labels are taken as counted in stored pixels.
-        outside: people with labeled joints outside their picture; `joints_outside` of them in all.
-        joints: for each joint how often it is visible, occluded and unlabeled.
-        duplicates: groups of people that are one: the same image and nearly the same joints, or identical joints.
-        crossed: people whose shoulders and hips face opposite ways, of `torsos` where both could be seen. A few are
-            twisted acrobats; many mean that left and right are confused.
+        people, images: their numbers; `images` is 0 in an annotations-only set.
+        schema: name of the schema.
+        occlusion_known: whether any label distinguishes occluded from visible keypoints.
+        missing, corrupt: images that do not exist, or cannot be decoded completely.
+        turned: images with an EXIF rotation; their labels are assumed to count stored pixels.
+        outside: people with labeled keypoints outside the image; `joints_outside` is the total of such keypoints.
+        joints: how often each keypoint is visible, occluded and unlabeled.
+        duplicates: groups of annotations of one person: the same image and nearly the same keypoints, or several images
+            and identical keypoints.
+        crossed: people whose shoulders and hips face opposite ways, among the `torsos` in which both directions are
+            clear. A few are twisted acrobats; many mean that left and right are confused.
+        torsos: see `crossed`.
         right_on_left: share of upright people whose right shoulder is on the image's left, as in people who face the
-            camera; None where there are too few. Below EXCHANGED, left and right look exchanged throughout.
-        likely_order: the order of joints (ORDERS) that gives a body's proportions where the declared one does not,
-            "unknown" where none does, None where the declared one does.
+            camera; None if there are too few. Below MIN_RIGHT_ON_LEFT, left and right are probably exchanged in all.
+        likely_order: None if the declared order of keypoints has a body's proportions, else the order in ORDERS that
+            has them, or "unknown".
     """
 
     people: int
@@ -83,24 +87,24 @@ class Report:
     likely_order: str | None
 
     def as_dict(self) -> dict:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     def table(self) -> str:
-        """Lines for the screen: one per kind of finding with its first examples, then one per joint."""
-        found = [("people", str(self.people), ()), ("images", str(self.images), ()),
+        """Return the text for the screen: a line per kind of finding with its first examples, then one per keypoint."""
+        findings = [("people", str(self.people), ()), ("images", str(self.images), ()),
                  ("missing images", str(len(self.missing)), self.missing),
                  ("corrupt images", str(len(self.corrupt)), self.corrupt),
-                 ("images turned by EXIF", str(len(self.turned)), self.turned),
-                 ("joints outside the image", str(self.joints_outside), self.outside),
+                 ("images rotated by EXIF", str(len(self.turned)), self.turned),
+                 ("keypoints outside images", str(self.joints_outside), self.outside),
                  ("duplicate people", str(len(self.duplicates)), [" = ".join(group) for group in self.duplicates]),
                  ("left/right suspicious", f"{len(self.crossed)} of {self.torsos}", self.crossed),
                  ("left/right exchanged", self._sides(), ()),
-                 ("likely wrong joint order", self._order(), ())]
+                 ("wrong keypoint order", self._order(), ())]
         lines = [f"{name:<26}{value}" + "".join(f"\n    {example}" for example in list(examples)[:EXAMPLES])
                  + (f"\n    ... and {len(examples) - EXAMPLES} more" if len(examples) > EXAMPLES else "")
-                 for name, value, examples in found]
-        head = f"\n{'joint':<26}{'visible':>10}{'occluded':>10}{'unlabeled':>12}"
+                 for name, value, examples in findings]
+        head = f"\n{'keypoint':<26}{'visible':>10}{'occluded':>10}{'unlabeled':>12}"
         rows = [f"{name:<26}{n['visible']:>10}{n['occluded'] if self.occlusion_known else '-':>10}"
                 f"{n['unlabeled']:>12}" for name, n in self.joints.items()]
         return "\n".join([*lines, head, *rows])
@@ -109,90 +113,93 @@ class Report:
         if self.right_on_left is None:
             return "unknown, too few upright people"
         share = f"{self.right_on_left:.0%} of upright people have the right shoulder on the image's left"
-        return f"likely: only {share}" if self.right_on_left < EXCHANGED else f"no ({share})"
+        return f"likely: only {share}" if self.right_on_left < MIN_RIGHT_ON_LEFT else f"no ({share})"
 
     def _order(self):
-        guess = {"unknown": "limbs are unlike a body's, and no known order fits"}.get(
+        guess = {"unknown": "limbs do not have a body's proportions, and no known order fits"}.get(
             self.likely_order, f"looks like {self.likely_order}")
-        return f"yes: read as {self.schema}, {guess}" if self.likely_order else "no"
+        return f"likely: read as {self.schema}, {guess}" if self.likely_order else "no"
 
 
 def inspect(records: Sequence[Record]) -> Report:
-    """Look at every label and open every picture once.
+    """Return the findings about all labels and images; every image is opened once.
 
-    Raises InputError where there is nobody.
+    Raises InputError if there are no records.
     """
     if not records:
-        raise InputError("the data set holds nobody; choose another --data or split")
+        raise InputError("the data set has no people; choose another --data or split")
     sources = {r.image_name: r.image for r in records if r.image}
-    with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
-        pictures = dict(zip(sources, pool.map(_look, sources.values()), strict=True))
-    outside = [(r.origin, count) for r in records if (count := _outside(r, pictures.get(r.image_name)))]
+    with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
+        opened = dict(zip(sources, pool.map(_open, sources.values()), strict=True))
+    outside = [(r.origin, count) for r in records if (count := _outside(r, opened.get(r.image_name)))]
     crossed, torsos = crossed_torsos(records)
     schema = records[0].schema
-    broken = {name: picture for name, picture in pictures.items() if picture.error}
+    broken = {name: image for name, image in opened.items() if image.error}
     return Report(
         people=len(records), images=len(sources), schema=schema.name,
         occlusion_known=any(r.occlusion_known for r in records),
-        missing=tuple(name for name, picture in broken.items() if picture.missing),
-        corrupt=tuple(picture.error for picture in broken.values() if picture.error and not picture.missing),
-        turned=tuple(name for name, picture in pictures.items() if picture.orientation != 1),
+        missing=tuple(name for name, image in broken.items() if image.missing),
+        corrupt=tuple(image.error for image in broken.values() if image.error and not image.missing),
+        turned=tuple(name for name, image in opened.items() if image.orientation != 1),
         outside=tuple(origin for origin, _ in outside), joints_outside=sum(count for _, count in outside),
         joints=_counts(records, schema), duplicates=duplicates(records), crossed=crossed, torsos=torsos,
         right_on_left=right_on_left(records), likely_order=likely_order(records))
 
 
 def duplicates(records: Sequence[Record]) -> tuple[tuple[str, ...], ...]:
-    """Pairs of one image with nearly the same joints, and groups of several images with identical ones."""
-    by_image, by_joints = defaultdict(list), defaultdict(list)
+    """Return pairs of one image with nearly the same keypoints, and groups of several images with identical ones."""
+    by_image, by_keypoints = defaultdict(list), defaultdict(list)
     for record in records:
         by_image[record.image_name].append(record)
         if record.labeled.sum() >= MIN_COMMON:
-            by_joints[np.nan_to_num(record.keypoints, nan=-1e9).tobytes()].append(record)
-    near = [(a.origin, b.origin) for people in by_image.values() for a, b in combinations(people, 2) if _same(a, b)]
-    equal = [tuple(r.origin for r in people) for people in by_joints.values()
+            by_keypoints[np.nan_to_num(record.keypoints, nan=-1e9).tobytes()].append(record)
+    near = [(a.origin, b.origin) for people in by_image.values() for a, b in combinations(people, 2) if _is_same(a, b)]
+    equal = [tuple(r.origin for r in people) for people in by_keypoints.values()
              if len({r.image_name for r in people}) > 1]
     return tuple(near + equal)
 
 
 def crossed_torsos(records: Sequence[Record]) -> tuple[tuple[str, ...], int]:
-    """The people whose torso is crossed (shoulders run left to right, hips right to left), and how many had one.
+    """Return the people with a crossed torso (shoulders left to right, hips right to left) and the number of torsos.
 
-    Directions are taken across the torso, so people upside down count as others do; a torso seen from the side
-    (CLEAR_TURN) has no direction and is not counted.
+    Directions are measured across the torso, so that it may be upside down. A torso seen from the side (MIN_TURN) has
+    no direction and is not counted.
     """
-    crossed, seen = [], 0
+    crossed, count = [], 0
     for record, (shoulders, hips, axis) in _torsos(records):
         across = np.array([-axis[1], axis[0]])
         turns = np.array([shoulders, hips]) @ across / max(axis @ axis, 1e-9)
-        if np.abs(turns).min() > CLEAR_TURN:
-            seen += 1
+        if np.abs(turns).min() > MIN_TURN:
+            count += 1
             if turns[0] * turns[1] < 0:
                 crossed.append(record.origin)
-    return tuple(crossed), seen
+    return tuple(crossed), count
 
 
 def right_on_left(records: Sequence[Record]) -> float | None:
-    """Share of upright people whose right shoulder is left of their left one in the picture; None of too few."""
+    """Return the share of upright people whose right shoulder is on the image's left; None if they are too few."""
     sides = [shoulders[0] > 0 for _, (shoulders, _, axis) in _torsos(records)
              if axis[1] > abs(axis[0]) and shoulders[0]]
     return float(np.mean(sides)) if len(sides) >= MIN_PEOPLE else None
 
 
 def likely_order(records: Sequence[Record]) -> str | None:
-    """The joint order in ORDERS that gives a body's proportions where the declared one does not; see `Report`."""
+    """Return `Report.likely_order`: None, a key of ORDERS or "unknown"."""
     schema = records[0].schema
     points = np.stack([r.keypoints for r in records])
     own = _deviation(points, schema.keypoints)
-    if not own > UNLIKE_A_BODY:  # NaN: not to be told
+    if not own > MAX_DEVIATION:  # also if it is NaN: unknown
         return None
     others = {name: _deviation(points, order) for name, order in ORDERS.items() if len(order) <= schema.size}
     best = min((name for name in others if np.isfinite(others[name])), key=others.__getitem__, default=None)
-    return best if best and others[best] < min(UNLIKE_A_BODY, own / 2) else "unknown"
+    return best if best and others[best] < min(MAX_DEVIATION, own / 2) else "unknown"
 
 
 def _torsos(records):
-    """For people with four corners: right-to-left vectors of shoulders and hips, and the way from neck to pelvis."""
+    """Yield people with labeled shoulders and hips: the record, and the vectors between shoulders, hips, and middles.
+
+    The first two point from right to left, the third from the middle of the shoulders to the middle of the hips.
+    """
     corners = [f"{side}_{part}" for part in ("shoulder", "hip") for side in ("left", "right")]
     schema = records[0].schema
     if not set(corners) <= set(schema.keypoints):
@@ -200,12 +207,12 @@ def _torsos(records):
     at = [schema.index(name) for name in corners]
     for record in records:
         if record.labeled[at].all():
-            places = record.keypoints[at]
-            yield record, (places[0] - places[1], places[2] - places[3], places[2:].mean(0) - places[:2].mean(0))
+            points = record.keypoints[at]
+            yield record, (points[0] - points[1], points[2] - points[3], points[2:].mean(0) - points[:2].mean(0))
 
 
 def _deviation(points, order):
-    """Mean |log| of limb lengths over _PROPORTIONS, NaN where it cannot be told: joints missing, too few people."""
+    """Return the mean |log| of limb lengths divided by _PROPORTIONS; NaN if keypoints or people are missing."""
     ends = [[(f"{side}_{a}", f"{side}_{b}") for side in ("left", "right")] for a, b in _PROPORTIONS]
     if not all(name in order for limb in ends for couple in limb for name in couple):
         return np.nan
@@ -219,16 +226,16 @@ def _deviation(points, order):
                                   for a, b in limb])
         lengths = lengths[np.isfinite(lengths)]
         medians.append(np.median(lengths) if len(lengths) >= MIN_PEOPLE else np.nan)
-    parts = np.maximum(np.array(medians) / np.sum(medians), 1e-6)
-    return float(np.abs(np.log(parts / list(_PROPORTIONS.values()))).mean())
+    shares = np.maximum(np.array(medians) / np.sum(medians), 1e-6)
+    return float(np.abs(np.log(shares / list(_PROPORTIONS.values()))).mean())
 
 
-def _same(a, b):
+def _is_same(a, b):
     common = a.labeled & b.labeled
     if common.sum() < MIN_COMMON:
         return False
-    reach = SAME_PLACE * max(min(max(r.box.w, r.box.h) for r in (a, b)), 1.0)
-    return np.linalg.norm(a.keypoints[common] - b.keypoints[common], axis=-1).mean() < reach
+    limit = DUPLICATE_DISTANCE * max(min(max(r.box.w, r.box.h) for r in (a, b)), 1.0)
+    return np.linalg.norm(a.keypoints[common] - b.keypoints[common], axis=-1).mean() < limit
 
 
 def _counts(records, schema):
@@ -237,28 +244,28 @@ def _counts(records, schema):
             for k, name in enumerate(schema.keypoints)}
 
 
-def _outside(record, picture):
-    """How many labeled joints lie outside the picture; 0 where there is none to compare with."""
-    if picture is None or picture.error:
+def _outside(record, image):
+    """Return the number of labeled keypoints outside the opened image; 0 if it could not be opened."""
+    if image is None or image.error:
         return 0
-    return int((~inside(record.keypoints[record.labeled], picture.width, picture.height)).sum())
+    return int((~inside(record.keypoints[record.labeled], image.width, image.height)).sum())
 
 
-def _look(source: ImageSource) -> Picture:
-    """Decode a picture to its end, eight times smaller, which is faster and finds the same faults."""
+def _open(source: ImageSource) -> _Opened:
+    """Decode an image completely, but eight times smaller, which is faster and finds the same faults."""
     try:
         if not isinstance(source, ImageFile):
             height, width = source.read().shape[:2]
-            return Picture(None, width=width, height=height)
+            return _Opened(None, width=width, height=height)
         if not source.path.is_file():
-            return Picture("is missing", missing=True)
+            return _Opened("is missing", missing=True)
         data = read_bytes(source.path, "image")
         small = decode(data, source.name, shrink=8)
         size, orientation = jpeg_facts(data)
         height, width = size or decode(data, source.name).shape[:2]
-        return Picture(None, width=width, height=height, orientation=orientation) if small.size else Picture("is empty")
+        return _Opened(None, width=width, height=height, orientation=orientation) if small.size else _Opened("is empty")
     except InputError as error:
-        return Picture(str(error))
+        return _Opened(str(error))
 
 
 def jpeg_facts(data: bytes) -> tuple[tuple[int, int] | None, int]:
@@ -274,7 +281,7 @@ def jpeg_facts(data: bytes) -> tuple[tuple[int, int] | None, int]:
 
 
 def _orientation(tiff: bytes) -> int:
-    """Tag 0x0112 of the first directory of an EXIF block; 1 where it has none or makes no sense."""
+    """Return tag 0x0112 of the first directory of an EXIF block; 1 if it is missing or invalid."""
     orders: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
     order = orders.get(tiff[:2])
     if order is None:

@@ -1,18 +1,18 @@
-"""Leeds Sports Pose and its extended training set: `joints.mat` and `images/` -> records.
+"""Read Leeds Sports Pose (LSP) and its extended training set (LSPET): `joints.mat` and `images/`.
 
-Both files hold x, y and a flag for 14 joints, but with the axes in another order and with opposite flags: 1 says
-"occluded" in LSP (7 % of the joints) and "annotated" in LSPET (88 %). The declared type settles the flag's meaning,
-the shape the order of the axes, and a file whose flags contradict its type is refused.
+Both files have x, y and a flag for 14 keypoints, but with a different order of axes and with opposite flags: 1 means
+"occluded" in LSP (7 % of the keypoints) and "annotated" in LSPET (88 %). The type in --data decides what the flag
+means, and the shape decides the order of axes. A file whose flags contradict its type is refused.
 
-Coordinates are kept as they are. Both sets were annotated in a browser, which counts pixels from 0, and LSPET's
-labels agree: they go from 0.0 to W - 1.2, which as counted from 1 would leave the picture on one side only.
+Coordinates are kept unchanged. Both sets were annotated in a browser, which counts pixels from 0. LSPET's labels agree:
+they range from 0.0 to W - 1.2; if they counted from 1, they would leave the image on one side only.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from posecascade.datasets.sources import checked_split, existing, hold_out, load_mat
+from posecascade.datasets.sources import checked_split, existing, hold_out, labeled_keypoints, load_mat
 from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
@@ -23,29 +23,29 @@ LAYOUT = "the folder with joints.mat (and images/), or the .mat file itself"
 
 
 def read_lsp(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """LSP, person-centric, occlusion known; `schema` is not used, the file has its own (LSP14).
+    """Return LSP, person-centric, with known occlusion; `schema` is ignored, the file's own is LSP14.
 
-    "test" is the second half of the file (the official images 1001-2000). "train" and "val" divide the first half
-    (1-1000), its last eighteenth being "val", so that choosing a checkpoint never looks at the test half.
-    Without images/ the records have no picture and serve to score predictions.
+    "test" is the second half of the file, the official images 1001-2000. "train" and "val" divide the first half,
+    1-1000: "val" is its last eighteenth, so that the test half is never used to choose a checkpoint.
+    Without images/, the records have no image and can only be used to evaluate predictions.
     """
-    path, points, flags = _joints("lsp", root)
+    path, points, flags = _keypoints("lsp", root)
     if flags.mean() > 0.5:
         raise InputError(f"{path}: {flags.mean():.0%} of the flags are 1, but LSP's flag means 'occluded' (7 %); "
                          "this looks like LSPET, whose flag means 'annotated': use --data=lspet:ROOT")
     visibility = np.where(flags == 1, Visibility.OCCLUDED, Visibility.VISIBLE)
     records = _records(path, points, visibility, digits=4, occlusion_known=True)
     half = len(records) // 2
-    parts = {"test": records[half:], "all": records}
-    return parts.get(checked_split(split)) or hold_out(records[:half], split)
+    halves = {"test": records[half:], "all": records}
+    return halves.get(checked_split(split)) or hold_out(records[:half], split)
 
 
 def read_lspet(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """LSPET, of any length; the flags do not tell occluded joints. `schema` is not used (LSP14).
+    """Return LSPET, of any length; its flags do not distinguish occluded keypoints. `schema` is ignored (LSP14).
 
-    It has no official split: see `hold_out`. Labels outside the picture stay; the crop decides about them.
+    It has no official split: see `hold_out`. Labels outside the image are kept; they count if they are in the crop.
     """
-    path, points, flags = _joints("lspet", root)
+    path, points, flags = _keypoints("lspet", root)
     if flags.mean() < 0.5:
         raise InputError(f"{path}: only {flags.mean():.0%} of the flags are 1, but LSPET's flag means 'annotated' "
                          "(88 %); this looks like LSP, whose flag means 'occluded': use --data=lsp:ROOT")
@@ -53,8 +53,8 @@ def read_lspet(root: str, split: str, schema: Schema | None = None) -> list[Reco
     return hold_out(_records(path, points, visibility, digits=5, occlusion_known=False), split)
 
 
-def _joints(kind: str, root: str) -> tuple[Path, np.ndarray, np.ndarray]:
-    """The file, coordinates (N, 14, 2) float64 in pixels and flags (N, 14) of 0 and 1."""
+def _keypoints(kind: str, root: str) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Return the file, coordinates (N, 14, 2) float64 in pixels and flags (N, 14) of 0 and 1."""
     path = existing(root, kind, LAYOUT)
     path = path / "joints.mat" if path.is_dir() else path
     joints = np.asarray(load_mat(path, "joints")["joints"])
@@ -66,28 +66,24 @@ def _joints(kind: str, root: str) -> tuple[Path, np.ndarray, np.ndarray]:
                          f"({size}, 3, N) or (3, {size}, N); give the release's joints.mat")
     people = joints.transpose(2, 0, 1) if joints.shape[0] == size else joints.transpose(2, 1, 0)
     if not len(people):
-        raise InputError(f"{path}: 'joints' of shape {shape} holds nobody; give the release's joints.mat")
+        raise InputError(f"{path}: 'joints' of shape {shape} has no people; give the release's joints.mat")
     flags = people[..., 2].astype(np.float64)
     if not np.isin(flags, (0, 1)).all():
-        raise InputError(f"{path}: the flags (third row) go from {flags.min():g} to {flags.max():g}, expected only "
-                         "0 and 1; give the release's joints.mat")
+        raise InputError(f"{path}: the flags (third row) range from {flags.min():g} to {flags.max():g}, expected "
+                         "only 0 and 1; give the release's joints.mat")
     return path, people[..., :2].astype(np.float64), flags
 
 
 def _records(path, points, visibility, *, digits, occlusion_known):
-    """One record per person, in the file's order, numbered from 1 as the images are."""
+    """Return one record per person, in the file's order, numbered from 1 like the images."""
     folder = path.parent / "images"
     has_images = folder.is_dir()
 
-    def record(number, joints, codes):
+    def record(number, keypoints, codes):
         origin = f"{path}, person {number}"
-        labeled = joints[codes > 0]
-        if not len(labeled) or not np.isfinite(labeled).all():
-            raise InputError(f"{origin}: has {'no labeled joint' if not len(labeled) else 'a joint that is NaN'}; "
-                             "mend the file")
         image = ImageFile(folder / f"im{number:0{digits}d}.jpg") if has_images else None
-        box = Box.around(labeled)
-        return Record(image, origin, LSP14, box, joints, codes, area=box.w * box.h, image_id=number,
+        box = Box.around(labeled_keypoints(origin, keypoints, codes))
+        return Record(image, origin, LSP14, box, keypoints, codes, area=box.w * box.h, image_id=number,
                       person_id=number, occlusion_known=occlusion_known)
 
     return [record(i + 1, *person) for i, person in enumerate(zip(points, visibility, strict=True))]

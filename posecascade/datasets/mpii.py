@@ -1,7 +1,7 @@
-"""MPII Human Pose: the official .mat, the JSON lists of HRNet and MMPose, and the validation split without images.
+"""Read MPII Human Pose: the official .mat, the JSON lists of HRNet and MMPose, and the validation split without images.
 
-All of them hold MATLAB coordinates, which count pixels from 1 (FIRST_PIXEL; HRNet's own loader subtracts it too).
-Boxes are tight round the joints; MPII's rough center and scale are kept as `Record.square`, for the paper's protocol.
+All of them have MATLAB coordinates, which count pixels from 1 (FIRST_PIXEL; HRNet's own loader subtracts it too).
+Boxes are tight around the keypoints; MPII's rough center and scale become `Record.square`, for the paper's protocol.
 """
 
 import io
@@ -13,7 +13,16 @@ import h5py
 import numpy as np
 
 from posecascade.datasets.mpii_release import Person, annotated_people
-from posecascade.datasets.sources import checked_split, existing, hold_out, load_json, load_mat, mat_numbers
+from posecascade.datasets.sources import (
+    HEAD_SIZE_FACTOR,
+    checked_split,
+    existing,
+    hold_out,
+    labeled_keypoints,
+    load_json,
+    load_mat,
+    mat_numbers,
+)
 from posecascade.errors import InputError
 from posecascade.files import read_bytes
 from posecascade.geometry import Box
@@ -22,20 +31,19 @@ from posecascade.records import Record, Visibility
 from posecascade.schema import MPII16, Schema
 
 FIRST_PIXEL = 1
-# All MPII code shifts the rough center down and widens the square, so that feet stay in (Newell et al. 2016, HRNet).
+# All MPII code shifts the rough center down and enlarges the square, to include the feet (Newell et al. 2016, HRNet).
 CENTER_SHIFT = 15   # pixels x scale
 SCALE_FACTOR = 1.25
-HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size over the diagonal of the head box
 
 
 def read_mpii(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """The official release: the people who stand apart from others (`single_person`) and have annotated joints.
+    """Return the official release's people who are well separated (`single_person`) and have annotated keypoints.
 
-    ROOT holds mpii_human_pose_v1_u12_1.mat (also one folder deeper, as unpacked) and images/. The release labels
-    only its training images and divides them no further. The standard validation split (Tompson et al. 2015) is a
-    list of images: "val" and "test" are the people on it where ROOT or the .mat's folder has valid_images.txt (one
-    name a line) or HRNet's annot/valid.json or valid.json, "train" the others. Without a list see `hold_out`.
-    `schema` is not used (MPII16).
+    ROOT has mpii_human_pose_v1_u12_1.mat (or one folder deeper, as unpacked) and images/. The release labels only its
+    training images and does not split them. The standard validation split (Tompson et al. 2015) is a list of images,
+    read from ROOT or the .mat's folder: valid_images.txt (one name per line), HRNet's annot/valid.json or valid.json.
+    "val" and "test" are the people in the listed images, "train" the others. Without a list, see `hold_out`.
+    `schema` is ignored (MPII16).
     """
     path = _find(existing(root, "mpii", "the folder with the official .mat and images/"), "*.mat",
                  "mpii_human_pose*.mat", "the official mpii_human_pose_v1_u12_1.mat")
@@ -43,7 +51,7 @@ def read_mpii(root: str, split: str, schema: Schema | None = None) -> list[Recor
                   path.parent / "images")
     records = [_record_of(path, folder, person) for person in annotated_people(path)]
     if not records:
-        raise InputError(f"{path}: holds nobody with annotated joints; give the official release")
+        raise InputError(f"{path}: has nobody with annotated keypoints; give the official release")
     listed = _listed_images(path.parent, Path(root).expanduser())
     if listed is None or checked_split(split) == "all":
         return hold_out(records, split)
@@ -51,11 +59,11 @@ def read_mpii(root: str, split: str, schema: Schema | None = None) -> list[Recor
 
 
 def read_mpii_json(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """The lists that HRNet and MMPose users have: annot/train.json and annot/valid.json with images/.
+    """Return the people in the lists of HRNet and MMPose: annot/train.json and annot/valid.json, with images/.
 
-    ROOT may also hold the .json files directly, or one single list (`hold_out`), or be the list. `joints_vis` says
-    only whether a joint is labeled. Head sizes come from gt_valid.mat beside valid.json, where there is one.
-    `schema` is not used (MPII16).
+    ROOT may also have the .json files directly, or a single list (`hold_out`), or be the list. `joints_vis` only says
+    whether a keypoint is labeled. Head sizes are from gt_valid.mat next to valid.json, if there is one.
+    `schema` is ignored (MPII16).
     """
     path = existing(root, "mpii_json", "the folder with annot/train.json, annot/valid.json and images/")
     train, valid = (next((f for f in (path / "annot" / name, path / name) if f.is_file()), None)
@@ -66,15 +74,15 @@ def read_mpii_json(root: str, split: str, schema: Schema | None = None) -> list[
     if None in chosen:
         raise InputError(f"mpii_json: {path} has no {'train' if train is None else 'valid'}.json, which split "
                          f"{split!r} needs; add it or choose another split")
-    return [record for part in chosen if part for record in _list_people(part)]
+    return [record for file in chosen if file for record in _list_people(file)]
 
 
 def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """The standard validation people in the order of published predictions: ground_truth.mat (or gt_valid.mat).
+    """Return the standard validation people in the order of published predictions: ground_truth.mat (or gt_valid.mat).
 
-    It gives joints and head boxes; valid.h5, where present, which joints are visible, and valid_images.txt the
-    pictures' names, used where ROOT has images/. "val", "test" and "all" are everybody, "train" nobody.
-    `schema` is not used (MPII16).
+    That file has keypoints and head boxes. If present, valid.h5 says which keypoints are visible, and valid_images.txt
+    has the images' names, which are used if ROOT has images/. "val", "test" and "all" are everybody, "train" nobody.
+    `schema` is ignored (MPII16).
     """
     folder = existing(root, "mpii_val", "the folder with ground_truth.mat")
     path = next((f for name in ("ground_truth.mat", "gt_valid.mat") if (f := folder / name).is_file()),
@@ -97,20 +105,16 @@ def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[R
 
 
 def _record(origin, image, points, codes, head_size, image_id, person_id, occlusion_known, square):
-    labeled = points[codes > 0]
-    if not len(labeled) or not np.isfinite(labeled).all():
-        raise InputError(f"{origin}: has {'no labeled joint' if not len(labeled) else 'a joint that is NaN'}; "
-                         "mend the file")
-    box = Box.around(labeled)
+    box = Box.around(labeled_keypoints(origin, points, codes))
     return Record(image, origin, MPII16, box, points, codes, head_size=None if head_size is None else float(head_size),
                   area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known,
                   square=square)
 
 
 def _square(values: Any, adjusted: bool = False) -> Box | None:
-    """The box whose crop is MPII's square: 200 px x scale round the center; None unless x, y, scale are such.
+    """Return the box whose crop is MPII's square of 200 px x scale; None if `values` is not x, y and scale.
 
-    `adjusted`: CENTER_SHIFT and SCALE_FACTOR are in the values already, as in valid.h5.
+    `adjusted`: the values already include CENTER_SHIFT and SCALE_FACTOR, as in valid.h5.
     """
     numeric = isinstance(values, (list, tuple, np.ndarray)) and len(values) == 3 and all(
         isinstance(v, (int, float)) and np.isfinite(v) for v in values)
@@ -123,7 +127,7 @@ def _square(values: Any, adjusted: bool = False) -> Box | None:
 
 
 def _squares(path: Path, people: int) -> list[Box | None]:
-    """One per person from `center` and `scale` of valid.h5; None for all where it has none."""
+    """Return one box per person from `center` and `scale` of valid.h5; None for all if it has none."""
     if not path.is_file():
         return [None] * people
     with h5py.File(io.BytesIO(read_bytes(path)), "r") as file:
@@ -137,11 +141,11 @@ def _record_of(path: Path, folder: Path, person: Person) -> Record:
     head = HEAD_SIZE_FACTOR * np.hypot(*person.head_box) if person.head_box else None
     return _record(f"{path}, {person.image}, person {person.number}", ImageFile(folder / person.image),
                    person.points - FIRST_PIXEL, person.visibility, head, person.image_number, person.number, True,
-                   _square(person.place))
+                   _square(person.center_and_scale))
 
 
 def _find(path: Path, pattern: str, preferred: str, what: str) -> Path:
-    """`path` itself if it is a file, else the one file in it (or one folder deeper) of that name."""
+    """Return `path` itself if it is a file, else the only file of that name in it or one folder deeper."""
     if path.is_file():
         return path
     for names in (preferred, f"*/{preferred}", pattern):
@@ -152,7 +156,7 @@ def _find(path: Path, pattern: str, preferred: str, what: str) -> Path:
 
 
 def _listed_images(*folders: Path) -> set[str] | None:
-    """The names of the validation images, or None where there is no list."""
+    """Return the names of the validation images, or None if there is no list."""
     for folder in folders:
         for name in ("valid_images.txt", "annot/valid_images.txt", "annot/valid.json", "valid.json"):
             path = folder / name
@@ -186,7 +190,7 @@ def _entries(path: Path) -> Iterator[dict]:
 
 
 def _listed(path: Path, number: int, entry: dict, folder: Path, head_size: float | None) -> Record | None:
-    """One entry of a list; None for somebody without a labeled joint."""
+    """Return the person in one entry of a list, or None if no keypoint is labeled."""
     try:
         points = np.array(entry["joints"], np.float64)
         labeled = np.array(entry["joints_vis"], np.float64) > 0
@@ -200,23 +204,23 @@ def _listed(path: Path, number: int, entry: dict, folder: Path, head_size: float
         return None
     codes = np.where(labeled, Visibility.VISIBLE, Visibility.UNLABELED)
     return _record(f"{path}, entry {number}", ImageFile(folder / entry["image"]), points - FIRST_PIXEL, codes,
-                   head_size, -1, number, False, _square(_place(entry)))
+                   head_size, -1, number, False, _square(_center_and_scale(entry)))
 
 
-def _place(entry: dict) -> list | None:
-    """x, y and scale of an entry, or None where it has no such list."""
+def _center_and_scale(entry: dict) -> list | None:
+    """Return x, y and scale of an entry, or None if its center is not a list."""
     center = entry.get("center")
     return [*center, entry.get("scale")] if isinstance(center, list) else None
 
 
 def _head_sizes(path: Path, variables: dict, people: int) -> np.ndarray:
-    """(N,) in pixels, from headboxes_src (corner, axis, person)."""
+    """Return (N,) in pixels, from headboxes_src (corner, axis, person)."""
     boxes = mat_numbers(path, variables, "headboxes_src", (2, 2, people))
     return HEAD_SIZE_FACTOR * np.linalg.norm(boxes[1] - boxes[0], axis=0)
 
 
 def _visible(path: Path, missing: np.ndarray) -> np.ndarray | None:
-    """(N, 16) bool from `visible` of valid.h5, or None where there is no such file."""
+    """Return (N, 16) bool from `visible` of valid.h5, or None if there is no such file."""
     if not path.is_file():
         return None
     try:
@@ -226,19 +230,19 @@ def _visible(path: Path, missing: np.ndarray) -> np.ndarray | None:
         raise InputError(f"{path}: has no readable 'visible' ({error}); copy it again or remove it") from None
     if visible.shape != missing.shape or (visible & missing).any():
         raise InputError(f"{path}: 'visible' of shape {visible.shape} does not fit the {len(missing)} people of the "
-                         ".mat beside it (some visible joints are missing there); give files of one release")
+                         ".mat next to it (some visible keypoints are missing there); give files of one release")
     return visible
 
 
 def _names(path: Path, people: int) -> list[str]:
-    """The picture of each person, or nothing where there is no list."""
+    """Return the image's name of each person, or an empty list if there is no file."""
     names = _lines(path) if path.is_file() else []
     if names and len(names) != people:
-        raise InputError(f"{path}: holds {len(names)} names, expected {people}, one for each person; mend the file")
+        raise InputError(f"{path}: holds {len(names)} names, expected {people}, one for each person; fix the file")
     return names
 
 
 def _lines(path: Path) -> list[str]:
-    """The words that are a line each; blank lines do not count."""
+    """Return the stripped lines of a text file, without blank ones."""
     lines: Iterable[str] = read_bytes(path).decode("utf-8", errors="replace").splitlines()
     return [line.strip() for line in lines if line.strip()]

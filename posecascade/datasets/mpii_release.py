@@ -1,9 +1,9 @@
-"""The nested MATLAB struct of MPII's official release, with its irregularities -> plain people.
+"""Read the people from the nested and irregular MATLAB struct of MPII's official release.
 
-RELEASE.annolist(i).image.name, .annorect(r).{x1, y1, x2, y2, annopoints.point(p).{x, y, id, is_visible}},
-RELEASE.img_train(i), RELEASE.single_person{i} (indices r). Any level may be missing, empty, a scalar instead of an
-array, or a cell; is_visible may be a number, a string ("0", "1") or empty (as for head and neck, which the release
-derives: they count as visible).
+The fields are RELEASE.annolist(i).image.name, .annorect(r).{x1, y1, x2, y2, annopoints.point(p).{x, y, id,
+is_visible}}, RELEASE.img_train(i) and RELEASE.single_person{i} (indices r). Any level may be missing, empty, a scalar
+instead of an array, or a cell. is_visible may be a number, a string ("0", "1") or empty (for head and neck, which the
+release derives; they count as visible).
 """
 
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ from posecascade.schema import MPII16
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with at least one annotated joint.
+    """A person with at least one annotated keypoint.
 
     Attributes:
-        image: file name of the picture.
-        image_number, number: place in annolist and in annorect, counted from 1.
-        points: (16, 2) float64 as stored (counted from 1); NaN where there is none.
+        image: file name of the image.
+        image_number, number: indices in annolist and in annorect, counted from 1.
+        points: (16, 2) float64 as stored (counted from 1); NaN if missing.
         visibility: (16,) int8, codes of `Visibility`.
         head_box: width and height of the head's box in pixels, or None.
-        place: rough middle (x, y) as stored and scale (person height / 200 px), or None.
+        center_and_scale: rough center (x, y) as stored and scale (person height / 200 px), or None.
     """
 
     image: str
@@ -39,13 +39,13 @@ class Person:
     points: np.ndarray
     visibility: np.ndarray
     head_box: tuple[float, float] | None
-    place: tuple[float, float, float] | None = None
+    center_and_scale: tuple[float, float, float] | None = None
 
 
 def annotated_people(path: Path) -> Iterator[Person]:
-    """The people of the training images that `single_person` lists (everybody where the file has no such list).
+    """Yield the people of the training images who are in `single_person`, or everybody if the file has no such list.
 
-    Raises InputError where the file is no MPII release.
+    Raises InputError if the file is not an MPII release.
     """
     variables = load_mat(path, "RELEASE", struct_as_record=False, squeeze_me=False)
     release = (_structs(variables["RELEASE"]) or [None])[0]
@@ -54,56 +54,57 @@ def annotated_people(path: Path) -> Iterator[Person]:
         raise InputError(f"{path}: 'RELEASE' has no 'annolist'; give the official mpii_human_pose_v1_u12_1.mat")
     training = _numbers(_field(release, "img_train"))
     singles = _cells(_field(release, "single_person"))
-    for field, found in (("img_train", training), ("single_person", singles)):
-        if len(found) not in (0, len(images)):
-            raise InputError(f"{path}: 'RELEASE.{field}' has {len(found)} entries, 'annolist' {len(images)}; "
+    for field, entries in (("img_train", training), ("single_person", singles)):
+        if len(entries) not in (0, len(images)):
+            raise InputError(f"{path}: 'RELEASE.{field}' has {len(entries)} entries, 'annolist' {len(images)}; "
                              "give the official mpii_human_pose_v1_u12_1.mat")
     for i, image in enumerate(images):
         if len(training) and not training[i]:
             continue
-        wanted = set(_numbers(singles[i]).astype(int).tolist()) if singles else None
-        yield from _people(path, i + 1, image, wanted)
+        chosen = set(_numbers(singles[i]).astype(int).tolist()) if singles else None
+        yield from _people(path, i + 1, image, chosen)
 
 
-def _people(path: Path, image_number: int, image: mat_struct, wanted: set[int] | None) -> Iterator[Person]:
+def _people(path: Path, image_number: int, image: mat_struct, chosen: set[int] | None) -> Iterator[Person]:
     name = _text(_field((_structs(_field(image, "image")) or [None])[0], "name"))
     for number, rect in enumerate(_structs(_field(image, "annorect")), 1):
         points = [point for holder in _structs(_field(rect, "annopoints"))
                   for point in _structs(_field(holder, "point"))]
-        if (wanted is not None and number not in wanted) or not points:
+        if (chosen is not None and number not in chosen) or not points:
             continue
-        where = f"{path}, annolist({image_number}).annorect({number})"
+        origin = f"{path}, annolist({image_number}).annorect({number})"
         if not name:
-            raise InputError(f"{where}: its picture has no name; give the official release")
-        joints, codes = _joints(where, points)
+            raise InputError(f"{origin}: the image has no name; give the official release")
+        keypoints, codes = _keypoints(origin, points)
         if codes.any():
             corners: list[Any] = [_number(_field(rect, key)) for key in ("x1", "y1", "x2", "y2")]
             head = None if None in corners else (abs(corners[2] - corners[0]), abs(corners[3] - corners[1]))
             middle = (_structs(_field(rect, "objpos")) or [None])[0]
-            place: Any = (_number(_field(middle, "x")), _number(_field(middle, "y")), _number(_field(rect, "scale")))
-            yield Person(name, image_number, number, joints, codes, head, None if None in place else place)
+            square: Any = (_number(_field(middle, "x")), _number(_field(middle, "y")), _number(_field(rect, "scale")))
+            yield Person(name, image_number, number, keypoints, codes, head, None if None in square else square)
 
 
-def _joints(where: str, points: list[mat_struct]) -> tuple[np.ndarray, np.ndarray]:
-    joints, codes = np.full((MPII16.size, 2), np.nan), np.zeros(MPII16.size, np.int8)
+def _keypoints(origin: str, points: list[mat_struct]) -> tuple[np.ndarray, np.ndarray]:
+    """Return coordinates (16, 2) as stored, NaN if missing, and codes of `Visibility` (16,)."""
+    keypoints, codes = np.full((MPII16.size, 2), np.nan), np.zeros(MPII16.size, np.int8)
     for point in points:
-        x, y, joint, visible = (_number(_field(point, key)) for key in ("x", "y", "id", "is_visible"))
-        if joint is None or not 0 <= joint < MPII16.size or joint != int(joint):
-            raise InputError(f"{where}: a point has id {joint}, expected 0 to {MPII16.size - 1}; "
+        x, y, index, visible = (_number(_field(point, key)) for key in ("x", "y", "id", "is_visible"))
+        if index is None or not 0 <= index < MPII16.size or index != int(index):
+            raise InputError(f"{origin}: a point has id {index}, expected 0 to {MPII16.size - 1}; "
                              "give the official release")
         if x is not None and y is not None:
-            joints[int(joint)] = x, y
-            codes[int(joint)] = Visibility.OCCLUDED if visible == 0 else Visibility.VISIBLE
-    return joints, codes
+            keypoints[int(index)] = x, y
+            codes[int(index)] = Visibility.OCCLUDED if visible == 0 else Visibility.VISIBLE
+    return keypoints, codes
 
 
 def _field(struct: mat_struct | None, name: str) -> object:
-    """The field's value, or None where there is no struct or no such field."""
+    """Return the field's value, or None if there is no struct or no such field."""
     return None if struct is None else vars(struct).get(name)
 
 
 def _structs(value: object) -> list[mat_struct]:
-    """The structs in a scalar, array or cell; empty or numeric values hold none."""
+    """Return the structs in a scalar, array or cell; empty and numeric values have none."""
     if isinstance(value, mat_struct):
         return [value]
     if isinstance(value, np.ndarray) and value.dtype == object:
@@ -112,21 +113,21 @@ def _structs(value: object) -> list[mat_struct]:
 
 
 def _cells(value: object) -> list:
-    """The cells of a cell array."""
+    """Return the cells of a cell array; other values have none."""
     return list(value.ravel()) if isinstance(value, np.ndarray) and value.dtype == object else []
 
 
 def _numbers(value: object) -> np.ndarray:
-    """All numbers in a scalar, array or cell, flat float64; text and structs hold none."""
+    """Return all numbers in a scalar, array or cell as flat float64; text and structs have none."""
     array = np.asarray([] if value is None else value)
     if array.dtype == object:
-        parts = [_numbers(item) for item in array.ravel() if not isinstance(item, mat_struct)]
-        return np.concatenate(parts) if parts else np.array([])
+        numbers = [_numbers(item) for item in array.ravel() if not isinstance(item, mat_struct)]
+        return np.concatenate(numbers) if numbers else np.array([])
     return array.ravel().astype(np.float64) if array.dtype.kind in "fiub" else np.array([])
 
 
 def _number(value: object) -> float | None:
-    """The first finite number, also where it is written as text; None where there is none."""
+    """Return the first finite number, which may be written as text, or None if there is none."""
     numbers = _numbers(value)
     if not numbers.size and (text := _text(value)):
         numbers = np.array([float(text)]) if text.lstrip("-").replace(".", "", 1).isdecimal() else numbers
@@ -134,7 +135,7 @@ def _number(value: object) -> float | None:
 
 
 def _text(value: object) -> str:
-    """The first text in a string, array or cell, or ""."""
+    """Return the first text in a string, array or cell, or ""."""
     array = np.asarray([] if value is None else value)
     if array.dtype == object:
         return next((text for item in array.ravel() if (text := _text(item))), "")

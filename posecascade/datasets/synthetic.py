@@ -1,12 +1,12 @@
-"""People that the package renders itself: articulated, clothed, lit, before and behind things and other people.
+"""Render synthetic people: articulated, clothed and lit, in front of and behind objects and other people.
 
-Everything follows from (seed, index): the geometry from one generator, background and colors from others, so that
-annotations are made without painting. A joint is
+Everything is determined by (seed, index): one random generator makes the geometry, others make the background and the
+colors, so that annotations do not need the rendered image. A keypoint is
 
-- UNLABELED where it falls outside the picture;
-- OCCLUDED where an object or another person in front covers its pixel, even partly, or another part of the own body
-  does (an arm across the chest; the trunk before a shoulder or hip on the far side). What a part wears is part of it:
-  a knee in trousers is visible;
+- UNLABELED if it is outside the image;
+- OCCLUDED if an object or another person in front covers its pixel, even partly, or if another part of the person's own
+  body does (an arm across the chest; the trunk in front of a shoulder or hip on the far side). Clothes belong to the
+  part that wears them: a knee in trousers is visible;
 - VISIBLE otherwise.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecascade.datasets.sources import checked_split
+from posecascade.datasets.sources import HEAD_SIZE_FACTOR, checked_split
 from posecascade.errors import InputError
 from posecascade.geometry import Box, inside
 from posecascade.images import shrunk
@@ -28,17 +28,16 @@ from posecascade.rendering.scenery import Thing
 from posecascade.rendering.wardrobe import random_outfit
 from posecascade.schema import MPII16, Schema
 
-SIZE = 256  # longer side of the pictures in pixels
-HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size over the diagonal of the head box
-MOST = 10 ** 6  # people of a data set; their annotations are made at once, a thousand or so a second
+SIZE = 256  # longer side of the images in pixels
+MAX_PEOPLE = 10 ** 6  # of a data set; all are annotated when it is read, about a thousand per second
 _FIRST = {"train": 0, "val": 10 ** 9, "test": 2 * 10 ** 9, "all": 2 * 10 ** 9}
 _MIN_VAL, _VAL_SHARE = 64, 10
-_PAINT, _BEHIND = 1, 2  # third numbers of the seeds of the other generators
+_PAINT, _BEHIND = 1, 2  # third numbers in the seeds of the other generators
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """The picture of one synthetic person, painted anew whenever it is read; an `ImageSource`."""
+    """The image of one synthetic person, rendered whenever it is read; an `ImageSource`."""
 
     seed: int
     index: int
@@ -46,19 +45,19 @@ class Rendered:
 
     @property
     def name(self) -> str:
-        """Seed and number."""
+        """Return a description with seed and number."""
         return f"synthetic:seed {self.seed}, person {self.index}"
 
     def read(self, shrink: int = 1) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, the longer side `size` pixels, divided by `shrink` (rounded up)."""
+        """Return (H, W, 3) uint8 RGB, the longer side `size` pixels; both sides divided by `shrink` (rounded up)."""
         rng = np.random.default_rng([self.seed, self.index, _PAINT])
-        picture = painted(scene_of(self.seed, self.index, self.size), rng, self.seed, self.index)
-        return shrunk(developed(picture, rng), shrink)
+        image = painted(scene_of(self.seed, self.index, self.size), rng, self.seed, self.index)
+        return shrunk(developed(image, rng), shrink)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Where everything is: the picture's size in pixels, the person, and what stands in front of them, near last."""
+    """Geometry of an image: its size in pixels, the person, and the figures and things in front, the nearest last."""
 
     width: int
     height: int
@@ -67,22 +66,22 @@ class Scene:
 
 
 def read_synthetic(root: str, split: str, schema: Schema | None = None) -> list[Record]:
-    """The synthetic people of "COUNT" or "COUNT@SEED" (seed 0 where none is given), in MPII's schema.
+    """Return the synthetic people of "COUNT" or "COUNT@SEED" (default seed 0), in MPII's schema.
 
-    "train" is COUNT people, "val" max(64, COUNT // 10) others, "test" and "all" COUNT others again; no two splits of a
-    seed share anybody. `schema` is not used. Raises InputError for any other `root`, or an unknown split.
+    "train" is COUNT people, "val" max(64, COUNT // 10) other people, "test" and "all" COUNT other people again; splits
+    of the same seed share nobody. `schema` is ignored. Raises InputError for any other `root`, or an unknown split.
     """
-    found = re.fullmatch(r"([0-9]{1,9})(?:@([0-9]{1,9}))?", root)
-    count = int(found[1]) if found else 0
-    if not found or not 1 <= count <= MOST:
-        raise InputError(f"synthetic: {root!r} is no number of people; give COUNT or COUNT@SEED, as in 2000 or 2000@7 "
-                         f"(COUNT from 1 to {MOST}, SEED below a thousand million)")
+    match = re.fullmatch(r"([0-9]{1,9})(?:@([0-9]{1,9}))?", root)
+    count = int(match[1]) if match else 0
+    if not match or not 1 <= count <= MAX_PEOPLE:
+        raise InputError(f"synthetic: {root!r} is not a number of people; give COUNT or COUNT@SEED, as in 2000 or "
+                         f"2000@7 (COUNT from 1 to {MAX_PEOPLE}, SEED from 0 to 999999999)")
     people = max(_MIN_VAL, count // _VAL_SHARE) if checked_split(split) == "val" else count
-    return [record_of(int(found[2] or 0), _FIRST[split] + number) for number in range(people)]
+    return [record_of(int(match[2] or 0), _FIRST[split] + number) for number in range(people)]
 
 
 def record_of(seed: int, index: int, size: int = SIZE) -> Record:
-    """One person with box, visibility, head size and area, without painting the picture."""
+    """Return one person with box, visibility, head size and area, without rendering the image."""
     scene = scene_of(seed, index, size)
     visibility = visibility_of(scene)
     points = scene.person.keypoints
@@ -93,7 +92,7 @@ def record_of(seed: int, index: int, size: int = SIZE) -> Record:
 
 
 def visibility_of(scene: Scene) -> np.ndarray:
-    """(16,) int8 codes of `Visibility`, by the rules at the top of this module."""
+    """Return (16,) int8 codes of `Visibility`, by the rules at the top of this module."""
     points = scene.person.keypoints
     within = inside(points, scene.width, scene.height)
     pixels = np.where(within[:, None], np.rint(points), 0).astype(int)
@@ -105,7 +104,7 @@ def visibility_of(scene: Scene) -> np.ndarray:
 
 
 def scene_of(seed: int, index: int, size: int = SIZE) -> Scene:
-    """The geometry of one picture, its longer side `size` pixels."""
+    """Return the geometry of one image, its longer side `size` pixels."""
     rng = np.random.default_rng([seed, index])
     rotation, distance = bodies.random_view(rng)
     pose, build, outfit = bodies.random_pose(rng), bodies.random_build(rng), random_outfit(rng)
@@ -117,16 +116,16 @@ def scene_of(seed: int, index: int, size: int = SIZE) -> Scene:
         front.append(_somebody(rng, person, width, height, nearer=True))
     low, high = _extent(person)
     for _ in range(int(rng.choice(4, p=(.4, .34, .18, .08)))):
-        joint = person.keypoints[rng.integers(len(KEYPOINTS))]
-        place = np.clip(joint, 0, (width, height)) + rng.normal(0, .06, 2) * (high - low).max()
-        front.append(scenery.random_thing(rng, place, rng.uniform(.1, .42) * min(size, (high - low).max())))
+        keypoint = person.keypoints[rng.integers(len(KEYPOINTS))]
+        center = np.clip(keypoint, 0, (width, height)) + rng.normal(0, .06, 2) * (high - low).max()
+        front.append(scenery.random_thing(rng, center, rng.uniform(.1, .42) * min(size, (high - low).max())))
     return Scene(width, height, person, tuple(front))
 
 
 def painted(scene: Scene, rng: np.random.Generator, seed: int, index: int, front: bool = True) -> np.ndarray:
-    """(H, W, 3) uint8: the scene before light, blur and noise of the photograph; without `front`, nothing in front.
+    """Return (H, W, 3) uint8: the scene before the exposure, blur and noise of `developed`.
 
-    Pixels that nothing in front covers are the same with and without it.
+    Without `front`, whatever is in front of the person is not painted; the pixels it does not cover stay the same.
     """
     light = painting.random_light(rng)
     behind = np.random.default_rng([seed, index, _BEHIND])
@@ -140,20 +139,20 @@ def painted(scene: Scene, rng: np.random.Generator, seed: int, index: int, front
     return canvas
 
 
-def developed(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture as a camera takes it: exposure, color cast and contrast, sometimes blur or few pixels, and noise."""
+def developed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the image as from a camera: exposure, color cast, contrast and noise, sometimes blur or low resolution."""
     if rng.random() < .25:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(.5, 1.3)))
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(.5, 1.3)))
     elif rng.random() < .12:
-        height, width = picture.shape[:2]
-        few = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        picture = cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR)
+        height, width = image.shape[:2]
+        few = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR)
     gain = rng.uniform(.75, 1.2) * rng.normal(1, .05, 3)
     levels = 255 * np.clip((np.arange(256)[:, None] / 255 * gain), 0, 1) ** rng.uniform(.8, 1.25)
-    picture = cv2.LUT(picture, levels.astype(np.uint8).reshape(256, 1, 3))
+    image = cv2.LUT(image, levels.astype(np.uint8).reshape(256, 1, 3))
     amount = float(rng.uniform(0, .09))
-    noise = np.frombuffer(rng.bytes(picture.size), np.uint8).reshape(picture.shape)
-    return cv2.addWeighted(picture, 1.0, noise, amount, -127.5 * amount)
+    noise = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
+    return cv2.addWeighted(image, 1.0, noise, amount, -127.5 * amount)
 
 
 def _paint(canvas, item, light, rng):
@@ -168,11 +167,11 @@ def _extent(figure):
 
 
 def _framed(rng, skeleton, rotation, distance, size):
-    """Width, height and the camera that brings the body, or for some only the upper part of it, into the picture."""
-    left_out = ()
-    if rng.random() < .16:  # cut off somewhere below the hips
-        left_out = ("ankle", "knee") if rng.random() < .5 else ("ankle",)
-    kept = [k for k, name in enumerate(KEYPOINTS) if not name.endswith(left_out)]
+    """Return width, height and a camera that sees the complete body or, for some people, only the upper part of it."""
+    cut_off = ()
+    if rng.random() < .16:
+        cut_off = ("ankle", "knee") if rng.random() < .5 else ("ankle",)
+    kept = [k for k, name in enumerate(KEYPOINTS) if not name.endswith(cut_off)]
     pixels, _, _ = Camera(rotation, distance, 1.0, (0.0, 0.0)).project(skeleton.points[kept])
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     span = np.maximum(high - low, .25 * (high - low).max())
@@ -186,7 +185,7 @@ def _framed(rng, skeleton, rotation, distance, size):
 
 
 def _somebody(rng, person, width, height, nearer):
-    """Another person, beside the first one, nearer and larger or farther and smaller."""
+    """Return another person to the side of the first, nearer and larger or farther and smaller."""
     rotation, distance = bodies.random_view(rng)
     skeleton = bodies.pose_skeleton(bodies.random_pose(rng), bodies.random_build(rng))
     low, high = _extent(person)
@@ -199,13 +198,13 @@ def _somebody(rng, person, width, height, nearer):
 
 
 def _horizon(scene, rng):
-    """Row where the ground begins: between the person's hips and feet, mostly."""
+    """Return the row at which the ground begins, usually between the person's hips and feet."""
     low, high = _extent(scene.person)
     return float(np.clip(high[1] - rng.uniform(.05, .6) * (high[1] - low[1]), .2 * scene.height, scene.height))
 
 
 def _head_size(figure):
-    """MPII's: of the upright box round the head, here from chin and top and as wide as a head is."""
+    """Return MPII's head size, that of the upright box around the head: here the face's outline, neck and head top."""
     neck, top = figure.keypoints[[KEYPOINTS.index("neck"), KEYPOINTS.index("head_top")]]
     skull = [outline / (1 << painting.FRACTION) for part, outline in figure.polygons if part == figure.face]
     outline = np.concatenate([*skull, np.stack([neck, top])])

@@ -1,1 +1,1 @@
-"""What a trained model becomes for servers and devices."""
+"""Export a trained model: a SavedModel, TFLite files and a certificate that compares them with the model."""

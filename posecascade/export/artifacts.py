@@ -1,4 +1,4 @@
-"""What an export wrote, as the certificate measures it: how to ask it, how large and how fast it is."""
+"""Load what an export wrote for the certificate's measurements: how to call it, its size and its latency."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ from posecascade.poses import Pose
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A SavedModel's signature as a road from pictures and boxes to poses.
+class _SignaturePredict:
+    """Predicts poses in images by a signature of a SavedModel.
 
     Attributes:
-        signature: of the loaded model.
-        inputs: pictures, boxes -> requests, each the signature's inputs for one or more people.
+        signature: a signature of the loaded model.
+        inputs: images, boxes -> requests, each the signature's inputs for one or more people.
         reference: the model, for its schema.
     """
 
@@ -37,23 +37,25 @@ class _Asked:
         poses = []
         for request in self.inputs(images, boxes):
             answer = {name: value.numpy() for name, value in self.signature(**request).items()}
-            for points, scores, seen in zip(answer["keypoints"], answer["scores"], answer["visibility"], strict=True):
-                poses.append(Pose(points.astype(np.float64), scores, seen, self.reference.schema, boxes[len(poses)]))
+            for keypoints, scores, visibility in zip(*(answer[name] for name in ("keypoints", "scores", "visibility")),
+                                                     strict=True):
+                poses.append(Pose(keypoints.astype(np.float64), scores, visibility, self.reference.schema,
+                                  boxes[len(poses)]))
         return poses
 
 
-def of_saved_model(folder: Path, reference: Predictor, picture: np.ndarray) -> Iterator[Artifact]:
-    """Each signature of the SavedModel in `folder`; `picture` (S, S, 3) is what its latency is measured on."""
+def of_saved_model(folder: Path, reference: Predictor, image: np.ndarray) -> Iterator[Artifact]:
+    """Yield each signature of the SavedModel in `folder`; `image` (S, S, 3) is used to measure its latency."""
     run = runtime.saved_model(folder)
-    milliseconds = latency.of_saved_model(folder, picture)
-    facts = {"bytes": sum(path.stat().st_size for path in _parts(folder)), "sha256": _together(folder),
+    milliseconds = latency.of_saved_model(folder, image)
+    facts = {"bytes": sum(path.stat().st_size for path in _saved_model_files(folder)), "sha256": _digest(folder),
              "operators": saved_model.operators(folder), "gpu_blocking": None}
     by_maps = replace(reference, run=run)
 
-    def asked(name, inputs):
-        return _Asked(run.loaded.signatures[name], inputs, reference)
+    def by_signature(name, inputs):
+        return _SignaturePredict(run.loaded.signatures[name], inputs, reference)
 
-    def looked_for(images, _):
+    def without_boxes(images, _):
         return reference.predict_batch(images)
 
     def artifact(name, predict, **more):
@@ -61,15 +63,16 @@ def of_saved_model(folder: Path, reference: Predictor, picture: np.ndarray) -> I
                         facts={**facts, "latency_ms": milliseconds[name]}, **more)
 
     yield artifact("heatmaps", by_maps, maps=by_maps.maps)
-    yield artifact("images", asked("images", _one_by_one))
-    yield artifact("with_boxes", asked("with_boxes", _encoded))
-    yield artifact("serving_default", asked("serving_default", _without_boxes), reference=looked_for)
+    yield artifact("images", by_signature("images", _one_by_one))
+    yield artifact("with_boxes", by_signature("with_boxes", _encoded))
+    yield artifact("serving_default", by_signature("serving_default", _without_boxes), reference=without_boxes)
 
 
 def of_tflite(folder: Path, models: Mapping[str, tuple[str, bytes]], reference: Predictor) -> Iterator[Artifact]:
-    """Each TFLite file in `folder`; `models` gives its precision and the model in it by its name."""
+    """Yield each TFLite file in `folder`; `models` gives the precision and the model in it by file name."""
     for name, (precision, model) in models.items():
-        predict = replace(reference, run=_decoded(models, model) if name == DECODER_FILE else runtime.tflite(model))
+        run = _with_decoder(models, model) if name == DECODER_FILE else runtime.tflite(model)
+        predict = replace(reference, run=run)
         operators = tflite_graphs.operators(model)
         facts = {"bytes": (folder / name).stat().st_size, "sha256": files.sha256(folder / name), "operators": operators,
                  "gpu_blocking": [operator for operator in operators if operator not in tflite_graphs.GPU_OPERATORS],
@@ -78,8 +81,8 @@ def of_tflite(folder: Path, models: Mapping[str, tuple[str, bytes]], reference: 
                        predict.maps if name.startswith(runtime.MAPS) else None, facts)
 
 
-def _decoded(models: Mapping[str, tuple[str, bytes]], decoder: bytes) -> runtime.Run:
-    """The float32 maps, and `decoder` on them."""
+def _with_decoder(models: Mapping[str, tuple[str, bytes]], decoder: bytes) -> runtime.Run:
+    """Return the run of the float32 maps followed by `decoder`."""
     to_maps = runtime.tflite(models[f"{runtime.MAPS}_float32{runtime.SUFFIX}"][1])
     to_keypoints = runtime.interpreter(decoder).get_signature_runner()
 
@@ -105,7 +108,7 @@ def _without_boxes(images, _):
 
 
 def _files(images):
-    """PNG, which loses nothing; and no EXIF tag that would turn a picture whose boxes count stored pixels."""
+    """Encode as PNG, without loss and without an EXIF tag, since the boxes count stored pixels."""
     return tf.constant([png(image) for image in images])
 
 
@@ -113,15 +116,15 @@ def _boxes(boxes):
     return tf.constant([box.as_list() for box in boxes], tf.float32)
 
 
-def _parts(folder: Path) -> list[Path]:
-    """The SavedModel's own files."""
+def _saved_model_files(folder: Path) -> list[Path]:
+    """Return the SavedModel's own files."""
     return sorted(path for path in [folder / "saved_model.pb", *(folder / "variables").rglob("*"),
                                     *(folder / "assets").rglob("*")] if path.is_file())
 
 
-def _together(folder: Path) -> str:
-    """SHA-256 over names and contents of the SavedModel's files."""
+def _digest(folder: Path) -> str:
+    """Return the SHA-256 over names and contents of the SavedModel's files."""
     digest = hashlib.sha256()
-    for path in _parts(folder):
+    for path in _saved_model_files(folder):
         digest.update(f"{path.relative_to(folder).as_posix()} {files.sha256(path)}\n".encode())
     return digest.hexdigest()

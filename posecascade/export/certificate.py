@@ -1,4 +1,4 @@
-"""Every exported artifact beside the model it was made from, on the same people: the proof that goes with an export."""
+"""Compare every exported artifact with its model on the same people; the result is the export's certificate."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ from posecascade.inference.predictor import Predictor
 from posecascade.poses import Pose
 from posecascade.records import Record
 
-BATCH = 32       # people measured at once
-MAP_PEOPLE = 32  # on whose maps the largest difference is looked for
-FLOATS = ("float32", "float16")  # precisions whose joints lie where the model's do; the others have int8 weights
+BATCH = 32       # people predicted at once
+MAP_PEOPLE = 32  # people whose maps are compared
+FLOATS = ("float32", "float16")  # precisions limited by distance; the others, with int8 weights, by the loss of PCK
 
 Predict = Callable[[list[np.ndarray], list[Box]], list[Pose]]
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One thing to measure.
+    """Describe an artifact to measure.
 
     Attributes:
-        name: of its row: a file's, or "saved_model/SIGNATURE".
+        name: FOLDER/FILE, or "saved_model/SIGNATURE".
         precision: "float32", "float16", "dynamic" or "int8".
-        predict: pictures and boxes in their pixels -> poses in the same pixels.
-        maps: crops (B, S, S, 3) uint8 -> maps by name; None where it gives joints alone.
-        facts: what is known of it besides (bytes, SHA-256, operators, latency), as JSON has it.
-        reference: poses of the same people by the model, where the usual ones in their boxes do not compare.
+        predict: images and boxes in their pixels -> poses in the same pixels.
+        maps: crops (B, S, S, 3) uint8 -> maps by name; None if it returns keypoints alone.
+        facts: bytes, SHA-256, operators and latency, as JSON values.
+        reference: the model's predictions to compare with, if not those in the people's boxes.
     """
 
     name: str
@@ -41,20 +41,20 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured on an artifact.
+    """Hold what was measured on an artifact.
 
     Attributes:
-        distance: "p50", "p99" and "max" of how far a joint lies from the model's, in pixels of the crop.
-        worst_joint: the joint with the largest 99th percentile, and that.
-        score, model_score: PCK (or PCKh) in per cent, of the artifact and of the model.
-        map_difference: the largest difference of a map's cell; None where there are no maps.
+        distance: "p50", "p99" and "max" of the distance between a keypoint and the model's, in pixels of the crop.
+        worst_keypoint: the keypoint with the largest 99th percentile, and that percentile.
+        score, model_score: PCK (or PCKh) in percent, of the artifact and of the model.
+        map_difference: the largest difference of a cell of the maps; None without maps.
         facts: the artifact's.
     """
 
     name: str
     precision: str
     distance: dict[str, float]
-    worst_joint: dict[str, float | str]
+    worst_keypoint: dict[str, float | str]
     score: float
     model_score: float
     map_difference: float | None
@@ -62,17 +62,17 @@ class Row:
 
     @property
     def loss(self) -> float:
-        """Points of PCK that the artifact has less than the model."""
+        """Return the points of PCK that the artifact loses."""
         return self.model_score - self.score
 
 
 def measure(model: Predictor, artifacts: Sequence[Artifact], records: Sequence[Record], metric: str) -> list[Row]:
-    """A row for every artifact: both predict the same people, each by the road of its own.
+    """Return a row for every artifact, after it and the model have predicted the same people.
 
     Args:
-        model: what the artifacts were made from.
-        records: people with pictures, all of one schema.
-        metric: one of `evaluation.METRICS`; "oks" is measured by PCK.
+        model: the artifacts were made from it.
+        records: people with images, all of one schema.
+        metric: one of `evaluate.METRICS`; "oks" is measured by PCK.
     """
     poses: dict[str, list[Pose]] = {}
     differences: dict[str, float] = {}
@@ -92,18 +92,18 @@ def measure(model: Predictor, artifacts: Sequence[Artifact], records: Sequence[R
 
 
 def _map_differences(model, artifacts, crops):
-    expected, found = model.maps(crops), {}
+    expected, differences = model.maps(crops), {}
     for artifact in artifacts:
         if artifact.maps:
             maps = artifact.maps(crops)
-            found[artifact.name] = max(float(np.abs(maps[name] - expected[name]).max()) for name in expected)
-    return found
+            differences[artifact.name] = max(float(np.abs(maps[name] - expected[name]).max()) for name in expected)
+    return differences
 
 
 def _row(artifact, poses, expected, records, metric, size, difference) -> Row:
     away = np.linalg.norm(np.stack([pose.keypoints for pose in poses]) -
                           np.stack([pose.keypoints for pose in expected]), axis=-1)
-    # In crops of the size the model sees, so that a person's size in the photograph does not matter.
+    # In pixels of the crop, so that a person's size in the photograph does not matter.
     away *= np.array([crop_transform(pose.box, size).zoom for pose in expected])[:, None]
     worst = np.percentile(away, 99, axis=0)
     at = int(worst.argmax())
@@ -115,52 +115,55 @@ def _row(artifact, poses, expected, records, metric, size, difference) -> Row:
 
 def _score(poses, records, metric) -> float:
     report = evaluate.score(evaluate.collected(poses, records[0].schema), records,
-                                      metric="pck" if metric == "oks" else metric, draws=1)
+                            metric="pck" if metric == "oks" else metric, draws=1)
     return report.total
 
 
 def refusals(rows: Sequence[Row], *, max_float_error_px: float, max_pck_drop: float) -> list[str]:
-    """What is wrong with the artifacts that are past a limit: those of float weights lie too far, others lose too much.
+    """Return a message for every artifact past a limit.
 
     Args:
-        max_float_error_px: pixels of the crop, for the 99th percentile of "float32" and "float16".
-        max_pck_drop: points of PCK, for "dynamic" and "int8".
+        max_float_error_px: limit of "float32" and "float16" for the 99th percentile of the distance, in pixels of the
+            crop.
+        max_pck_drop: limit of "dynamic" and "int8" for the loss, in points of PCK.
     """
-    found = []
+    messages = []
     for row in rows:
         if row.precision in FLOATS and not row.distance["p99"] < max_float_error_px:
-            found.append(f"{row.name}: joints lie {row.distance['p99']:.3f} px of the crop from the model's (99th "
-                         f"percentile, worst {row.worst_joint['name']}), the limit is {max_float_error_px:g}")
+            messages.append(f"{row.name}: keypoints differ from the model's by {row.distance['p99']:.3f} px of the "
+                            f"crop (99th percentile, worst {row.worst_keypoint['name']}), expected less than "
+                            f"{max_float_error_px:g}")
         if row.precision not in FLOATS and not row.loss < max_pck_drop:
-            found.append(f"{row.name}: loses {row.loss:.2f} points of PCK ({row.model_score:.2f} to {row.score:.2f}), "
-                         f"the limit is {max_pck_drop:g}")
-    return found
+            messages.append(f"{row.name}: loses {row.loss:.2f} points of PCK ({row.model_score:.2f} to "
+                            f"{row.score:.2f}), expected less than {max_pck_drop:g}")
+    return messages
 
 
 def as_dict(rows: Sequence[Row]) -> list[dict]:
-    """The rows as certificate.json holds them."""
+    """Return the rows as in certificate.json."""
     return [{"name": row.name, "precision": row.precision, "distance_px_of_crop": row.distance,
-             "worst_joint": row.worst_joint, "score": row.score, "model_score": row.model_score, "loss": row.loss,
+             "worst_keypoint": row.worst_keypoint, "score": row.score, "model_score": row.model_score, "loss": row.loss,
              "largest_map_difference": row.map_difference, **row.facts} for row in rows]
 
 
-def scores_line(told: Mapping) -> str:
-    """What `exporting.curve_of` tells of the scores, as a line to read."""
-    if told["error"] is None:
-        return "scores: too few joints can be judged to say how often they are right"
-    line = f"scores lie {told['error']:.3f} from the share of joints that are right (expected calibration error)"
-    if told["error_after"] is None:
-        return f"{line}; they stay as they are"
-    return (f"{line}, {told['error_after']:.3f} on people whom their curve does not know; they are sigmoid("
-            f"{told['slope']:.3f} logit(peak) {told['offset']:+.3f})")
+def scores_line(scores: Mapping) -> str:
+    """Return a line about the calibration of the scores; `scores` is what `exporting.curve_of` returns."""
+    if scores["error"] is None:
+        return "scores: too few keypoints can be judged to measure the calibration"
+    line = f"scores: expected calibration error {scores['error']:.3f}"
+    if scores["error_after"] is None:
+        return f"{line}; not recalibrated"
+    return (f"{line}, {scores['error_after']:.3f} after recalibration (cross-validated over people); score = sigmoid("
+            f"{scores['slope']:.3f} logit(peak) {scores['offset']:+.3f})")
 
 
 def table(rows: Sequence[Row], metric: str) -> str:
-    """The rows to read: distances in pixels of the crop, points lost, largest difference of a map, size, latency.
+    """Return the rows as text: distances in pixels of the crop, points lost, map differences, size, latency.
 
-    The last column says how many kinds of operators a GPU delegate does not take.
+    The last column is the number of kinds of operators that a GPU delegate does not run.
     """
-    heads = ("artifact", "p50 px", "p99 px", "max px", metric, "lost", "maps", "MB", "1 thread", "2 threads", "GPU")
+    heads = ("artifact", "p50 px", "p99 px", "max px", metric, "loss", "maps", "MB", "1 thread", "2 threads",
+             "not on GPU")
     lines: list[tuple[str, ...]] = [heads]
     for row in rows:
         latency = row.facts.get("latency_ms") or {}
@@ -171,6 +174,6 @@ def table(rows: Sequence[Row], metric: str) -> str:
                       "-" if row.map_difference is None else f"{row.map_difference:.1e}",
                       f"{row.facts.get('bytes', 0) / 1e6:.2f}",
                       *(f"{latency[n]:.1f} ms" if n in latency else "-" for n in ("1", "2")),
-                      "-" if blocking is None else f"not {len(blocking)}" if blocking else "all"))
+                      "-" if blocking is None else str(len(blocking))))
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)

@@ -1,9 +1,9 @@
-"""Scales a detector's channels so that int8, which has one step for all channels of a tensor, rounds them alike.
+"""Scale a detector's channels to similar ranges, since int8 has one step size for all channels of a tensor.
 
-Where what lies between two convolutions is linear, or a ReLU without an upper limit, a channel may be multiplied by
-any positive number that the next convolution divides by: the network computes the same. After Nagel, van Baalen,
+If everything between two convolutions is linear, or a ReLU without an upper limit, a channel may be multiplied by any
+positive number by which the next convolution divides: the network computes the same. After Nagel, van Baalen,
 Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section
-4.1; they scale by the ranges of weights, this by those of activations, which int8 is short of here.
+4.1. They scale by the ranges of weights; this module by those of activations, which lose more to int8 here.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ import keras
 import numpy as np
 from keras import layers
 
-MOST = 8.0   # times: a channel that is hardly ever above 0 is not blown up further
-BATCH = 16   # crops at once
-_LINEAR = ("linear", "relu")  # activations that positive factors go through
-_THROUGH = (layers.Add, layers.UpSampling2D)  # all that comes in and goes out has the same factors
+MAX_FACTOR = 8.0  # for channels that are hardly ever above 0
+BATCH = 16        # crops per call
+_LINEAR = ("linear", "relu")  # activations that commute with positive factors
+_THROUGH = (layers.Add, layers.UpSampling2D)  # inputs and outputs have the same factors
 _KERNELS = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
 def equalized(model: keras.Model, crops: np.ndarray) -> keras.Model:
-    """A model that computes the same, up to rounding, with channels of like range; the model itself is left alone.
+    """Return a copy of the model that computes the same, up to rounding, with channels of similar range.
 
     Args:
-        model: a cascade; of one without a layer "detector" a copy is given as it is.
-        crops: (N, S, S, 3) uint8 RGB, whose activations are looked at.
+        model: a cascade; a model without a layer "detector" is copied unchanged.
+        crops: (N, S, S, 3) uint8 RGB, on which the ranges of the activations are measured.
     """
     twin = keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
@@ -38,7 +38,7 @@ def equalized(model: keras.Model, crops: np.ndarray) -> keras.Model:
 
 
 def _groups(detector: keras.Model) -> list[list[str]]:
-    """Names of layers whose outputs must share their factors, a list for each set that is free to have any."""
+    """Return the names of layers whose outputs must have the same factors, a list for each set that may be scaled."""
     comes_from, goes_to = _wiring(detector)
     group = {layer.name: {layer.name} for layer in detector.layers}
     for layer in (layer for layer in detector.layers if isinstance(layer, _THROUGH)):
@@ -47,18 +47,18 @@ def _groups(detector: keras.Model) -> list[list[str]]:
     bound = {layer.name for layer in detector.layers if not (_scales(layer) or isinstance(layer, _THROUGH))}
     bound |= {name for name, users in goes_to.items()
               if not users or not all(_is_plain(user) or isinstance(user, _THROUGH) for user in users)}
-    bound |= {name for name, output in _outputs(detector).items() if any(output is given for given in _given(detector))}
+    bound |= {name for name, output in _outputs(detector).items() if any(output is one for one in _returned(detector))}
     return [list(names) for names in {id(names): sorted(names) for names in group.values()}.values()
             if bound.isdisjoint(names)]
 
 
 def _scales(layer):
-    """Whether the layer's output can be multiplied by changing its weights."""
+    """Return whether the layer's output can be multiplied by changing its weights."""
     return _is_plain(layer) and layer.activation.__name__ in _LINEAR
 
 
 def _is_plain(layer):
-    """Whether it is a convolution with a factor for each channel that it reads."""
+    """Return whether the layer is a convolution with separate weights for each channel that it reads."""
     return isinstance(layer, _KERNELS) and getattr(layer, "groups", 1) == getattr(layer, "depth_multiplier", 1) == 1
 
 
@@ -66,12 +66,12 @@ def _outputs(detector):
     return {layer.name: layer.output for layer in detector.layers}
 
 
-def _given(detector):
+def _returned(detector):
     return list(detector.output.values()) if isinstance(detector.output, dict) else [detector.output]
 
 
 def _wiring(detector) -> tuple[dict[str, list[str]], dict[str, list[layers.Layer]]]:
-    """For each layer the names of those that it reads, and the layers that read it."""
+    """Return for each layer the names of the layers that it reads, and the layers that read it."""
     made_by = {id(output): name for name, output in _outputs(detector).items()}
     comes_from, goes_to = {}, {layer.name: [] for layer in detector.layers}
     for layer in detector.layers:
@@ -83,28 +83,28 @@ def _wiring(detector) -> tuple[dict[str, list[str]], dict[str, list[layers.Layer
 
 
 def _ranges(detector, names: Sequence[str], crops) -> dict[str, np.ndarray]:
-    """The greatest magnitude of each channel of these layers' outputs."""
+    """Return the maximum magnitude of each channel of these layers' outputs."""
     outputs = _outputs(detector)
-    look = keras.Model(detector.input, {name: outputs[name] for name in names}) if names else None
-    found = {name: np.zeros(outputs[name].shape[-1]) for name in names}
+    probe = keras.Model(detector.input, {name: outputs[name] for name in names}) if names else None
+    ranges = {name: np.zeros(outputs[name].shape[-1]) for name in names}
     for start in range(0, len(crops) if names else 0, BATCH):
-        for name, values in look.predict_on_batch(crops[start:start + BATCH].astype(np.float32)).items():
-            found[name] = np.maximum(found[name], np.abs(np.asarray(values)).max((0, 1, 2)))
-    return found
+        for name, values in probe.predict_on_batch(crops[start:start + BATCH].astype(np.float32)).items():
+            ranges[name] = np.maximum(ranges[name], np.abs(np.asarray(values)).max((0, 1, 2)))
+    return ranges
 
 
 def _factors(ranges: Sequence[np.ndarray]) -> np.ndarray:
-    """What brings each channel to the range of the widest, no more than MOST; channels that are always 0 stay."""
+    """Return the factors, at most MAX_FACTOR, that give each channel the widest range; 1 for channels that stay 0."""
     widest = np.max(ranges, axis=0)
-    return np.where(widest > 0, np.minimum(widest.max() / np.maximum(widest, 1e-12), MOST), 1.0)
+    return np.where(widest > 0, np.minimum(widest.max() / np.maximum(widest, 1e-12), MAX_FACTOR), 1.0)
 
 
 def _rescale(detector, factors: dict[str, np.ndarray]) -> None:
     comes_from, _ = _wiring(detector)
     for layer in (layer for layer in detector.layers if isinstance(layer, _KERNELS)):
         kernel, *bias = layer.get_weights()
-        entry = factors.get(comes_from[layer.name][0], np.ones(kernel.shape[2]))
-        leave = factors.get(layer.name, np.ones(1))
-        kernel = kernel / entry[:, None]  # (height, width, in, out), of depthwise ones out = 1
-        kernel = kernel * (leave[:, None] if isinstance(layer, layers.DepthwiseConv2D) else leave)
-        layer.set_weights([kernel, *(values * leave for values in bias)])
+        input_factors = factors.get(comes_from[layer.name][0], np.ones(kernel.shape[2]))
+        output_factors = factors.get(layer.name, np.ones(1))
+        kernel = kernel / input_factors[:, None]  # (height, width, in, out); depthwise: out = 1
+        kernel = kernel * (output_factors[:, None] if isinstance(layer, layers.DepthwiseConv2D) else output_factors)
+        layer.set_weights([kernel, *(values * output_factors for values in bias)])

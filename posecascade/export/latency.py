@@ -1,4 +1,4 @@
-"""How long an artifact takes for one person: the median of many calls, on one thread and on two."""
+"""Measure an artifact's latency for one person: the median of many calls, on one and on two threads."""
 
 import json
 import os
@@ -19,25 +19,26 @@ Latencies = dict[str, float]
 
 
 def of_tflite(model: bytes) -> Latencies:
-    """Milliseconds for one crop, or its maps, by the number of threads."""
-    found = {}
+    """Return the milliseconds for one crop, or its maps, by number of threads."""
+    latencies = {}
     for threads in THREADS:
         interpreter = runtime.interpreter(model, threads)
         for entry in interpreter.get_input_details():
             interpreter.set_tensor(entry["index"], np.full(entry["shape"], 127, entry["dtype"]))
-        found[str(threads)] = median_ms(interpreter.invoke)
-    return found
+        latencies[str(threads)] = median_ms(interpreter.invoke)
+    return latencies
 
 
-def of_saved_model(folder: Path, picture: np.ndarray) -> dict[str, Latencies]:
-    """By signature, milliseconds for one request of one picture, by the number of threads; in fresh processes.
+def of_saved_model(folder: Path, image: np.ndarray) -> dict[str, Latencies]:
+    """Return for each signature the milliseconds for a request of one image, by number of threads.
 
-    `picture` is (S, S, 3) uint8 RGB, of a person, at the input size.
+    Each number of threads is measured in a fresh process. `image` is (S, S, 3) uint8 RGB, of a person, at the input
+    size.
     """
-    found: dict[str, Latencies] = {}
+    latencies: dict[str, Latencies] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        sample = Path(scratch) / "picture.npy"
-        np.save(sample, picture)
+        sample = Path(scratch) / "image.npy"
+        np.save(sample, image)
         for threads in THREADS:
             limit = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
             command = [sys.executable, "-m", "posecascade.export.stopwatch", str(folder), str(sample)]
@@ -45,7 +46,7 @@ def of_saved_model(folder: Path, picture: np.ndarray) -> dict[str, Latencies]:
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 raise InputError(f"{folder}: the SavedModel could not be run in a fresh process ({last}); "
-                                 "export again, and report it if it happens again")
+                                 "export again; report it if it happens again")
             for name, value in json.loads(done.stdout.strip().splitlines()[-1]).items():
-                found.setdefault(name, {})[str(threads)] = value
-    return found
+                latencies.setdefault(name, {})[str(threads)] = value
+    return latencies

@@ -1,8 +1,8 @@
-"""The time of a call; as a program, of each signature of a SavedModel.
+"""Measure the time of a call; as a program, of each signature of a SavedModel.
 
-python -m posecascade.export.stopwatch FOLDER PICTURE.npy prints a line of JSON, milliseconds by signature, for requests
-of that one picture (S, S, 3) uint8. A process of its own, since TensorFlow takes its number of threads once; Keras and
-the rest of the package are not loaded.
+python -m posecascade.export.stopwatch FOLDER IMAGE.npy prints a line of JSON, milliseconds by signature, for requests
+of one image (S, S, 3) uint8. It is a separate process, since TensorFlow sets its number of threads once; Keras and the
+rest of the package are not loaded.
 """
 
 import json
@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
-WARM, CALLS = 5, 30  # the first calls allocate; a median of 30 is steady within a few per cent on an idle machine
+WARM, CALLS = 5, 30  # the first calls allocate; a median of 30 varies by a few percent on an idle machine
 
 
 def times_ms(call: Callable[[], object], calls: int = CALLS) -> list[float]:
-    """Milliseconds of each call, after WARM that are not counted."""
+    """Return the milliseconds of each call, after WARM calls that are not counted."""
     times = []
     for _ in range(WARM + calls):
         began = time.perf_counter()
@@ -27,7 +27,7 @@ def times_ms(call: Callable[[], object], calls: int = CALLS) -> list[float]:
 
 
 def median_ms(call: Callable[[], object]) -> float:
-    """Milliseconds of one call."""
+    """Return the median milliseconds of a call."""
     return round(float(np.median(times_ms(call))), 3)
 
 
@@ -37,13 +37,13 @@ def main() -> None:
 
     from posecascade.export.warmup import requests
 
-    folder, picture = sys.argv[1:]
+    folder, image = sys.argv[1:]
     loaded = tf.saved_model.load(folder)
-    found = {}
-    for name, inputs in requests(np.load(picture)[None], (1,)):
+    latencies = {}
+    for name, inputs in requests(np.load(image)[None], (1,)):
         tensors = {key: tf.constant(value) for key, value in inputs.items()}
-        found[name] = median_ms(partial(loaded.signatures[name], **tensors))
-    sys.stdout.write(json.dumps(found) + "\n")
+        latencies[name] = median_ms(partial(loaded.signatures[name], **tensors))
+    sys.stdout.write(json.dumps(latencies) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TFLite models of a network: two graphs, each in four precisions, and the decoder between them."""
+"""Convert a network to TFLite models: maps and keypoints, each in four precisions, and the decoder."""
 
 import tempfile
 import warnings
@@ -12,20 +12,20 @@ from posecascade.export.graph.network import Network
 from posecascade.formats.runtime import DECODER
 from posecascade.formats.tflite_graphs import joined, with_float16_weights
 
-KINDS = ("heatmaps", "keypoints")  # maps alone, for a GPU; crop to joints in one call, for a CPU
+KINDS = ("heatmaps", "keypoints")  # crop to maps, for a GPU; crop to keypoints, for a CPU
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 BITS_8 = ("dynamic", "int8")
-INPUT = "crop"  # (1, S, S, 3) RGB in 0..255: float32 into `heatmaps` that are not int8, else uint8
+INPUT = "crop"  # (1, S, S, 3) RGB in 0..255: float32 for `heatmaps` except int8, else uint8
 
 
 def models(network: Network, decoder: bytes, calibration: np.ndarray,
            rounded: Network | None = None) -> Iterator[tuple[str, str, bytes]]:
-    """(kind, precision, model) for every one of KINDS and PRECISIONS; the signature is named as the kind.
+    """Yield (kind, precision, model) for all KINDS and PRECISIONS; the signature has the kind's name.
 
-    "float16" and "dynamic" have weights of 16 and 8 bits, "int8" also activations of 8, from ranges seen on
-    `calibration` (N, S, S, 3) uint8. Joints are decoded in float32 in all of them: the keypoints graph is the heatmaps
-    graph followed by `decoder`, which the function of that name makes. `rounded` computes the same with weights that 8
-    bits suit better (`equalization.equalized`); both files of 8 bits are made of it.
+    "float16" and "dynamic" have 16-bit and 8-bit weights; "int8" also has 8-bit activations, with ranges measured on
+    `calibration` (N, S, S, 3) uint8. Keypoints are decoded in float32 in all of them: the keypoints graph is the
+    heatmaps graph followed by `decoder`, the result of the function of that name. `rounded` computes the same with
+    weights that lose less in 8 bits (`channel_equalization.equalized`); "dynamic" and "int8" are converted from it.
     """
     side = network.metadata.input_size
     size = (1, side, side, 3)
@@ -39,22 +39,22 @@ def models(network: Network, decoder: bytes, calibration: np.ndarray,
 
 
 def decoder(network: Network) -> bytes:
-    """The model of signature DECODER: a network's maps (1, H, W, K) float32 to keypoints, scores and visibility."""
+    """Return the model of signature DECODER, from a network's maps (1, H, W, K) float32 to keypoints and scores."""
     cells = network.metadata.input_size // network.metadata.stride
     shape = (1, cells, cells, network.metadata.schema.size)
     maps = {name: tf.TensorSpec(shape, tf.float32, name=name) for name in network.names}
 
     def decoded(**given):
-        found = network.joints(given)
-        # Without part maps, visibility and uncalibrated scores are one tensor, to which LiteRT.js gives only one name.
-        # The converter keeps this limit, which changes no value, so they become two.
-        return found if "parts" in given else found | {"visibility": tf.minimum(found["visibility"], 2.0)}
+        answer = network.keypoints(given)
+        # Without part maps, visibility and uncalibrated scores are one tensor, for which LiteRT.js has only one name.
+        # The converter keeps this upper limit, which changes no value, so they become two tensors.
+        return answer if "parts" in given else answer | {"visibility": tf.minimum(answer["visibility"], 2.0)}
 
     return _convert(decoded, maps, DECODER)
 
 
 def heatmaps(network: Network, precision: str, calibration: np.ndarray | None = None) -> bytes:
-    """The model of one kind and precision; only "int8" needs `calibration`, as in `models`."""
+    """Return the model of kind "heatmaps" and one precision; only "int8" needs `calibration`, as in `models`."""
     side = network.metadata.input_size
     crop = {INPUT: tf.TensorSpec((1, side, side, 3), tf.float32, name=INPUT)}
     model = _convert(lambda **given: network.maps(given[INPUT]), crop, "heatmaps", network.kept,
@@ -83,7 +83,7 @@ _SETTINGS = {"float32": _float, "float16": _float, "dynamic": _dynamic, "int8": 
 
 
 def _convert(function: Callable, inputs: dict[str, tf.TensorSpec], key: str, variables=(), settings=None) -> bytes:
-    """`function`, of keyword arguments, through a SavedModel: so the signature's names survive."""
+    """Convert `function`, of keyword arguments, through a SavedModel, which keeps the signature's names."""
     module = tf.Module()
     module.kept = list(variables)
     signature = tf.function(function).get_concrete_function(**inputs)
@@ -95,6 +95,6 @@ def _convert(function: Callable, inputs: dict[str, tf.TensorSpec], key: str, var
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS_INT8 if "representative_dataset" in (settings or {})
             else tf.lite.OpsSet.TFLITE_BUILTINS]
-        with warnings.catch_warnings():  # of the converter's own use of it, for which nobody here can do anything
+        with warnings.catch_warnings():  # the converter itself uses the deprecated interpreter
             warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
             return converter.convert()

@@ -1,7 +1,7 @@
-"""The requests that TensorFlow Serving runs on a model before it lets clients in.
+"""Write the warm-up requests that TensorFlow Serving runs on a model before it serves clients.
 
 Their file is a TFRecord of `tensorflow.serving.PredictionLog`; the few messages around the tensors are encoded here,
-so that writing it needs no tensorflow-serving-api.
+so that writing it does not need tensorflow-serving-api.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import tensorflow as tf
 from posecascade import files
 from posecascade.formats.bundle import MAX_WARMUP_REQUESTS
 
-PLACE = "assets.extra/tf_serving_warmup_requests"  # where the server looks for it, within the SavedModel's folder
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"  # the server reads it from the SavedModel's folder
 
 # Field numbers, from tensorflow_serving/apis/.
 _PREDICT_LOG = 6  # prediction_log.proto: PredictionLog.predict_log
@@ -26,12 +26,12 @@ _LENGTH_DELIMITED = 2  # protobuf's wire type of strings and messages
 
 def write_warmup(path: Path | str, requests: Iterable[tuple[str, Mapping[str, np.ndarray]]],
                  model_name: str = "posecascade") -> int:
-    """Write (signature name, inputs by name) as warm-up requests, whole or not at all; how many there are.
+    """Write (signature name, inputs by name) as warm-up requests and return their count.
 
-    Encoded images are arrays of dtype object that hold bytes: NumPy's own bytes type drops zeros at their end. The
-    server runs each request by its signature, under whatever name it serves the model (`model_name` only labels its
-    latency statistics), and does not serve a model of which one fails. Raises ValueError for more than
-    MAX_WARMUP_REQUESTS.
+    Encoded images are arrays of dtype object that hold bytes, since NumPy's own bytes type drops zeros at their end.
+    The server runs each request by its signature, whatever name it serves the model by (`model_name` only labels its
+    latency statistics), and does not serve a model if a request fails. Raises ValueError for more than
+    MAX_WARMUP_REQUESTS; no partial file is left.
     """
     count = 0
     with files.atomic_write(path) as draft, tf.io.TFRecordWriter(str(draft)) as writer:
@@ -44,18 +44,18 @@ def write_warmup(path: Path | str, requests: Iterable[tuple[str, Mapping[str, np
     return count
 
 
-def requests(pictures: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(signature, inputs) for every signature and batch size, with the pictures in turn."""
-    side = pictures.shape[1]
-    encoded = [tf.io.encode_jpeg(picture).numpy() for picture in pictures]
+def requests(images: np.ndarray, batch_sizes: Sequence[int]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yield (signature, inputs) for every signature and batch size, repeating `images` (N, S, S, 3) in turn."""
+    side = images.shape[1]
+    encoded = [tf.io.encode_jpeg(image).numpy() for image in images]
     for size in batch_sizes:
-        chosen = [number % len(pictures) for number in range(size)]
-        images, files = pictures[chosen], np.array([encoded[number] for number in chosen], object)
+        chosen = [number % len(images) for number in range(size)]
+        batch, files = images[chosen], np.array([encoded[number] for number in chosen], object)
         boxes = np.tile(np.array([-0.5, -0.5, side, side], np.float32), (size, 1))
         yield "serving_default", {"image_bytes": files}
         yield "with_boxes", {"image_bytes": files, "boxes": boxes}
-        yield "images", {"images": images, "boxes": boxes}
-        yield "heatmaps", {"crops": images}
+        yield "images", {"images": batch, "boxes": boxes}
+        yield "heatmaps", {"crops": batch}
         yield "model_card", {"query": np.full(size, b"", object)}
 
 
@@ -69,12 +69,12 @@ def _prediction_log(model_name, signature, inputs):
 
 
 def _field(number, content):
-    """One field of a message: its tag, the length of its content as a varint, the content."""
+    """Return a field of a message: its tag, the length of its content as a varint, the content."""
     return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(content)) + content
 
 
 def _varint(value):
-    """Seven bits to a byte, the lowest first; all bytes but the last have the high bit set."""
+    """Encode seven bits per byte, the lowest first; all bytes except the last have the high bit set."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

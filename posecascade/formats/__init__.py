@@ -1,1 +1,1 @@
-"""Trained models on disk: read, checked and run, whatever their format; writing TFLite exports is in `export`."""
+"""Trained models on disk: read, checked and run, in every format; `export` writes the TFLite files."""

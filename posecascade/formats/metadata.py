@@ -1,4 +1,4 @@
-"""What must be known of a model to use it: its joints, sizes, decoder, recipe and result, as JSON has them."""
+"""Metadata of a trained model: its keypoints, sizes, decoder, recipe and results; to and from JSON values."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,11 @@ from posecascade.errors import InputError
 from posecascade.schema import Schema, schema_from
 
 FORMAT = 1
-# Recipe keys renamed in 0.2: the old name -> the new one. A recipe with an old name is refused (`training.recipe`);
+# Names of the metadata and of the list of keypoints: in a .keras or .npz file, in a .tflite file, in a SavedModel's
+# assets and in an export's folder.
+METADATA_FILE = "posecascade.json"
+KEYPOINTS_FILE = "joints.txt"
+# Recipe keys renamed on 2026-12-01: the old name -> the new one. A recipe with an old name is refused (`training.recipe`);
 # in the metadata of a model trained earlier it is replaced when the file is read.
 RENAMED_KEYS = {
     "data.weights": "data.sampling_weights",
@@ -57,16 +61,16 @@ _KEYS: dict[str, tuple[type, dict[str, Any]]] = {  # with the type and limits of
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a model file says of its model.
+    """What is needed to use a model.
 
     Attributes:
-        schema: its joints; the channels of its outputs, in order.
-        input_size: side in pixels of the square crop it was trained on.
-        stride: input pixels per cell of its output maps.
-        recipe: the resolved recipe it was trained by, as plain values.
-        result: what was measured on it, as plain values.
-        decoder: the one of `codec.DECODERS` that its results were measured with.
-        calibration: the curve from its maps' peaks to the scores it gives.
+        schema: names the keypoints, in the order of the output channels.
+        input_size: side in pixels of the square crop that the model was trained on.
+        stride: input pixels per cell of the output maps.
+        recipe: the resolved recipe of the training, as plain values.
+        result: figures measured on the model, as plain values.
+        decoder: the key of `codec.decoders.DECODERS` that the results were measured with.
+        calibration: the curve from peaks of the maps to scores.
     """
 
     schema: Schema
@@ -79,7 +83,7 @@ class Metadata:
 
 
 def metadata_dict(metadata: Metadata) -> dict[str, Any]:
-    """The metadata as JSON has them; `metadata_from` reads them back."""
+    """Return the metadata as JSON values, which `metadata_from` reads back."""
     plain: dict[str, Any] = _plain({
         "format": FORMAT, "schema": metadata.schema.as_dict(), "input_size": metadata.input_size,
         "stride": metadata.stride, "decoder": metadata.decoder,
@@ -100,7 +104,7 @@ def metadata_from(value: object, origin: str) -> Metadata:
                          "posecascade); get the file again")
     try:
         checked = {key: value_from(hint, value.get(key), origin, key, limits) for key, (hint, limits) in _KEYS.items()}
-        # Files of before 2026-11-25 have no calibration.
+        # Files written before 2026-11-25 have no calibration.
         curve = value_from(tuple[float, float], value.get("calibration", [1.0, 0.0]), origin, "calibration")
         if curve[0] <= 0:
             raise InputError(f"{origin}: calibration is {list(curve)}, expected a slope above 0 and an offset")
@@ -111,7 +115,7 @@ def metadata_from(value: object, origin: str) -> Metadata:
 
 
 def with_current_keys(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the recipe, nested mappings as in YAML, with every renamed key under its present name."""
+    """Return the recipe, nested mappings as in YAML, with every renamed key under its current name."""
     renamed: dict[str, Any] = {}
     for key, value in recipe.items():
         path = RENAMED_KEYS.get(f"{prefix}{key}", f"{prefix}{key}")
@@ -124,7 +128,7 @@ def with_current_keys(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON has it: NumPy numbers and arrays as Python's, NaN and infinities as null."""
+    """Return `value` as JSON values: NumPy numbers and arrays as Python's, NaN and infinities as None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

@@ -1,6 +1,7 @@
-"""TFLite's official metadata: what a model's tensors mean, told to the tools that read it.
+"""Write and read TFLite's official metadata, which describe a model's tensors to other tools.
 
-Written by hand after the public schema, since the package that writes it has no wheels for Python 3.12 and later.
+The encoding is written here after the public schema, since the package that does it has no wheels for Python 3.12 and
+later.
 """
 
 from collections.abc import Sequence
@@ -11,15 +12,15 @@ from ai_edge_litert import schema_py_generated as tflite
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
+from posecascade.formats.metadata import KEYPOINTS_FILE, METADATA_FILE
+
 ENTRY = "TFLITE_METADATA"  # the name of its entry among the model's metadata
 IDENTIFIER = b"M001"
-JOINTS = "joints.txt"
-SIDECAR = "posecascade.json"
 DECODER_FILE = "decoder.tflite"
 
 # The part of the schema (google-ai-edge/mediapipe, mediapipe/tasks/metadata/metadata_schema.fbs) that is used here.
-# A field's place is its number, so that those unused stay too, up to the last used. A text is a string or a table, a
-# list a vector, a tuple an enumeration from 0, and a dictionary a union, which takes two places.
+# A field's number is its position, so unused fields are listed too, up to the last used one. A str is a string, a float
+# or a table, a list a vector, a tuple an enumeration from 0, and a dict a union, which takes two numbers.
 _FILE_TYPE = ("UNKNOWN", "DESCRIPTIONS", "TENSOR_AXIS_LABELS", "TENSOR_VALUE_LABELS", "TENSOR_AXIS_SCORE_CALIBRATION")
 _TABLES = {
     "ModelMetadata": {"name": "string", "description": "string", "version": "string",
@@ -40,7 +41,7 @@ _TABLES = {
 
 
 class _Output(NamedTuple):
-    """What an output holds; `range` is its least and greatest value where these are known."""
+    """Describe an output; `range` holds its minimum and maximum, None if they are unknown."""
 
     description: str
     dimensions: tuple[str, ...]
@@ -58,40 +59,41 @@ OUTPUTS = {
 }
 
 
-def build(model: bytes, *, joints: Sequence[str], name: str, description: str, version: str, author: str,
+def build(model: bytes, *, keypoints: Sequence[str], name: str, description: str, version: str, author: str,
           license: str, decoder: bool = False) -> bytes:
-    """The metadata flatbuffer of a .tflite `model` with one image, or maps among OUTPUTS, in and any of OUTPUTS out.
+    """Return the metadata flatbuffer of a .tflite `model`.
 
-    With `decoder`, DECODER_FILE is listed among the files that come with the model.
+    Its inputs are one image, or maps among OUTPUTS; its outputs are any of OUTPUTS. Tensors are named as in the model's
+    signature and listed in the order of its main subgraph. With `decoder`, DECODER_FILE is listed among the files that
+    come with the model.
 
-    Tensors are named as in the model's signature and listed in the order of its main subgraph. Raises ValueError for
-    a model without signature or with one of other tensors than its subgraph's, and for tensors that are none of these
-    or have other shapes for K `joints`.
+    Raises ValueError for a model without signature, for a signature of other tensors than the main subgraph's, and for
+    tensors of other names, or of other shapes for K `keypoints`.
     """
     inputs, outputs = _tensors(model)
     takes_maps = all(name in OUTPUTS for name, _ in inputs)
     if not takes_maps and (len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][1][3] != 3):
         raise ValueError(f"the model takes {dict(inputs)}, expected one image of shape (1, height, width, 3)")
-    files = [{"name": SIDECAR, "description": "How the model was made, and what is needed to use it, as JSON.",
+    files = [{"name": METADATA_FILE, "description": "How the model was made, and what is needed to use it, as JSON.",
               "type": "DESCRIPTIONS"}]
     if decoder:
         files.append({"name": DECODER_FILE, "type": "UNKNOWN",
                       "description": "A model that makes keypoints, scores and visibility of the maps."})
     subgraph = {"name": name, "description": description,
-                "input_tensor_metadata": [_output(name, shape, len(joints)) if takes_maps else _image(name)
+                "input_tensor_metadata": [_output(name, shape, len(keypoints)) if takes_maps else _image(name)
                                           for name, shape in inputs],
-                "output_tensor_metadata": [_output(output, shape, len(joints)) for output, shape in outputs]}
+                "output_tensor_metadata": [_output(output, shape, len(keypoints)) for output, shape in outputs]}
     return _finished({
         "name": name, "description": description, "version": version, "subgraph_metadata": [subgraph],
         "author": author, "license": license, "associated_files": files,
-        "min_parser_version": "1.0.0"})  # as metadata_version.cc finds it: no field here is younger
+        "min_parser_version": "1.0.0"})  # what metadata_version.cc computes for these fields
 
 
 def read(model: bytes) -> dict:
-    """What `build` wrote into a .tflite file: a dictionary with the schema's names, nested as its tables are.
+    """Return what `build` wrote into a .tflite file: a dictionary with the schema's names, nested like its tables.
 
-    An enumeration's value is its name, a union's a dictionary from the table's name to the table. Fields that are
-    not written, and those that `build` never writes, are absent. Raises ValueError for a model without metadata.
+    The value of an enumeration is a name, that of a union a dictionary from the table's name to the table. Fields that
+    are not written, and those that `build` never writes, are absent. Raises ValueError for a model without metadata.
     """
     root = tflite.Model.GetRootAs(model)
     for entry in map(root.Metadata, range(root.MetadataLength())):
@@ -106,7 +108,7 @@ def read(model: bytes) -> dict:
 
 
 def _tensors(model):
-    """(name in the signature, shape) of all inputs, and of all outputs, in the order of the main subgraph."""
+    """Return (name in the signature, shape) of all inputs, and of all outputs, in the order of the main subgraph."""
     root = tflite.Model.GetRootAs(model)
     subgraph = root.Subgraphs(0)
     for signature in map(root.SignatureDefs, range(root.SignatureDefsLength())):
@@ -117,7 +119,7 @@ def _tensors(model):
 
     def listed(order, maps, count):
         names = {entry.TensorIndex(): entry.Name().decode() for entry in map(maps, range(count))}
-        if names.keys() != set(order.tolist()):  # an interpreter may reuse the memory of what is no output of the graph
+        if names.keys() != set(order.tolist()):  # interpreters reuse the memory of tensors that are not outputs
             raise ValueError(f"the signature names the tensors {sorted(names)}, the main subgraph gives "
                              f"{sorted(order.tolist())}; a quantizer lost an output that is used inside the model too")
         return [(names[index], tuple(subgraph.Tensors(index).ShapeAsNumpy().tolist())) for index in order.tolist()]
@@ -137,22 +139,22 @@ def _image(name):
     }
 
 
-def _output(name, shape, joints):
+def _output(name, shape, count):
     if name not in OUTPUTS:
         raise ValueError(f"output {name!r} is unknown; the names are {', '.join(OUTPUTS)}")
     description, dimensions, limits = OUTPUTS[name]
-    if len(shape) != len(dimensions) or shape[dimensions.index("joint")] != joints:
-        raise ValueError(f"output {name!r} has shape {shape}, expected {dimensions} with {joints} joints")
+    if len(shape) != len(dimensions) or shape[dimensions.index("joint")] != count:
+        raise ValueError(f"output {name!r} has shape {shape}, expected {dimensions} with {count} keypoints")
     stats = {"stats": {"max": [float(limits[1])], "min": [float(limits[0])]}} if limits else {}
     return {
         "name": name, "description": description, "dimension_names": list(dimensions),
         "content": {"content_properties": {"FeatureProperties": {}}}, **stats,
-        "associated_files": [{"name": JOINTS, "description": "Names along the axis 'joint', one per line.",
+        "associated_files": [{"name": KEYPOINTS_FILE, "description": "Names along the axis 'joint', one per line.",
                               "type": "TENSOR_AXIS_LABELS"}],
     }
 
 
-# Tables to and from bytes, led by _TABLES.
+# Tables to and from bytes, as _TABLES defines them.
 
 
 def _finished(value):
@@ -162,7 +164,7 @@ def _finished(value):
 
 
 def _fields(table):
-    """(name, number, kind) of each field."""
+    """Yield (name, number, kind) of each field."""
     number = 0
     for name, kind in _TABLES[table].items():
         yield name, number, kind
@@ -170,7 +172,7 @@ def _fields(table):
 
 
 def _pack(builder, table, value):
-    """Write a table, after what it points at; its offset."""
+    """Write a table, after everything it points at; return its offset."""
     written = []
     for name, number, kind in _fields(table):
         if name not in value:
@@ -206,28 +208,28 @@ def _pack_vector(builder, kind, values):
 
 
 def _unpacked(name, table):
-    found = {}
+    value = {}
     for field, number, kind in _fields(name):
-        place = table.Offset(4 + 2 * number)  # a vtable begins with two sizes of two bytes
-        if not place:
+        position = table.Offset(4 + 2 * number)  # a vtable begins with two sizes of two bytes
+        if not position:
             continue
         if isinstance(kind, tuple):
-            found[field] = kind[table.Get(number_types.Int8Flags, table.Pos + place)]
+            value[field] = kind[table.Get(number_types.Int8Flags, table.Pos + position)]
         elif isinstance(kind, dict):
-            member = kind[table.Get(number_types.Uint8Flags, table.Pos + place)]
-            place = table.Pos + table.Offset(4 + 2 * (number + 1))
-            found[field] = {member: _unpacked_item(member, table, place)}
+            member = kind[table.Get(number_types.Uint8Flags, table.Pos + position)]
+            position = table.Pos + table.Offset(4 + 2 * (number + 1))
+            value[field] = {member: _unpacked_item(member, table, position)}
         elif isinstance(kind, list):
-            start = table.Vector(place)
-            found[field] = [_unpacked_item(kind[0], table, start + 4 * i) for i in range(table.VectorLen(place))]
+            start = table.Vector(position)
+            value[field] = [_unpacked_item(kind[0], table, start + 4 * i) for i in range(table.VectorLen(position))]
         else:
-            found[field] = _unpacked_item(kind, table, table.Pos + place)
-    return found
+            value[field] = _unpacked_item(kind, table, table.Pos + position)
+    return value
 
 
-def _unpacked_item(kind, table, place):
+def _unpacked_item(kind, table, position):
     if kind == "float":
-        return table.Get(number_types.Float32Flags, place)
+        return table.Get(number_types.Float32Flags, position)
     if kind == "string":
-        return table.String(place).decode()
-    return _unpacked(kind, Table(table.Bytes, table.Indirect(place)))
+        return table.String(position).decode()
+    return _unpacked(kind, Table(table.Bytes, table.Indirect(position)))

@@ -1,10 +1,9 @@
-"""The models that come with the package, by name: arrays in float16, and the recipe that builds their network.
+"""The models that come with the package, by name: weights in float16, and the recipe that builds the network.
 
-A file is an .npz with a member for each weight and one more, `posecascade.json`, with the model's metadata. A kernel is
-stored as two planes of bytes, (2, *shape) uint8: the low bytes of its float16 numbers, then the high ones, which alone
-are alike enough to compress. The network is built by this package's code, so that the file is read by whichever Keras
-is there. SHA256SUMS beside the files says what their bytes are, NAME.md, the model card, whom they were trained on and
-fail on.
+A file is an .npz with one member per weight and `posecascade.json`, the model's metadata. A kernel is stored as two
+planes of bytes, (2, *shape) uint8: the low bytes of its float16 numbers, then the high bytes, of which only the latter
+compress well. This package's code builds the network, so every Keras version reads the file. SHA256SUMS next to the
+files holds their checksums; NAME.md is the model card.
 """
 
 import io
@@ -18,7 +17,7 @@ import numpy as np
 
 from posecascade import files
 from posecascade.errors import InputError, first_line
-from posecascade.formats.metadata import Metadata, metadata_dict, metadata_from
+from posecascade.formats.metadata import METADATA_FILE, Metadata, metadata_dict, metadata_from
 
 if TYPE_CHECKING:
     import keras
@@ -26,28 +25,27 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parents[1] / "weights"
 SUFFIX = ".npz"
 SUMS = "SHA256SUMS"  # in the format of the command sha256sum
-MEMBER = "posecascade.json"
 
 
 def names() -> list[str]:
-    """Of the models that come with the package."""
+    """Return the names of the models that come with the package."""
     return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
 
 
 def is_shipped(path: Path | str) -> bool:
-    """Whether it is such a model's name, or a file written by `save`."""
+    """Return whether `path` is the name of such a model, or a file written by `save`."""
     return str(path) in names() or Path(path).suffix == SUFFIX
 
 
 def file_of(path: Path | str) -> Path:
-    """The file of that name; a path as it is."""
+    """Return the file of a model's name; a path is returned unchanged."""
     return FOLDER / f"{path}{SUFFIX}" if str(path) in names() else Path(path)
 
 
 def save(model: "keras.Model", path: Path | str, metadata: Metadata) -> None:
-    """Write the model, whole or not at all: kernels in float16, vectors (biases, batch norms) in float32.
+    """Write the model: kernels in float16, vectors (biases, batch norms) in float32; a failure leaves no partial file.
 
-    Raises InputError where a weight is NaN, or too large for float16.
+    Raises InputError if a weight is NaN or too large for float16.
     """
     with files.atomic_write(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, value in _weights(model).items():
@@ -56,15 +54,15 @@ def save(model: "keras.Model", path: Path | str, metadata: Metadata) -> None:
             if not np.isfinite(array).all():
                 raise InputError(f"{path}: weight {name} holds NaN or values beyond float16")
             _add(archive, f"{name}.npy", _planes(array) if value.ndim > 1 else array)
-        _add(archive, MEMBER, json.dumps(metadata_dict(metadata), indent=1, allow_nan=False).encode())
+        _add(archive, METADATA_FILE, json.dumps(metadata_dict(metadata), indent=1, allow_nan=False).encode())
 
 
 def load(path: Path | str) -> tuple["keras.Model", Metadata]:
-    """The model, in float32 and not compiled, and its metadata; `path` is a name or a file.
+    """Return the model, in float32 and not compiled, and its metadata; `path` is a name or a file.
 
-    Raises InputError, in one line, for a missing or damaged file, or one that fits no network of this version.
+    Raises InputError for a missing or damaged file, or one that fits no network of this version.
     """
-    from posecascade.models import OPTIONS, cascade, precision  # here, because they import Keras; names do not need it
+    from posecascade.models import OPTIONS, cascade, precision  # here, because it imports Keras; metadata need none
     from posecascade.models.backbone import weighted_layers
 
     arrays, metadata = _read(file_of(path))
@@ -74,8 +72,8 @@ def load(path: Path | str) -> tuple["keras.Model", Metadata]:
             model = cascade(metadata.schema.size, **{key: settings[key] for key in OPTIONS if key in settings})
     except (InputError, TypeError) as error:
         raise InputError(f"{path}: its recipe builds no network ({error}); get the file again") from None
-    wanted = {name: value.shape for name, value in _weights(model).items()}
-    if wanted != {name: array.shape for name, array in arrays.items()}:
+    expected = {name: value.shape for name, value in _weights(model).items()}
+    if expected != {name: array.shape for name, array in arrays.items()}:
         raise InputError(f"{path}: its weights do not fit the network of its recipe; get the file again, or the "
                          "version of posecascade that wrote it")
     for name, layer in weighted_layers(model).items():
@@ -84,12 +82,12 @@ def load(path: Path | str) -> tuple["keras.Model", Metadata]:
 
 
 def load_metadata(path: Path | str) -> Metadata:
-    """The metadata alone, after the same checks of the file as `load` makes. Raises InputError as it does."""
+    """Return the metadata alone, after the same checks of the file as in `load`; raises InputError like it."""
     return _read(file_of(path))[1]
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS of the models in the folder."""
+    """Write the SHA256SUMS of the models in the folder."""
     lines = [f"{files.sha256(path)}  {path.name}\n" for path in sorted(folder.glob(f"*{SUFFIX}"))]
     with files.atomic_write(folder / SUMS) as draft:
         draft.write_text("".join(lines), encoding="utf-8")
@@ -104,14 +102,15 @@ def _read(path: Path) -> tuple[Mapping[str, np.ndarray], Metadata]:
     try:
         with zipfile.ZipFile(path) as archive:  # reading checks each member's CRC
             arrays = {name.removesuffix(".npy"): _joined(np.load(io.BytesIO(archive.read(name)), allow_pickle=False))
-                      for name in archive.namelist() if name != MEMBER}
-            value = json.loads(archive.read(MEMBER))
+                      for name in archive.namelist() if name != METADATA_FILE}
+            value = json.loads(archive.read(METADATA_FILE))
     except KeyError:
-        raise InputError(f"{path}: has no {MEMBER}, so it is no model; give one of {', '.join(names())}") from None
+        raise InputError(f"{path}: has no {METADATA_FILE}, so it is not a model; give one of "
+                         f"{', '.join(names())}") from None
     except files.DAMAGED as error:
-        raise InputError(f"{path}: is damaged or no model ({first_line(error)}); get the file "
+        raise InputError(f"{path}: is damaged or not a model ({first_line(error)}); get the file "
                          "again") from None
-    return arrays, metadata_from(value, f"{path}: {MEMBER}")
+    return arrays, metadata_from(value, f"{path}: {METADATA_FILE}")
 
 
 def _sum_of(path):
@@ -140,7 +139,7 @@ def _joined(array):
 
 
 def _add(archive, name, value):
-    """One member whose bytes depend on its content alone: the same model gives the same file."""
+    """Add a member without a date, so that the same model gives the same bytes."""
     if isinstance(value, np.ndarray):
         buffer = io.BytesIO()
         np.save(buffer, value)

@@ -1,8 +1,8 @@
-"""Find the person in an image whose box is unknown: a first look at the whole image, then at tiles, then closer crops.
+"""Find the person in an image whose box is unknown: look at the complete image, then at tiles, then at closer crops.
 
-The first look is a crop of the whole image. If its mean score is below UNSURE, TILES squares of the shorter side along
-the longer side are predicted too, and the pose with the highest mean score is kept. Then the box around the keypoints
-with a score of at least CONFIDENT is predicted, up to ROUNDS times, until the box stops moving. If fewer than
+The first look is a crop of the complete image. If its mean score is below UNSURE, TILES squares of the shorter side
+along the longer side are predicted too, and the pose with the highest mean score is kept. Then the box around the
+keypoints with a score of at least CONFIDENT is predicted, up to ROUNDS times, until the box stops moving. If fewer than
 MIN_CONFIDENT keypoints reach that score, or the mean score falls below MIN_SCORE_RATIO times the previous one, the
 previous pose is kept.
 """

@@ -18,8 +18,8 @@ TILE = 192  # px
 LOSSES = ("loss", "detection", "regression")
 
 
-def learning_curve(path: Path, history: Sequence[Mapping], measures: Sequence[str]) -> None:
-    """Draw losses and validation results over the epochs.
+def curve_figure(history: Sequence[Mapping], measures: Sequence[str]) -> Figure:
+    """Draw losses and validation results over the epochs and return the figure.
 
     Args:
         history: rows of the log; `measures` are the columns that hold results in percent.
@@ -37,8 +37,13 @@ def learning_curve(path: Path, history: Sequence[Mapping], measures: Sequence[st
         if axes.lines:
             axes.legend()
     left.set_yscale("log")
+    return figure
+
+
+def learning_curve(path: Path, history: Sequence[Mapping], measures: Sequence[str]) -> None:
+    """Write `curve_figure` as an image."""
     with files.atomic_write(path) as draft:
-        figure.savefig(draft)
+        curve_figure(history, measures).savefig(draft)
 
 
 def poses_sheet(predictor: Predictor, people: Sequence[Record]) -> tuple[np.ndarray, dict[str, float]]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from posecascade.codec.targets import confidence_maps, part_discs
-from posecascade.drawing import draw_pose, joint_colors, sheet
+from posecascade.drawing import draw_pose, keypoint_colors, sheet
 from posecascade.errors import InputError
 from posecascade.records import Record, Sample
 from posecascade.schema import Schema
@@ -52,7 +52,7 @@ def overlaid(image: np.ndarray, maps: np.ndarray, schema: Schema) -> np.ndarray:
         maps: (H, W, K) in 0..1, of the same square.
     """
     strength = cv2.resize(maps.max(-1).astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    colors = np.array(joint_colors(schema), np.float32)[maps.argmax(-1)]
+    colors = np.array(keypoint_colors(schema), np.float32)[maps.argmax(-1)]
     colors = cv2.resize(colors, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return np.clip(image * (0.6 - 0.6 * strength[..., None]) + colors * strength[..., None], 0, 255).astype(np.uint8)
 

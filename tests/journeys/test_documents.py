@@ -130,7 +130,7 @@ def test_tables_of_the_ablation_have_its_figures():
             sys.modules.pop(name)
     results = json.loads(documents.read("benchmarks/ablation.json"))["runs"]
     page = documents.read("docs/claims.md")
-    assert ablation.table(results) in page and ablation.joints_table(results) in page
+    assert ablation.table(results) in page and ablation.keypoints_table(results) in page
 
 
 def test_table_of_rooms_equals_that_of_the_architecture_tests():

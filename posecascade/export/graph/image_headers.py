@@ -1,8 +1,9 @@
-"""What the first bytes of a JPEG or PNG say, read by TensorFlow operations: size, depth, transparency, orientation.
+"""Read the header of a JPEG or PNG by TensorFlow operations: size, depth, transparency, orientation.
 
-Nothing here fails, whatever the bytes: every read is cut to the data and filled up with zeros, every loop is bounded.
-What is wrong stands in `Header.problem`. The walk through a JPEG steps exactly as libjpeg does or refuses, so that no
-file can show a small size here and a large one to the decoder.
+Nothing here fails, whatever the bytes: every read is limited to the data and padded with zeros, every loop is bounded.
+`Header.problem` describes what is wrong; its texts are part of exported graphs, so they do not change. The walk over a
+JPEG's segments steps exactly as libjpeg does or refuses the data, so that no file can show a small size here and a
+large one to the decoder.
 """
 
 from typing import NamedTuple
@@ -10,21 +11,21 @@ from typing import NamedTuple
 import tensorflow as tf
 
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# Steps of a walk: more segments than cameras write, and the 8 KB chunks of a 128 MB PNG; a bound on time (< 1 s).
+# Limit of steps, for a bound on time (< 1 s): more segments than cameras write, and the 8 KB chunks of a 128 MB PNG.
 MAX_STEPS = 2 ** 14
 
-_WITH_ALPHA, _WITH_TRANSPARENT_COLOR = (4, 6), (2, 3)  # PNG color types; of gray OpenCV drops the transparent level
-_ORIENTATION_TAG, _ENTRY = 0x0112, 12  # EXIF; an entry is tag, type, count, value in 12 bytes
+_WITH_ALPHA, _WITH_TRANSPARENT_COLOR = (4, 6), (2, 3)  # PNG color types; OpenCV drops the transparent level of gray
+_ORIENTATION_TAG, _ENTRY = 0x0112, 12  # EXIF; an entry has tag, type, count, value in 12 bytes
 
 
 class Header(NamedTuple):
-    """Of one picture, scalar tensors; the numbers mean nothing where `problem` does.
+    """Hold scalar tensors of one image; the others are meaningless unless `problem` is empty.
 
     Attributes:
-        problem: string, one line of what is wrong; empty where nothing is.
-        width, height: int64, of the stored picture, before it is turned upright.
-        png: bool, a PNG and no JPEG.
-        deep: bool, 16 bits a channel.
+        problem: string, one line that describes what is wrong, or empty.
+        width, height: int64, of the stored image, before it is rotated upright.
+        png: bool, a PNG, not a JPEG.
+        deep: bool, 16 bits per channel.
         alpha: bool, has transparency.
         orientation: int64, EXIF's 1..8.
     """
@@ -43,17 +44,17 @@ SIGNATURE = Header(*(tf.TensorSpec((), kind) for kind in (tf.string, tf.int64, t
 
 
 def header(data: tf.Tensor, max_pixels: int) -> Header:
-    """The header of `data` (a scalar string); more than `max_pixels` pixels are a problem too."""
+    """Return the header of `data` (a scalar string); more than `max_pixels` pixels are a problem too."""
     unknown = Header(tf.constant("the data are no JPEG or PNG"), *_int64(1, 1), *[tf.constant(False)] * 3, *_int64(1))
-    found = tf.case([(_substr(data, 0, 8) == PNG_START, lambda: _png(data)),
+    parsed = tf.case([(_substr(data, 0, 8) == PNG_START, lambda: _png(data)),
                      (_substr(data, 0, 3) == JPEG_START, lambda: _jpeg(data))], default=lambda: unknown)
-    large = tf.strings.join(["the picture has ", tf.strings.as_string(found.width), " x ",
-                             tf.strings.as_string(found.height), f" pixels, more than {max_pixels}"])
+    large = tf.strings.join(["the picture has ", tf.strings.as_string(parsed.width), " x ",
+                             tf.strings.as_string(parsed.height), f" pixels, more than {max_pixels}"])
     # By division, as the product of two 32-bit sides may overflow.
-    is_large = found.width > max_pixels // tf.maximum(found.height, 1)
-    problem = tf.where((found.problem == "") & is_large, large, found.problem)
-    orientation = tf.where((found.orientation >= 1) & (found.orientation <= 8), found.orientation, 1)
-    return found._replace(problem=problem, orientation=orientation)
+    is_large = parsed.width > max_pixels // tf.maximum(parsed.height, 1)
+    problem = tf.where((parsed.problem == "") & is_large, large, parsed.problem)
+    orientation = tf.where((parsed.orientation >= 1) & (parsed.orientation <= 8), parsed.orientation, 1)
+    return parsed._replace(problem=problem, orientation=orientation)
 
 
 def _jpeg(data):
@@ -62,8 +63,8 @@ def _jpeg(data):
     def step(at, size, orientation, scan):
         word, span = tf.unstack(_numbers(data, at, tf.uint16, 2))
         marker = word - 0xFF00
-        # Fill bytes (0xFF) are skipped one by one; a marker below 0xC0 or without a length (0xD0..0xD9) has no
-        # place before the scan.
+        # Fill bytes (0xFF) are skipped one by one; a marker below 0xC0 or without a length (0xD0..0xD9) is
+        # not allowed before the scan.
         fill = marker == 0xFF
         known = (marker >= 0xC0) & ((marker < 0xD0) | (marker > 0xD9)) & (span >= 2) & (at + 4 <= length)
         frame = (marker >= 0xC0) & (marker <= 0xCF) & (marker != 0xC4) & (marker != 0xC8) & (marker != 0xCC)
@@ -76,13 +77,13 @@ def _jpeg(data):
     _, size, orientation, scan = tf.while_loop(
         lambda at, size, orientation, scan: (at + 4 <= length) & (scan == 0), step,
         (*_int64(2), tf.zeros((2,), tf.int64), *_int64(0, 0)), maximum_iterations=MAX_STEPS, parallel_iterations=1)
-    whole = (scan > 0) & _has_end_mark(data, scan)
-    problem = tf.where(whole & tf.reduce_all(size > 0), "", "the JPEG data are damaged or end too early")
+    complete = (scan > 0) & _has_end_mark(data, scan)
+    problem = tf.where(complete & tf.reduce_all(size > 0), "", "the JPEG data are damaged or end too early")
     return Header(problem, size[1], size[0], tf.constant(False), tf.constant(False), tf.constant(False), orientation)
 
 
 def _has_end_mark(data, at):
-    """Whether 0xFF 0xD9 follows `at`: after the start of the scan it can only be the end of the picture."""
+    """Return whether 0xFF 0xD9 follows `at`: after the start of the scan it can only be the end of the image."""
     def search():
         codes = tf.io.decode_raw(_substr(data, at, _length(data)), tf.uint8)
         return tf.reduce_any((codes[:-1] == 0xFF) & (codes[1:] == 0xD9))
@@ -110,44 +111,44 @@ def _png(data):
     alpha = _is_one_of(color, _WITH_ALPHA) | (_is_one_of(color, _WITH_TRANSPARENT_COLOR) & marked)
     good = pixels & (_substr(data, 12, 4) == b"IHDR") & (width > 0) & (height > 0)
     problem = tf.where(good, "", "the PNG data are damaged or end too early")
-    # OpenCV turns no picture with transparency.
+    # OpenCV rotates no image with transparency.
     return Header(problem, width, height, tf.constant(True), depth == 16, alpha,
                   tf.where(alpha, tf.constant(1, tf.int64), orientation))
 
 
 def _orientation(tiff):
-    """EXIF's orientation, int64, as it stands there; 0 where it is missing or the bytes are none of EXIF's."""
+    """Return EXIF's orientation, int64, unchecked; 0 if it is missing or the bytes are not EXIF."""
     head = _substr(tiff, 0, 4)
     big = head == b"MM\0*"
 
     def number(codes):
-        """The last axis of bytes as one number, in the byte order of the file."""
+        """Return the last axis of bytes as one number, in the byte order of the file."""
         powers = 256 ** tf.range(tf.shape(codes)[-1], dtype=tf.int64)
         return tf.reduce_sum(codes * tf.where(big, tf.reverse(powers, [0]), powers), -1)
 
     start = number(_numbers(tiff, 4, tf.uint8, 4))
-    room = tf.maximum(_length(tiff) - start, 0) // _ENTRY  # its 2 bytes for the count stand for the last 2 of an entry
+    room = tf.maximum(_length(tiff) - start, 0) // _ENTRY  # the count takes 2 bytes, too few for an entry
     count = tf.minimum(number(_numbers(tiff, start, tf.uint8, 2)), room)
     entries = tf.reshape(_numbers(tiff, start + 2, tf.uint8, count * _ENTRY), (-1, _ENTRY))
     values = tf.boolean_mask(number(entries[:, 8:10]), number(entries[:, :2]) == _ORIENTATION_TAG)
-    first = tf.reduce_sum(values[:1])  # 0 of none
+    first = tf.reduce_sum(values[:1])  # 0 if there is none
     return tf.where(big | (head == b"II*\0"), first, 0)
 
 
 def _numbers(data, at, kind, count):
-    """`count` big-endian numbers of the unsigned type `kind` from byte `at`, int64; zeros beyond the data."""
-    if kind == tf.uint32:  # which decode_raw does not know
+    """Return `count` big-endian numbers of the unsigned type `kind` from byte `at`, int64; zeros beyond the data."""
+    if kind == tf.uint32:  # decode_raw does not support it
         halves = tf.reshape(_numbers(data, at, tf.uint16, 2 * count), (count, 2))
         return halves[:, 0] * 2 ** 16 + halves[:, 1]
     size = tf.cast(count, tf.int32) * kind.size
-    # `fixed_length` fills up with zeros; it may not be 0 itself.
+    # `fixed_length` pads with zeros; it must not be 0 itself.
     piece = _substr(data, at, tf.cast(size, tf.int64))
     codes = tf.io.decode_raw(piece, kind, little_endian=False, fixed_length=tf.maximum(size, kind.size))
     return tf.cast(codes, tf.int64)[:count]
 
 
 def _substr(data, at, count):
-    """The bytes from `at`, at most `count`; fewer, or none, where the data end before."""
+    """Return at most `count` bytes from `at`; fewer, or none, if the data end before."""
     length = _length(data)
     at = tf.clip_by_value(tf.cast(at, tf.int64), 0, length)
     return tf.strings.substr(data, at, tf.clip_by_value(tf.cast(count, tf.int64), 0, length))

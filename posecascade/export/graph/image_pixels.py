@@ -1,34 +1,34 @@
-"""Arithmetic on pixels, as TensorFlow operations with OpenCV's roundings: depth, transparency, averages, samples."""
+"""Convert, average and sample pixels by TensorFlow operations that round as OpenCV does."""
 
 import tensorflow as tf
 
-GRAY = 127  # where there is no picture, as in `images.warp`
-# What is averaged at a time, in pixels: a copy in 32 bits (12 bytes a pixel) takes 12 MB.
+GRAY = 127  # beyond the image, as in `images.warp`
+# Pixels averaged at a time: a copy in 32 bits (12 bytes per pixel) takes 12 MB.
 BAND_PIXELS = 2 ** 20
 
 
 def side_lengths(pixels):
-    """(2,) int32, width and height of (h, w, c)."""
-    return tf.reverse(tf.shape(pixels)[:2], [0])  # a slice backwards would make TensorFlow's optimizer complain
+    """Return (2,) int32, width and height of (h, w, c)."""
+    return tf.reverse(tf.shape(pixels)[:2], [0])  # a reversed slice would cause a warning of TensorFlow's optimizer
 
 
 def to_8_bits(pixels):
-    """(h, w, c) uint8 of uint16: 65535 becomes 255, rounded."""
+    """Convert (h, w, c) from uint16 to uint8: 65535 becomes 255, rounded."""
     return tf.cast((tf.cast(pixels, tf.uint32) * 255 + 32767) // 65535, tf.uint8)
 
 
 def on_white(pixels):
-    """(h, w, 3) uint8 of (h, w, 4): what is transparent shows white."""
+    """Convert (h, w, 4) to (h, w, 3) uint8 on a white background."""
     pixels = tf.cast(pixels, tf.int32)
     color, alpha = pixels[..., :3], pixels[..., 3:]
     return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def means(pixels, low, high, factor, rgb=tf.identity):
-    """(h, w, 3) uint8: the part from `low` to `high` (x, y) made RGB by `rgb`, its blocks averaged.
+    """Return (h, w, 3) uint8: the part from `low` to `high` (x, y), converted by `rgb`, its blocks averaged.
 
-    As `images.shrunk` does, whose blocks at the edges repeat the last pixels; in bands, so that no 32-bit copy of the
-    whole is made.
+    The result is that of `images.shrunk`, whose blocks at the edges repeat the last pixels. It is computed in bands, so
+    that no 32-bit copy of all pixels is made.
     """
     width = -(-(high[0] - low[0]) // factor)
     band = factor * tf.maximum(BAND_PIXELS // (factor * factor * width), 1)  # rows of pixels
@@ -40,7 +40,7 @@ def means(pixels, low, high, factor, rgb=tf.identity):
         rows = tf.reduce_sum(tf.reshape(tf.cast(part, tf.int32), (height, factor, width * factor * 3)), 1)
         sums = tf.reduce_sum(tf.reshape(rows, (height, width, factor, 3)), 2)
         exact = tf.cast(sums, tf.float32) / tf.cast(factor * factor, tf.float32)  # below 2**24, by a power of two
-        # OpenCV rounds halves up for blocks of 2 x 2, to even for others.
+        # OpenCV rounds halves up for blocks of 2 x 2, to even for other sizes.
         return tf.cast(tf.where(factor == 2, tf.floor(exact + 0.5), tf.round(exact)), tf.uint8)
 
     def add(number, bands):
@@ -52,13 +52,13 @@ def means(pixels, low, high, factor, rgb=tf.identity):
     return bands.concat()
 
 
-def bilinear(part, places):
-    """(S, S, 3) uint8: `part` (h, w, 3) at every pair of `places` (S, 2) x, y; blended with gray beyond its edges."""
+def bilinear(part, positions):
+    """Return (S, S, 3) uint8: `part` (h, w, 3) at all pairs of `positions` (S, 2) x, y; gray beyond its edges."""
     framed = tf.pad(part, [[1, 1], [1, 1], [0, 0]], constant_values=GRAY)
     last = tf.cast(side_lengths(part), tf.float64)
-    places = tf.clip_by_value(places, -1, last) + 1  # in the framed part, whose rim they do not leave
-    before = tf.minimum(tf.floor(places), last)
-    weights, before = tf.cast(places - before, tf.float32), tf.cast(before, tf.int32)
+    positions = tf.clip_by_value(positions, -1, last) + 1  # in the framed part, limited to its border
+    before = tf.minimum(tf.floor(positions), last)
+    weights, before = tf.cast(positions - before, tf.float32), tf.cast(before, tf.int32)
     for axis, (where, weight) in enumerate(((before[:, 1], weights[:, 1, None, None]),
                                             (before[:, 0], weights[:, 0, None]))):
         near, far = (tf.cast(tf.gather(framed, where + step, axis=axis), tf.float32) for step in (0, 1))
@@ -67,7 +67,7 @@ def bilinear(part, places):
 
 
 def _filled(part, axis, length):
-    """`part` with its last row (axis 0) or column (1) repeated up to `length`."""
+    """Return `part` with its last row (axis 0) or column (axis 1) repeated up to `length`."""
     rest = length - tf.shape(part)[axis]
     last = part[-1:] if axis == 0 else part[:, -1:]
     return tf.cond(rest > 0, lambda: tf.concat([part, tf.repeat(last, rest, axis)], axis), lambda: part)

@@ -1,4 +1,4 @@
-"""A trained model as TensorFlow functions from crops to confidences to joints, for whatever graph they go into."""
+"""A trained model as TensorFlow functions from crops to maps and from maps to keypoints, for exported graphs."""
 
 from collections.abc import Callable
 
@@ -12,17 +12,17 @@ Maps = dict[str, tf.Tensor]
 
 
 class Network(tf.Module):
-    """The model's variables and what it computes; saved with a graph, it loads without Keras.
+    """Hold a model's variables and functions; saved with a graph, it loads without Keras.
 
     Attributes:
-        names: of the maps it has, of "parts" and "heatmaps"; the last is the result.
+        names: of the model's maps, among "parts" and "heatmaps"; the last is the result.
         metadata: the model's.
     """
 
     def __init__(self, model: keras.Model, metadata: Metadata):
-        """`model` maps (B, S, S, 3) RGB in 0..255 to "parts" (logits) and "heatmaps", as far as it has them."""
+        """Wrap `model`, from (B, S, S, 3) RGB in 0..255 to "parts" (logits), "heatmaps", or both."""
         super().__init__()
-        # Not the model itself: saving a Keras model traces it with unknown sides, which cannot be up-sampled.
+        # Not the model itself: saving a Keras model traces it with unknown sides, which cannot be upsampled.
         model = float32(model)
         self.kept = [variable.value for variable in model.variables]
         self._call: Callable[[tf.Tensor], Maps] = lambda crops: model(crops, training=False)
@@ -30,23 +30,24 @@ class Network(tf.Module):
         self.metadata = metadata
 
     def maps(self, crops: tf.Tensor) -> Maps:
-        """(B, S, S, 3) uint8 or float32 in 0..255 to maps (B, S/stride, S/stride, K) float32, "parts" in 0..1."""
-        found = self._call(tf.cast(crops, tf.float32))
-        if "parts" in found:
-            found = found | {"parts": tf.sigmoid(found["parts"])}
-        return {name: found[name] for name in self.names}
+        """Compute maps (B, S/stride, S/stride, K) float32 of (B, S, S, 3) in 0..255; "parts" are in 0..1."""
+        outputs = self._call(tf.cast(crops, tf.float32))
+        if "parts" in outputs:
+            outputs = outputs | {"parts": tf.sigmoid(outputs["parts"])}
+        return {name: outputs[name] for name in self.names}
 
-    def joints(self, maps: Maps) -> Maps:
-        """As `Predictor` does: "keypoints" (B, K, 2) in pixels of the crop, "scores", "visibility" (B, K) in 0..1."""
+    def keypoints(self, maps: Maps) -> Maps:
+        """Decode as `Predictor` does: "keypoints" (B, K, 2) in pixels of the crop, "scores", "visibility" (B, K)."""
         stride = self.metadata.stride
-        places, peaks = DECODERS[self.metadata.decoder](maps[self.names[-1]], stride)
+        keypoints, peaks = DECODERS[self.metadata.decoder](maps[self.names[-1]], stride)
         peaks = tf.clip_by_value(peaks, 0, 1)
-        seen = tf.clip_by_value(value_at(maps["parts"], places, stride), 0, 1) if "parts" in maps else peaks
-        return {"keypoints": places, "scores": calibrated(peaks, self.metadata.calibration), "visibility": seen}
+        visibility = tf.clip_by_value(value_at(maps["parts"], keypoints, stride), 0, 1) if "parts" in maps else peaks
+        return {"keypoints": keypoints, "scores": calibrated(peaks, self.metadata.calibration),
+                "visibility": visibility}
 
 
 def float32(model: keras.Model) -> keras.Model:
-    """The model itself, or a copy with the same weights that computes in float32 where it was of mixed precision."""
+    """Return the model itself, or, if it has mixed precision, a copy with the same weights that computes in float32."""
     if all(layer.compute_dtype == "float32" for layer in _flat(model)):
         return model
 
