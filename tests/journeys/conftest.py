@@ -19,7 +19,7 @@ PEOPLE = 24
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, exported):
-    """Write data sets of a few rendered people, images and a video; link runs/lspet and exported to the small export."""
+    """Write data sets of a few rendered people, images and a video; link runs/lspet and exported to the small one."""
     place = tmp_path_factory.mktemp("documents")
     records = [converted(record_of(5, number), LSP14) for number in range(PEOPLE)]
     images = [record.image.read() for record in records]

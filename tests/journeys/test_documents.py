@@ -16,8 +16,9 @@ from posecascade.datasets import READERS
 from posecascade.training.recipe import Recipe, recipe_names
 
 README_LIMIT = 8192  # bytes
+# By test_readme.py and test_docs_*.py.
 TESTED = {"README.md", "docs/getting-started.md", "docs/data.md", "docs/train.md", "docs/predict.md",
-          "docs/evaluate.md", "docs/export.md", "docs/models.md", "export/web/README.md"}  # by test_readme.py and test_docs_*.py
+          "docs/evaluate.md", "docs/export.md", "docs/models.md", "export/web/README.md"}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,8 @@ def prose(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_has_a_known_language(page):
     assert [b for b in documents.blocks(page) if b.language not in documents.LANGUAGES] == []
-    assert not re.search(r"^ {4}(posecascade-|python |pip |make )", prose(page), re.M), "commands must be in fenced blocks, which are run"
+    indented = re.search(r"^ {4}(posecascade-|python |pip |make )", prose(page), re.M)
+    assert not indented, "only commands in fenced blocks are run"
 
 
 @pytest.mark.parametrize("page", PAGES)

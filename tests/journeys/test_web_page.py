@@ -63,7 +63,7 @@ def ending(process):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Write images of three rendered people (a rotated JPEG, a PNG, a half transparent PNG) and a video for the camera."""
+    """Write images of three rendered people (a rotated JPEG, a PNG, a transparent PNG) and a video for the camera."""
     folder = tmp_path_factory.mktemp("people")
     arrays = people(3)[0]
     files = [folder / name for name in ("one.jpg", "two.png", "three.png")]
@@ -229,14 +229,15 @@ def test_errors_are_one_line_and_the_page_goes_on(demo, exported, opened, images
     wait_for_error(page, "Notes.png: cannot be decoded by this browser; save it as JPEG or PNG.")
 
     page.locator("#file").set_input_files(exported.tflite("keypoints", "float32"))
-    wait_for_error(page, "Keypoints_float32.tflite: gives no maps, which this page shows; give the file of the same export "
-                    "whose name begins with heatmaps.")
+    wait_for_error(page, "Keypoints_float32.tflite: gives no maps, which this page shows; give the file of the same "
+                         "export whose name begins with heatmaps.")
 
     damaged = bytearray(demo.file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (tmp_path / "damaged.tflite").write_bytes(damaged)
     page.locator("#file").set_input_files(tmp_path / "damaged.tflite")
-    wait_for_error(page, re.compile(r"^Damaged\.tflite: is damaged \(its SHA-256 begins \w{12}, its seal says \w{12}\); "))
+    wait_for_error(page, re.compile(
+        r"^Damaged\.tflite: is damaged \(its SHA-256 begins \w{12}, its seal says \w{12}\); "))
 
     page.get_by_role("button", name="Start the camera").click()  # permission was not granted
     wait_for_error(page, "The camera is blocked; allow it in the browser's settings for this page.")
