@@ -61,10 +61,9 @@ def loaded(eager, traced, tmp_path_factory):
     return tf.saved_model.load(folder)
 
 
-@pytest.fixture(scope="module", params=["traced", "loaded"])
-def signatures(request):
-    model = request.getfixturevalue(request.param)
-    return model if request.param == "traced" else model.signatures
+@pytest.fixture(scope="module")
+def signatures(loaded):
+    return loaded.signatures
 
 
 def files(images):

@@ -18,8 +18,8 @@ FORMAT = 1
 # assets and in an export's folder.
 METADATA_FILE = "posecascade.json"
 KEYPOINTS_FILE = "joints.txt"
-# Recipe keys renamed on 2026-12-01: the old name -> the new one. A recipe with an old name is refused (`training.recipe`);
-# in the metadata of a model trained earlier it is replaced when the file is read.
+# Recipe keys renamed on 2026-12-01: the old name -> the new one. A recipe with an old name is refused
+# (`training.recipe`); in the metadata of a model trained earlier it is replaced when the file is read.
 RENAMED_KEYS = {
     "data.weights": "data.sampling_weights",
     "model.pieces": "model.stages",
