@@ -186,18 +186,20 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
      "five/people.json, annotations[0]: 'keypoints' holds 15 numbers, schema 'coco17' needs 51 (x, y, v for 17 "
      "keypoints); pass --schema=FILE.yaml (training: data.schema) or fix the file"),
     ([QUICK, "--data=coco:nobody"],
-     "--data=coco:nobody: split 'train' has nobody with a labeled joint; choose another split"),
+     "--data=coco:nobody: split 'train' has nobody with a labeled keypoint; choose another split"),
     ([SMALL_RECIPE, "--data=coco:elsewhere"],
-     "elsewhere/people.json, annotations[0]: all targets are zero, its own and those of 28 others looked at: no "
-     "labeled joint lies in its crop; look at posecascade-data show, the boxes and the axis order of the keypoints"),
+     "elsewhere/people.json, annotations[0]: all targets are zero in the 29 samples checked, expected a "
+     "labeled keypoint inside its crop; run posecascade-data show and check the boxes and the axis order of the "
+     "keypoints"),
     ([SMALL_RECIPE, "--data=coco:cut"],
-     "image cut/0000.jpg: the JPEG data end too early; copy the file again (29 of 29 pictures opened cannot be read; "
+     "image cut/0000.jpg: the JPEG data end too early; copy the file again (29 of 29 images opened cannot be read; "
      "run posecascade-data check)"),
     ([SMALL_RECIPE, "--data=coco:missing"],
-     "image missing/0000.jpg: cannot be read (No such file or directory); check the path (29 of 29 pictures opened "
+     "image missing/0000.jpg: cannot be read (No such file or directory); check the path (29 of 29 images opened "
      "cannot be read; run posecascade-data check)"),
     ([SMALL_RECIPE, "--set=model.init_from=text.keras"],
-     "text.keras: is no .keras file, or truncated or damaged (File is not a zip file); copy or download it again"),
+     "text.keras: is not a .keras file, or is truncated or damaged (File is not a zip file); copy or download it "
+     "again"),
     ([SMALL_RECIPE, "--model_dir=small.yaml/run"],
      "--model_dir=small.yaml/run: cannot be written (Not a directory); free disk space or choose another folder")],
     ids=str)

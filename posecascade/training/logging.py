@@ -33,8 +33,9 @@ class ProgressBar:
     def show(self, step: int, epoch: str, losses: Mapping[str, float]) -> None:
         """Set the bar to `step`; tqdm redraws it at most twice a second."""
         if self._bar is None:
+            width = {"ncols": 80, "nrows": 24} if _columns() == 0 else {"dynamic_ncols": True}
             self._bar = tqdm(total=self._steps, initial=step, unit="step", file=sys.stderr, disable=None, leave=False,
-                             dynamic_ncols=True, mininterval=0.5)
+                             mininterval=0.5, **width)
         self._bar.set_description_str(f"epoch {epoch}", refresh=False)
         self._bar.set_postfix(losses, refresh=False)
         self._bar.update(step - self._bar.n)
@@ -50,6 +51,14 @@ class ProgressBar:
             with tqdm.external_write_mode():
                 log(line)
         return log_above
+
+
+def _columns() -> int | None:
+    """Return the width of the terminal; 0 if a terminal does not say it, in which tqdm would draw nothing."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # no terminal, or no file
+        return None
 
 
 def write_log(folder: Path, history: Sequence[Mapping]) -> None:
