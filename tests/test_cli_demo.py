@@ -94,7 +94,7 @@ def test_model_without_maps_or_with_a_missing_precision_is_refused(exported, mod
     keypoints = exported.tflite("keypoints", "float32")
     code, _, [error] = ended(demo, f"--model={keypoints}", f"--output={tmp_path / 'site'}")
     assert code == BAD_INPUT and error == (
-        f"posecascade-demo: error: {keypoints}: gives keypoints, and maps are needed; give the file of the same export "
+        f"posecascade-demo: error: {keypoints}: returns keypoints, expected maps; give the file of the same export "
         "whose name begins with heatmaps")
     code, _, [error] = ended(demo, f"--model={model}", "--precision=int8", f"--output={tmp_path / 'site'}")
     assert code == BAD_INPUT and error == (

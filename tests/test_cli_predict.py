@@ -235,7 +235,7 @@ def test_bad_inputs_are_reported_and_the_others_written(run, photos, tmp_path):
     ([], "no INPUT given; expected images, folders, videos, the number of a camera, .jsonl files or -"),
     (["text.png", "--decoder=darc"], "unknown decoder 'darc'; did you mean 'dark'?"),
     (["text.png", "--model="], "--model: is empty; expected the name, file or folder of a model"),
-    (["text.png", "--model=text.png"], "text.png: is no .keras file"),
+    (["text.png", "--model=text.png"], "text.png: is not a .keras file"),
     (["text.png", "--output="], "--output: is empty; expected a folder to write to"),
     (["text.png", "--output=text.png"], "--output=text.png: is a file; expected a folder"),
     (["text.png", "--batch_size=0"], "batch_size"), (["text.png", "--modle=x"], "Unknown command line flag 'modle'")],

@@ -45,7 +45,7 @@ class Rendered:
 
     @property
     def name(self) -> str:
-        """Return a description with seed and number."""
+        """Return where the person comes from: the seed and the person's number, for error messages."""
         return f"synthetic:seed {self.seed}, person {self.index}"
 
     def read(self, shrink: int = 1) -> np.ndarray:

@@ -20,7 +20,7 @@ def channels_at(width: float, full: int) -> int:
 
 
 def _build(width, image):
-    # "same" padding adds the odd pixel at the end, like the original's explicit padding for even sizes.
+    # For even sizes "same" pads one row and column at the end only, like the explicit padding of the original.
     x = layers.Rescaling(1 / 127.5, -1, name="rescale", dtype="float32")(image)
     x = conv_bn(x, channels_at(width, STEM_CHANNELS), 3, 2, name="stem")
     at, number, taps = 2, 0, {}

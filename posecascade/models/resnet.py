@@ -3,7 +3,7 @@
 `keras.applications` is not used, because the networks differ: the released one has its strides on the 3x3 convolutions
 (like torchvision's) and its fourth stage at stride 1 without dilation, and reads RGB in [0, 1] (docs/paper.md
 "Networks"). Kernels have the same shapes, so Keras' ImageNet weights can be loaded; they are a good start, not an exact
-one: strided blocks were trained with the stride one convolution earlier, and the last stage at half the resolution.
+one: in the blocks with a stride the stride was on the convolution before, and the last stage had half the resolution.
 Training the detector corrects this. `stride_on="1x1"` and `last_stride=2` give Keras' network.
 Convolutions have biases before their batch norms, as in Keras and in the released parameter count.
 """
@@ -76,7 +76,7 @@ def _load(depths, model, weights):
 
 
 def _reading_unit_rgb(kernel, bias):
-    """Return the first convolution for RGB in [0, 1] instead of BGR in 0..255 minus its mean; exact off the border."""
+    """Return the first convolution for RGB in [0, 1] instead of BGR in 0..255 minus its mean; equal off the border."""
     return [kernel[:, :, ::-1] * np.float32(255), (bias - np.einsum("hwio,i->o", kernel, MEAN_BGR)).astype(np.float32)]
 
 
