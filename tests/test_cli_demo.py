@@ -98,8 +98,8 @@ def test_model_without_maps_or_with_a_missing_precision_is_refused(exported, mod
         "whose name begins with heatmaps")
     code, _, [error] = ended(demo, f"--model={model}", "--precision=int8", f"--output={tmp_path / 'site'}")
     assert code == BAD_INPUT and error == (
-        f"posecascade-demo: error: {model}: only float32 and float16 can be made at once; for int8 export it "
-        "(posecascade-export) and give the export")
+        f"posecascade-demo: error: {model}: only float32 and float16 can be converted here; for int8 export the "
+        "model (posecascade-export) and give the export")
 
 
 def test_port_in_use_is_reported_before_the_model_is_loaded():
