@@ -181,6 +181,7 @@ def test_inconsistent_tensor_is_refused(change, words):
 
 def test_messages_equal_those_of_the_installed_package():
     """If this fails, run python tests/serving_descriptors.py."""
+    pytest.importorskip("tensorflow_serving", reason="needs tensorflow-serving-api, which comes with the extra `dev`")
     from tensorflow_serving.apis import predict_pb2
 
     ours, installed = (FileDescriptorSet.FromString(data)
