@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import gc
 import importlib.util
 import os
 import signal
@@ -29,13 +28,6 @@ FIRST = ("test_docs_export", "test_cli_train", "test_recipes", "test_resume", "t
          "test_docs_train", "test_export_serving", "test_export_image_crops", "test_export_certificate",
          "test_export_artifacts", "test_client_served", "test_training_backends", "test_export_images",
          "test_export_network", "test_training")
-
-
-def pytest_collection_finish():
-    """Spare the garbage collector the imported libraries, which stay to the end: some per cent of all CPU time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,4 @@
-"""Compare the signatures of a SavedModel, as traced and as loaded from disk, with `Predictor` on the same images."""
+"""Compare the signatures of a SavedModel loaded from disk with `Predictor` on the same images."""
 
 from dataclasses import replace
 
