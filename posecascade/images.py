@@ -1,7 +1,6 @@
 """Read, convert, shrink and warp images: any depth and channel count, EXIF rotation, huge files."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from posecascade.errors import InputError
 from posecascade.files import read_bytes
 from posecascade.geometry import Affine, shrink_transform
+from posecascade.image_headers import jpeg_segments
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SHRINK_LIMIT = 64  # times, in `crop`: beyond it, padding to complete blocks would distort a thin image
@@ -163,23 +163,6 @@ def shrink_for(side: float, size: int) -> int:
     4
     """
     return max(factor for factor in (1, 2, 4, 8) if factor == 1 or side / factor >= size)
-
-
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment of a JPEG file's header; the start of scan (0xDA) is the last.
-
-    `data[start:end]` is the segment's content. It ends early, without an error, if the header is damaged.
-    """
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2:at + 4], "big")
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        yield marker, at + 4, end
-        if marker == 0xDA:
-            return
-        at = end
 
 
 def _is_complete_jpeg(data):

@@ -24,6 +24,7 @@ PACKAGE = Path(posecascade.__file__).parent
 TOP = """
     errors
     files  geometry
+    image_headers
     checks  images
     schema
     records  poses  drawing
@@ -52,7 +53,7 @@ VOCABULARY = {
     "codec": "",
     "models": "errors files",  # no records, no readers, no recipes
     "rendering": "schema",  # images and keypoints, no files
-    "datasets": "errors files schema geometry images records",  # no networks, no targets
+    "datasets": "errors files schema geometry image_headers images records",  # no networks, no targets
     "web": "errors",
 }
 # Modules that only these may import: configuration stops here, and a room is entered by one door.
@@ -81,6 +82,7 @@ OUTSIDE = {
     "ai_edge_litert": ("ai-edge-litert", "benchmark.delegates formats.runtime formats.tflite_file "
                                          "formats.tflite_graphs formats.tflite_metadata"),
     "flatbuffers": ("flatbuffers", "formats.tflite_graphs formats.tflite_metadata"),
+    "PIL": ("Pillow", "image_headers"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.predictions"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions"),
     "yaml": ("PyYAML", "files training.recipe"),

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 
 from posecascade.errors import InputError
 from posecascade.files import read_bytes
 from posecascade.geometry import inside
-from posecascade.images import ImageFile, decode, jpeg_segments
+from posecascade.image_headers import jpeg_facts
+from posecascade.images import ImageFile, decode
 from posecascade.records import ImageSource, Record, Visibility
 from posecascade.schema import SCHEMAS
 
@@ -266,30 +266,3 @@ def _open(source: ImageSource) -> _Opened:
         return _Opened(None, width=width, height=height, orientation=orientation) if small.size else _Opened("is empty")
     except InputError as error:
         return _Opened(str(error))
-
-
-def jpeg_facts(data: bytes) -> tuple[tuple[int, int] | None, int]:
-    """Return (height, width) in stored pixels, None if `data` is no JPEG, and the EXIF orientation (1: upright)."""
-    size, orientation = None, 1
-    for marker, start, end in jpeg_segments(data) if data[:2] == b"\xff\xd8" else ():
-        body = data[start:end]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 5:  # start of frame
-            size = (int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"))
-        elif marker == 0xE1 and body[:6] == b"Exif\0\0":
-            orientation = _orientation(body[6:])
-    return size, orientation
-
-
-def _orientation(tiff: bytes) -> int:
-    """Return tag 0x0112 of the first directory of an EXIF block; 1 if it is missing or invalid."""
-    orders: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
-    order = orders.get(tiff[:2])
-    if order is None:
-        return 1
-    start = int.from_bytes(tiff[4:8], order)
-    entries = int.from_bytes(tiff[start:start + 2], order)
-    for entry in range(start + 2, start + 2 + 12 * entries, 12):
-        if int.from_bytes(tiff[entry:entry + 2], order) == 0x0112:
-            value = int.from_bytes(tiff[entry + 8:entry + 10], order)
-            return value if 1 <= value <= 8 else 1
-    return 1
