@@ -86,13 +86,11 @@ OUTSIDE = {
     "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.predictions"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions"),
     "yaml": ("PyYAML", "files training.recipe"), "filelock": ("filelock", "files"),
-    "grpc": ("grpcio", "client.over_grpc"),
-    "google": ("protobuf", "client.messages"),
+    "grpc": ("grpcio", "client.over_grpc"), "google": ("protobuf", "client.messages"),
     "urllib3": ("urllib3", "client.over_rest"),
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "training.figures cli.evaluate"),
-    "tensorboard": ("tensorboard", "training.logging"),
-    "tqdm": ("tqdm", "training.logging"),
+    "tensorboard": ("tensorboard", "training.logging"), "tqdm": ("tqdm", "training.logging"),
     "pycocotools": ("pycocotools", "evaluation.evaluate"),
 }
 
