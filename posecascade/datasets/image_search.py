@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from posecascade.errors import InputError
 
@@ -146,9 +146,8 @@ def spellings(name: str) -> list[str]:
     found = [name, name.replace("\\", "/")]
     if "/local-files/?d=" in found[-1]:
         found.append(found[-1].partition("?d=")[2].partition("&")[0])
-    elif re.match(r"[a-z][a-z0-9+.-]+://", found[-1]):
-        url = urlsplit(found[-1])
-        found.append(url.path if url.scheme == "file" else url.path.lstrip("/"))
+    elif url := re.match(r"([a-z][a-z0-9+.-]+)://[^/]*(/[^?#]*)", found[-1]):
+        found.append(url[2] if url[1] == "file" else url[2].lstrip("/"))
     return list(dict.fromkeys([*found, unquote(found[-1])]))
 
 
