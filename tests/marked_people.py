@@ -1,4 +1,4 @@
-"""Helper: images that show where their labels should be. Each keypoint is a square of its own color in its place."""
+"""Helper: images that show where their labels should be, with a square of its own color at each keypoint."""
 
 import json
 

@@ -1,5 +1,4 @@
-"""Labels count pixels of the image as it is shown, or as it is stored if its listed size says so: tested on squares
-whose place in the image is known."""
+"""Labels count pixels of the image as it is shown, or as it is stored if its listed size says so."""
 
 import json
 from dataclasses import replace

@@ -31,8 +31,8 @@ def found(root, *names, folders=("images", "."), subsets=()):
     "set\\a b.jpg", "D:\\work\\images\\set\\a b.jpg", "set/a%20b.jpg", "..\\..\\data\\images\\set\\a%20b.jpg",
     "/data/local-files/?d=images/set/a%20b.jpg", "/data/local-files/?d=images%2Fset%2Fa%20b.jpg",
     "http://localhost:8080/data/local-files/?d=set%2Fa b.jpg", "../../media/upload/4/a b.jpg",
-    "/home/bob/labels/set/a b.jpg", "https://host.org/bucket/set/a%20b.jpg?token=1&x=2", "s3://bucket/a b.jpg",
-    "file:///home/bob/set/a%20b.jpg", "images//set/a b.jpg", "elsewhere/a b.jpg", "0a1b2c3d-a b.jpg"])
+    "/srv/bob/labels/set/a b.jpg", "https://host.org/bucket/set/a%20b.jpg?token=1&x=2", "s3://bucket/a b.jpg",
+    "file:///srv/bob/set/a%20b.jpg", "images//set/a b.jpg", "elsewhere/a b.jpg", "0a1b2c3d-a b.jpg"])
 def test_every_spelling_leads_to_the_file(tmp_path, name):
     root = files(tmp_path / "root", "images/set/a b.jpg", "images/set/other.jpg")
     assert found(root, name) == ["images/set/a b.jpg"]
@@ -66,13 +66,13 @@ def test_missing_image_says_what_was_tried(tmp_path):
     files(tmp_path, "images/b.jpg")
     result = ImageSearch(["x\\a.jpg"], tmp_path, [tmp_path / "images", tmp_path]).find("x\\a.jpg")
     assert result == (tmp_path / "images" / "x" / "a.jpg",
-                      f"tried 'x\\\\a.jpg' or 'x/a.jpg' in {tmp_path}/images, {tmp_path}, and its name below {tmp_path}. "
-                      "Put it there, or give the folder of the images (coco:FILE#images=FOLDER)")
+                      f"tried 'x\\\\a.jpg' or 'x/a.jpg' in {tmp_path}/images, {tmp_path}, and its name below "
+                      f"{tmp_path}. Put it there, or give the folder of the images (coco:FILE#images=FOLDER)")
 
 
 def test_file_in_most_of_the_listed_folders_is_chosen_of_several(tmp_path):
     root = files(tmp_path, "cam/Train/a.jpg", "cam/Validation/a.jpg")
-    assert found(root, "/home/bob/x/Train/a.jpg") == ["cam/Train/a.jpg"]
+    assert found(root, "/srv/bob/x/Train/a.jpg") == ["cam/Train/a.jpg"]
     assert found(root, "a.jpg", subsets=("My_Validation", "Validation")) == ["cam/Validation/a.jpg"]
     with pytest.raises(InputError) as error:
         found(root, "a.jpg")
@@ -133,6 +133,10 @@ def test_relative_root(tmp_path, monkeypatch):
     files(tmp_path, "root/images/a.jpg", "root/images/b.jpg", "secret.jpg")
     monkeypatch.chdir(tmp_path / "root")
     assert found(Path(), "a.jpg", "x/b.jpg", "../secret.jpg") == ["images/a.jpg", "images/b.jpg", None]
+
+
+def test_hidden_folders_are_not_searched(tmp_path):
+    assert found(files(tmp_path, ".cache/a.jpg", "deep/a.jpg", "deep/.small/a.jpg"), "x/a.jpg") == ["deep/a.jpg"]
 
 
 @pytest.mark.parametrize("name", ["", "/", ".", "..", "a\0b.jpg", "images/", "C:", "?d=", "%", "%zz", "http://",

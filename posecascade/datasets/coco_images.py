@@ -127,7 +127,7 @@ def _rescaled(image: ImageFile) -> tuple[ImageFile, Affine | None] | None:
             x, y = (now / labeled for now, labeled in zip(size, image.size, strict=True))
             # The corner of the image stays at -0.5, the edge of the first pixel.
             to_image = Affine(np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]]))
-            return replace(image, size=size, upright=upright, by_size=False), to_image
+            return replace(image, size=size, upright=upright), to_image
     return image, None
 
 

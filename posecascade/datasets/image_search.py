@@ -113,7 +113,8 @@ class ImageSearch:
         if self._by_name is None:
             self._by_name, count = {}, 0
             linked = [folder for folder in self._folders if os.path.islink(folder)]
-            for folder, _, names in (entry for top in [str(self._root), *linked] for entry in os.walk(top)):
+            for folder, folders, names in (entry for top in [str(self._root), *linked] for entry in os.walk(top)):
+                folders[:] = [name for name in folders if not name.startswith(".")]
                 count += len(names)
                 if count > MAX_FILES:
                     self._by_name = {}
