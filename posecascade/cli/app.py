@@ -63,9 +63,9 @@ def _message(error: Exception, command: str) -> str:
 def load_backend() -> None:
     """Import Keras and initialize its backend, without TensorFlow's start-up log."""
     with quietly():
-        import keras
+        from posecascade.backend import ops
 
-        keras.ops.zeros(1)
+        ops.zeros(1)
 
 
 @contextlib.contextmanager

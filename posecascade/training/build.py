@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-import keras
-
+from posecascade.backend import keras, keras_settings
 from posecascade.errors import InputError
 from posecascade.formats import keras_file
-from posecascade.models import BACKBONES, OPTIONS, cascade, load_backbone, precision
+from posecascade.models import BACKBONES, OPTIONS, cascade, load_backbone
 from posecascade.schema import Schema
 from posecascade.training.learner import Teacher, backbone_rates
 from posecascade.training.losses import CascadeLoss
@@ -76,7 +75,7 @@ def build(recipe: Recipe, schema: Schema, log: Callable[[str], None],
         new = f"; new keypoints: {', '.join(start.new_joints)}" if start.new_joints else ""
         log(f"started from {model.init_from}: {start.copied} layers copied, {start.partly} in part, "
             f"{len(start.left)} new{new}")
-    with precision(recipe.training.precision):
+    with keras_settings(recipe.training.precision):
         network = cascade(schema.size, **options)
     network.set_weights(twin.get_weights())
     return network, twin

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from posecascade import files
+from posecascade.backend import keras
 from posecascade.errors import InputError
 
 STATE = "state.npz"

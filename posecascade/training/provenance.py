@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-import keras
-
 import posecascade
+from posecascade.backend import keras
 from posecascade.errors import InputError
 from posecascade.training.data import Splits
 from posecascade.training.recipe import Recipe, differences, recipe_from

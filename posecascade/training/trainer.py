@@ -8,9 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import keras
-
 from posecascade import files
+from posecascade.backend import BACKENDS, keras, keras_settings
 from posecascade.drawing import write_image
 from posecascade.errors import InputError
 from posecascade.evaluation.evaluate import UNREADABLE_LIMIT, check_measurable, evaluate
@@ -36,6 +35,7 @@ SHEET_PEOPLE = 8    # people drawn in the sheet of an epoch; twice as many in pr
 SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}  # arrays that an optimizer keeps per weight
 
 
+@keras_settings()
 def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
           log: Callable[[str], None] = print) -> dict[str, Report]:
     """Train the recipe's cascade into `folder`, or resume the interrupted run found there.
@@ -51,6 +51,9 @@ def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
     Raises:
         InputError: anything the user can fix, including a loss that becomes NaN or infinite.
     """
+    if keras.backend.backend() not in BACKENDS:
+        raise InputError(f"backend: {keras.backend.backend()} cannot train; set KERAS_BACKEND to tensorflow, jax or "
+                         "torch")
     folder, sources = Path(folder), tuple(sources) or recipe.data.sources
     recipe = replace(recipe, data=replace(recipe.data, sources=sources))
     check(recipe)
