@@ -11,7 +11,7 @@ from posecascade.training.learner import Teacher, backbone_rates
 from posecascade.training.losses import CascadeLoss
 from posecascade.training.optimizers import make_optimizer
 from posecascade.training.recipe import Recipe
-from posecascade.training.schedule import spans
+from posecascade.training.schedule import Span, extended, learning_rate, spans
 
 _SIDES = {"hourglass": 64}  # px that input sides must be multiples of, by regressor
 _SIDE = 32  # px, of the others: the stride of the coarsest tap
@@ -131,6 +131,18 @@ def optimizer_of(recipe: Recipe, network: keras.Model) -> keras.optimizers.Optim
     return optimizer
 
 
-def plan_of(recipe: Recipe, steps: int):
-    """Return the recipe's phases as spans of steps."""
-    return spans(recipe.training.phases, steps, recipe.model.input_size)
+def plan_of(recipe: Recipe, steps: int, planned: int | None = None) -> list[Span]:
+    """Return the recipe's phases as spans of steps.
+
+    If `planned` is given, the phases were laid over that many steps, and the last is longer, up to `steps`.
+    """
+    laid = spans(recipe.training.phases, planned or steps, recipe.model.input_size)
+    return extended(laid, steps) if planned else laid
+
+
+def rate_of(recipe: Recipe, step: int, steps: int, span: Span) -> float:
+    """Return the learning rate of one step of a run of `steps`."""
+    settings = recipe.optimizer
+    return learning_rate(step, steps, span, rate=settings.learning_rate, schedule=settings.schedule,
+                         warmup_steps=settings.warmup_steps, milestones=settings.milestones,
+                         step_factor=settings.step_factor)
