@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
+from posecascade.backend import keras
 from posecascade.datasets.frames import inspect_frames
 from posecascade.errors import InputError
 from posecascade.records import Record
