@@ -239,8 +239,8 @@ def test_predictions_for_rotated_images_score_in_either_frame_of_labels(run, tmp
                                        "torso: [shoulder, wrist]\n")
     categories = [{"id": 1, "name": "arm", "keypoints": list(ARM.keypoints)}, {"id": 2, "name": "dog"}]
     spec = write_list(tmp_path / "a.json", images, [*people, person(1, points, 9, category_id=2)], categories)
-    code, printed, errors = run(f"--predictions={tmp_path / 'poses.jsonl'}", f"--data={spec}", "--split=all",
-                                f"--schema={tmp_path / 'arm.yaml'}", "--metric=pck", f"--json={tmp_path / 'out.json'}")
+    code, _, errors = run(f"--predictions={tmp_path / 'poses.jsonl'}", f"--data={spec}", "--split=all",
+                          f"--schema={tmp_path / 'arm.yaml'}", "--metric=pck", f"--json={tmp_path / 'out.json'}")
     assert (code, errors) == (0, f"warning: {tmp_path / 'a.json'}: reads category arm; excluded annotations of others: "
                                  "1 dog\n")
     total = json.loads((tmp_path / "out.json").read_text())["data"][spec]["total"]

@@ -197,7 +197,7 @@ def test_subsets_of_cvat_are_splits_and_their_folders_are_found(tmp_path, rng, n
     (("train", "val"), [1, 2, 2, 3]), (("train", "test"), [1, 0, 2, 3]), (("train", "val", "test"), [1, 2, 3, 6])])
 @pytest.mark.parametrize("prefix", ["annotations/person_keypoints_", "person_keypoints_", "annotations/", ""])
 def test_files_of_a_folder_are_splits_by_their_names(tmp_path, prefix, names, splits):
-    """A file called train has one person, the next two, the next three; train and val are parts of train without a val."""
+    """The first file has one person, the second two, the third three; without a val, it is held out of train."""
     for count, name in enumerate(names, 1):
         write_list(tmp_path / f"{prefix}{name}.json", [IMAGE], [arm(n) for n in range(count)])
         write_json(tmp_path / "annotations" / f"captions_{name}.json", {})
