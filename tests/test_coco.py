@@ -236,3 +236,11 @@ def test_training_and_check_say_what_was_excluded(tmp_path, capsys, rng):
                                             f"--schema={tmp_path / 'arm.yaml'}", f"--output={tmp_path / 'out.json'}"])
     assert all(f"note: {note}\n" in capsys.readouterr().out for note in expected[:1])
     assert json.loads((tmp_path / "out.json").read_text())[spec]["notes"] == expected
+
+
+def test_run_is_not_resumed_in_another_frame(tmp_path):
+    spec = write_list(tmp_path / "a.json", [IMAGE, {"id": 2, "file_name": "b.jpg"}], [arm(1), arm(2, image_id=2)])
+    torso = Schema("arm", ARM.keypoints, torso=("shoulder", "wrist"))
+    prints = [load_splits([f"{spec}{options}"], torso, custom=True).fingerprint()
+              for options in ("", "#arm", "#frame=stored", "#frame=upright")]
+    assert prints[0] == prints[1] and len(set(prints)) == 3
