@@ -24,8 +24,8 @@ PACKAGE = Path(posecascade.__file__).parent
 TOP = """
     errors
     files  geometry
-    image_headers
-    backend  checks  images
+    backend  image_headers
+    checks  images
     schema
     records  poses  drawing
     poses_io
