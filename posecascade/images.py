@@ -99,7 +99,7 @@ class ImageFile:
             fix = (f"It was scaled by {factor:.4g}: give the original image, or add resized=yes to scale the labels "
                    "(coco:FILE#resized=yes)")
         elif (height, width) == upright:
-            fix = "It was rotated after labeling: give the original image; or the list has the two exchanged: correct it"
+            fix = "It was rotated after labeling, or the list exchanges the two: give the original image, or correct it"
         else:
             fix = "Give the image that was labeled, or correct its width and height in the list"
         return (f"image {self.path}: is {_by(upright)} pixels{turned}; expected {_by((width, height))}, the size given "
