@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from marked_people import ARM, hits, marked, person, places, to_stored, write_image, write_list
 
+from posecascade import images
 from posecascade.datasets import read
 from posecascade.datasets.frames import inspect_frames
 from posecascade.datasets.inspection import inspect
 from posecascade.errors import InputError
 from posecascade.evaluation.predictions import read_predictions
-from posecascade.image_headers import read_header
+from posecascade.image_headers import Header, read_header
 from posecascade.training.preflight import check_frames
 
 SIZE = (120, 60)  # width and height of the upright image
@@ -93,6 +94,7 @@ def test_image_scaled_after_labeling_is_refused_and_can_be_accepted(tmp_path, rn
     assert inspect_frames([record]).wrong_size == (problem,)
     accepted, = read(f"{spec}#resized=yes", "all", ARM)
     assert hits(accepted) == 3 and inspect_frames([accepted]).wrong_size == ()
+    np.testing.assert_allclose(accepted.keypoints, (record.keypoints + 0.5) / scale - 0.5)
     assert accepted.box.side == pytest.approx(record.box.side / scale)
     assert accepted.area == pytest.approx(record.area / scale ** 2)
 
@@ -103,6 +105,21 @@ def test_image_scaled_after_labeling_is_refused_and_can_be_accepted(tmp_path, rn
 def test_image_of_another_shape_is_refused(tmp_path, rng, listed, fix, resized):
     record, = read(write(tmp_path, rng, listed=listed) + resized, "all", ARM)
     with pytest.raises(InputError, match=f"is 120 x 60 pixels; expected {listed[0]} x {listed[1]}, .*{fix}"):
+        record.image.read()
+
+
+@pytest.mark.parametrize("listed", [(360, 180), (180, 360)])
+@pytest.mark.parametrize("upright", [True, False])
+def test_stated_frame_holds_for_scaled_images_whichever_size_is_listed(tmp_path, rng, upright, listed):
+    spec = write(tmp_path, rng, 6, upright=upright, listed=listed, scale=3)
+    record, = read(f"{spec}#frame={'upright' if upright else 'stored'},resized=yes", "all", ARM)
+    assert [hits(record, shrink) for shrink in (1, 2)] == [3, 3]
+
+
+def test_image_that_the_decoder_does_not_turn_as_its_header_says_is_refused(tmp_path, rng, monkeypatch):
+    record, = read(write(tmp_path, rng, 1, listed=SIZE[::-1]), "all", ARM)
+    monkeypatch.setattr(images, "image_header", lambda data: Header(SIZE, 6))
+    with pytest.raises(InputError, match="is 120 x 60 pixels; expected 60 x 120"):
         record.image.read()
 
 
