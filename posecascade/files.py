@@ -91,10 +91,14 @@ def sha256(path: Path | str) -> str:
             hashlib.sha256(file.read()).hexdigest()
 
 
-def read_bytes(path: Path, what: str = "") -> bytes:
-    """Return the file's bytes. Raises InputError, beginning with `what` the file is ("image"), if it cannot be read."""
+def read_bytes(path: Path, what: str = "", limit: int = -1) -> bytes:
+    """Return the file's bytes, the first `limit` of them unless it is negative.
+
+    Raises InputError, beginning with `what` the file is ("image"), if it cannot be read.
+    """
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read(limit)
     except OSError as error:
         name = f"{what} {path}" if what else path
         raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from None

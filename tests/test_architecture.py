@@ -24,7 +24,8 @@ PACKAGE = Path(posecascade.__file__).parent
 TOP = """
     errors
     files  geometry
-    backend  checks  images
+    backend  image_headers
+    checks  images
     schema
     records  poses  drawing
     poses_io
@@ -52,7 +53,7 @@ VOCABULARY = {
     "codec": "backend",
     "models": "backend errors files",  # no records, no readers, no recipes
     "rendering": "schema",  # images and keypoints, no files
-    "datasets": "errors files schema geometry images records",  # no networks, no targets
+    "datasets": "errors files schema geometry image_headers images records",  # no networks, no targets
     "web": "errors",
 }
 # Modules that only these may import: configuration stops here, and a room is entered by one door.
@@ -79,17 +80,15 @@ OUTSIDE = {
     "ai_edge_litert": ("ai-edge-litert", "benchmark.delegates formats.runtime formats.tflite_file "
                                          "formats.tflite_graphs formats.tflite_metadata"),
     "flatbuffers": ("flatbuffers", "formats.tflite_graphs formats.tflite_metadata"),
+    "PIL": ("Pillow", "image_headers"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.predictions"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions"),
-    "yaml": ("PyYAML", "files training.recipe"),
-    "filelock": ("filelock", "files"),
-    "grpc": ("grpcio", "client.over_grpc"),
-    "google": ("protobuf", "client.messages"),
+    "yaml": ("PyYAML", "files training.recipe"), "filelock": ("filelock", "files"),
+    "grpc": ("grpcio", "client.over_grpc"), "google": ("protobuf", "client.messages"),
     "urllib3": ("urllib3", "client.over_rest"),
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "training.figures cli.evaluate"),
-    "tensorboard": ("tensorboard", "training.logging"),
-    "tqdm": ("tqdm", "training.logging"),
+    "tensorboard": ("tensorboard", "training.logging"), "tqdm": ("tqdm", "training.logging"),
     "pycocotools": ("pycocotools", "evaluation.evaluate"),
 }
 

@@ -106,7 +106,10 @@ def _check(arguments):
 def _read(spec, schema) -> _Data:
     kind, _ = datasets.parse(spec)
     split = FLAGS.split or DEFAULT_SPLITS.get(kind, "val")
-    records = datasets.read(spec, split, schema)
+    notes: list[str] = []
+    records = datasets.read(spec, split, schema, notes)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
     return _Data(spec, kind, split, records, FLAGS.metric or evaluate.default_metric(kind, records))
 
 

@@ -165,8 +165,10 @@ def _preflight(recipe: Recipe, splits: Splits, network: keras.Model, log) -> Non
     log(preflight.estimate(network, recipe.training.batch_size, size, slots).text())
     records = splits.train_records
     log(f"{len(records)} people for training, {sum(len(v.records) for v in splits.validation)} for validation")
+    for note in splits.notes:
+        log(f"warning: {note}")
     for split in (records, *(validation.records for validation in splits.validation)):
-        for fault in preflight.check_images(split):
+        for fault in (*preflight.check_frames(split), *preflight.check_images(split)):
             log(f"warning: {fault}")
     for validation, source in zip(splits.validation, splits.sources, strict=True):
         check_measurable(evenly(validation.records, recipe.training.validation_people), validation.metric, source)
