@@ -84,6 +84,8 @@ class ImageFile:
         Reads the file's header only; a file that is missing or of an unknown kind is taken as upright. Raises
         InputError if the file does not have the size that was labeled.
         """
+        if self.upright and self.size is None:
+            return None
         header = read_header(self.path) if self.path.is_file() else None
         if not header or self.is_upright(header.stored, header.upright) or header.orientation == 1:
             return None

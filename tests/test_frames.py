@@ -9,6 +9,7 @@ from marked_people import ARM, hits, marked, person, places, to_stored, write_im
 
 from posecascade.datasets import read
 from posecascade.datasets.frames import inspect_frames
+from posecascade.datasets.inspection import inspect
 from posecascade.errors import InputError
 from posecascade.evaluation.predictions import read_predictions
 from posecascade.image_headers import read_header
@@ -161,6 +162,23 @@ def test_start_of_training_reports_rotated_images_and_refuses_wrong_sizes(tmp_pa
     many = [replace(r, image=replace(r.image, path=write_image(tmp_path / f"{i}.jpg", marked(places(rng, SIZE), SIZE))))
             for i, r in enumerate(many)]
     assert "1 images do not have the size that was labeled; image" in check_frames(many)[0]
+
+
+@pytest.mark.parametrize(("upright", "listed"), [(True, None), (True, SIZE), (False, SIZE[::-1])])
+def test_check_counts_keypoints_outside_in_the_labels_frame(tmp_path, rng, upright, listed):
+    records = read(write(tmp_path, rng, 6, upright=upright, listed=listed), "all", ARM)
+    points = np.array([[0, 0], np.array(SIZE if upright else SIZE[::-1]) - 1, [0, 130]])
+    report = inspect([replace(records[0], keypoints=points)])
+    assert (report.joints_outside, len(report.turned), len(report.stored)) == (1, 1, int(not upright))
+    assert (report.corrupt, report.wrong_size) == ((), ())
+    lines = report.table().splitlines()
+    assert f"  labels as stored        {int(not upright)}" in lines
+
+
+def test_check_lists_wrong_sizes(tmp_path, rng):
+    report = inspect(read(write(tmp_path, rng, listed=(240, 120)), "all", ARM))
+    assert (len(report.wrong_size), report.corrupt, report.missing) == (1, (), ())
+    assert f"images of another size    1\n    {report.wrong_size[0]}" in report.table()
 
 
 def test_limited_check_says_how_many_headers_were_read(tmp_path, rng):

@@ -81,7 +81,7 @@ class CocoImages:
         """Return the search below the file's folder: for annotations/mine_train.json, the folder of annotations/."""
         base = self._path.parent.parent if self._path.parent.name.lower() == "annotations" else self._path.parent
         words = self._path.stem.split("_")
-        subsets = ["_".join(words[start:]) for start in range(len(words))]
+        subsets = ["_".join(words[start:]) for start in range(len(words)) if words[start:] != [""]]
         folders = [*(top / subset for subset in subsets for top in (base, base / "images")), base / "images", base,
                    self._path.parent]
         if self._options.images:
