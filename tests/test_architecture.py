@@ -60,7 +60,7 @@ VOCABULARY = {
 ONLY = {
     "training.recipe": "training.* export.exporting cli.train cli.data",
     "training.trainer": "cli.train",
-    "datasets.sources": "datasets.* evaluation.predictions",
+    "datasets.sources": "datasets.* evaluation.coco_results evaluation.predictions",
     "rendering": "datasets.synthetic training.augment",
     "export.stopwatch": "export.* benchmark.delegates",
 }
@@ -83,7 +83,7 @@ OUTSIDE = {
                                          "formats.tflite_graphs formats.tflite_metadata"),
     "flatbuffers": ("flatbuffers", "formats.tflite_graphs formats.tflite_metadata"),
     "PIL": ("Pillow", "image_headers"),
-    "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.predictions"),
+    "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.matching"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions"),
     "yaml": ("PyYAML", "files training.recipe"),
     "filelock": ("filelock", "files"),

@@ -31,17 +31,27 @@ def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Recor
     file, they are the splits ("test" is the val file); otherwise see `hold_out`. Pseudo-labels (annotations with
     "pseudo": true) do not distinguish occluded from visible keypoints.
     """
+    files, official = annotation_files(root, split)
+    records = [record for file in files for record in _people(file, schema or COCO17)]
+    return records if official else hold_out(records, split)
+
+
+def annotation_files(root: str, split: str) -> tuple[list[Path], bool]:
+    """Return the files of a split, and whether they are an official split; otherwise people are still to be held out.
+
+    Raises InputError if ROOT does not exist or holds no file that `read_coco` reads.
+    """
     path = existing(root, "coco", LAYOUT)
-    schema = schema or COCO17
-    if path.is_file():
-        return hold_out(_people(path, schema), split)
-    split_files = _split_files(path)
-    if not split_files:
-        return hold_out(_people(_single_file(path), schema), split)
-    if len(split_files) == 1:
-        return hold_out(_people(next(iter(split_files.values())), schema), split)
+    split_files = _split_files(path) if path.is_dir() else {}
+    if len(split_files) < 2:
+        return [path if path.is_file() else next(iter(split_files.values()), None) or _single_file(path)], False
     chosen = {"train": ("train",), "val": ("val",), "test": ("val",), "all": ("train", "val")}[checked_split(split)]
-    return [record for name in chosen for record in _people(split_files[name], schema)]
+    return [split_files[name] for name in chosen], True
+
+
+def images_of(path: Path, content: dict) -> dict[int | str, ImageFile]:
+    """Return the images that a file lists, by id."""
+    return _images(path, content["images"])
 
 
 def _split_files(root: Path) -> dict[str, Path]:
