@@ -26,6 +26,8 @@ class Request:
         box: the person in pixels of the upright image, or None to search for the person.
         origin: the file and line of the request, for messages; "" if the image itself was given.
         in_folder: whether the image was found in a folder rather than given by name.
+        image_id: the image's number in a COCO file, or None.
+        score: of the detection of the box; 1 without a detector.
     """
 
     image: str
@@ -33,6 +35,8 @@ class Request:
     box: Box | None = None
     origin: str = ""
     in_folder: bool = False
+    image_id: int | None = None
+    score: float = 1.0
 
     def with_origin(self, error: InputError) -> InputError:
         """Return the error with the request's origin before its message."""

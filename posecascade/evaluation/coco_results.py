@@ -28,8 +28,8 @@ class Instance:
         image_id: the image's number in the data set.
         score: of the person or detection; the higher, the earlier it counts in COCO's AP.
         box: the detected box, or the box around the keypoints.
-        keypoints: (K, 3) float64: x and y in image pixels, not finite if not predicted, and the keypoint's score; (0, 3)
-            if the entry is a detection.
+        keypoints: (K, 3) float64: x and y in image pixels, not finite if not predicted, and the keypoint's score;
+            (0, 3) if the entry is a detection.
     """
 
     image_id: int
@@ -87,6 +87,16 @@ def result(image_id: int, keypoints: np.ndarray, score: float) -> dict[str, Any]
     finite = np.where(np.isfinite(keypoints).all(axis=1, keepdims=True), keypoints, 0.0)
     return {"image_id": int(image_id), "category_id": PERSON, "keypoints": finite.ravel().tolist(),
             "score": float(score)}
+
+
+def category(schema: Schema, name: str = "person") -> dict[str, Any]:
+    """Return the entry of a COCO file's "categories" for this schema; limbs count keypoints from 1.
+
+    >>> category(Schema("toy", ("head", "tail"), limbs=(("head", "tail"),)))
+    {'id': 1, 'name': 'person', 'keypoints': ['head', 'tail'], 'skeleton': [[1, 2]]}
+    """
+    return {"id": PERSON, "name": name, "keypoints": list(schema.keypoints),
+            "skeleton": [[schema.index(a) + 1, schema.index(b) + 1] for a, b in schema.limbs]}
 
 
 def _of_people(path: Path, content: Any, field: str) -> tuple[list[tuple[int, dict]], Counter]:

@@ -1,7 +1,6 @@
 """Predictions for a list of records, and readers of prediction files (JSON lines, MATLAB, HDF5, JSON)."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from posecascade.datasets.sources import load_json, load_mat
 from posecascade.errors import InputError
 from posecascade.evaluation import coco_results, matching
 from posecascade.evaluation.coco_results import Instance
+from posecascade.evaluation.json_lines import read_lines
 from posecascade.files import did_you_mean, read_bytes
 from posecascade.records import Record
 
@@ -167,8 +167,7 @@ def _from_array(path, array, records, first_pixel) -> Predictions:
 
 def _lines(path, records, first_pixel) -> Predictions:
     schema = records[0].schema
-    lines = [_line(f"{path}, line {number}", text)
-             for number, text in enumerate(_text(path).splitlines(), 1) if text.strip()]
+    lines = read_lines(path)
     named = {name for line in lines for name in line["keypoints"]}
     if not named & set(schema.keypoints):
         raise InputError(f"{path}: has {', '.join(sorted(named)[:4]) or 'no keypoints'}; expected keypoints of schema "
@@ -184,37 +183,6 @@ def _lines(path, records, first_pixel) -> Predictions:
     return Predictions({"keypoints": table[..., :2]}, _unless_nan(table[..., 2], known),
                        _unless_nan(table[..., 3], known), known, np.ones(len(records), bool),
                        missing=int((chosen < 0).sum()))
-
-
-def _text(path):
-    try:
-        return read_bytes(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); "
-                         "expected JSON lines") from None
-
-
-def _line(origin: str, text: str) -> dict:
-    try:
-        line = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{origin}: is not JSON ({error}); fix or remove the line") from None
-    if not isinstance(line, dict) or not isinstance(line.get("image"), str) \
-            or not isinstance(line.get("keypoints"), dict):
-        raise InputError(f'{origin}: expected {{"image": PATH, "box": [x, y, w, h], "keypoints": '
-                         "{NAME: [x, y, score, visibility]}}. Fix the line")
-    for name, values in line["keypoints"].items():
-        if values is not None and not (_numbers(values) and 2 <= len(values) <= 4):
-            raise InputError(f"{origin}: keypoint {name!r} is {values!r}; expected [x, y, score, visibility]. "
-                             "Fix the line")
-    box = line.get("box")
-    if box is not None and not (_numbers(box) and len(box) == 4 and np.isfinite(box).all() and min(box[2:]) > 0):
-        raise InputError(f"{origin}: 'box' is {box!r}; expected [x, y, w, h] with w, h > 0. Fix the line")
-    return line
-
-
-def _numbers(values) -> bool:
-    return isinstance(values, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
 def _unless_nan(values, known):
