@@ -215,8 +215,8 @@ def test_invalid_results_are_refused(tmp_path, entries, message):
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ({"annotations": []}, ': is a mapping of keys; expected a list of {"image_id", "category_id", "bbox": [x, y, w, h], '
-                          '"score"}. Give a detector\'s results, not annotations'),
+    ({"annotations": []}, ': is a mapping of keys; expected a list of {"image_id", "category_id", "bbox": '
+                          '[x, y, w, h], "score"}. Give a detector\'s results, not annotations'),
     ([], ': has no box of a person; expected a list of {"image_id", "category_id", "bbox": [x, y, w, h], '
          '"score"}'),
     ([{"image_id": 1, "bbox": [1, 2, 3], "score": 1}],

@@ -2,47 +2,13 @@
 
 import json
 
-import cv2
-import numpy as np
 import pytest
-import yaml
+from exchange_files import HEIGHT, WIDTH, converted, points, refused, write_image
 
-from posecascade import datasets
 from posecascade.errors import InputError
-from posecascade.exchange import READERS, Options, convert
+from posecascade.exchange import READERS
 from posecascade.exchange.people import schema_of
 from posecascade.schema import COCO17, find_schema
-
-WIDTH, HEIGHT = 200, 100
-
-
-def write_image(path, size=(WIDTH, HEIGHT)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((size[1], size[0], 3), 99, np.uint8))
-    return path
-
-
-def converted(tmp_path, source, tool, **options):
-    """Convert to people.json and read it with its schema; return the records, what was excluded, the content."""
-    output = tmp_path / "people.json"
-    people, paths = convert(source, output, Options(**options), read=tool, write="coco")
-    assert paths == [output, tmp_path / "people.yaml"]
-    records = datasets.read(f"coco:{output}", "all", find_schema(str(paths[1])))
-    return records, dict(people.excluded), json.loads(output.read_text())
-
-
-def points(record):
-    """The keypoints of a record as (name, x, y, code)."""
-    return [(name, *np.round(xy, 2).tolist(), int(code)) for name, xy, code in
-            zip(record.schema.keypoints, record.keypoints, record.visibility, strict=True) if code]
-
-
-def refused(source, tool, tmp_path, **options):
-    with pytest.raises(InputError) as error:
-        convert(source, tmp_path / "people.json", Options(**options), read=tool, write="coco")
-    assert not (tmp_path / "people.json").exists()
-    return str(error.value).replace(str(tmp_path), "DIR")
-
 
 # --- Label Studio ----------------------------------------------------------------------------------------------------
 
@@ -185,8 +151,8 @@ def test_cvat_skeletons_keep_order_limbs_boxes_and_visibility(tmp_path, cvat):
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
-    ('<image id="0"', "<track/><image", "has <track>, so it is CVAT for video; expected CVAT for images 1.1. Export the "
-                                         "task in that format"),
+    ('<image id="0"', "<track/><image", "has <track>, so it is CVAT for video; expected CVAT for images 1.1. Export "
+                                         "the task in that format"),
     ("</annotations>", "", "is not XML (no element found: line 30, column 0); give annotations.xml of the export"),
     ('points="30.50,40.25"', 'points="30.50"', "image 'a.png': y of 'tail' is ''; expected a finite number. Fix the"),
     ("<annotations>", '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><annotations>',
@@ -237,69 +203,6 @@ def test_labelme_without_groups_holds_one_person(tmp_path):
         "person a group_id of its own in labelme")
 
 
-# --- YOLO ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def yolo(tmp_path):
-    """A data set in the layout of coco8-pose, of two keypoints."""
-    root = tmp_path / "pose"
-    for split, number in (("train", 1), ("train", 2), ("val", 3)):
-        write_image(root / "images" / split / f"{number}.jpg")
-    for split in ("train", "val"):
-        (root / "labels" / split).mkdir(parents=True)
-    (root / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 0.25 0.5 0.5 0.25 2 0.75 0.5 1\n"
-                                                     "0 0.5 0.5 0.25 0.5 0.125 0.5 2 0 0 0\n")
-    (root / "labels" / "val" / "3.txt").write_text("0 0.5 0.5 0.2 0.2 0.5 1.0 2 0.5 0.5 2\n")
-    (root / "data.yaml").write_text(yaml.safe_dump({
-        "path": "../datasets/pose", "train": "images/train", "val": "images/val", "test": None, "kpt_shape": [2, 3],
-        "flip_idx": [0, 1], "names": {0: "person"}}))
-    (tmp_path / "mine.yaml").write_text("name: mine\nkeypoints: [nose, tail]\n")
-    return root
-
-
-def test_yolo_rows_are_people_in_pixels(tmp_path, yolo):
-    schema = find_schema(str(tmp_path / "mine.yaml"))
-    records, excluded, content = converted(tmp_path, yolo, "yolo", schema=schema)
-    assert [points(record) for record in records] == [
-        [("nose", 100, 25, 2), ("tail", 150, 50, 1)], [("nose", 25, 50, 2)], [("nose", 100, 100, 2), ("tail", 100, 50, 2)]]
-    assert records[0].box.as_list() == [75, 25, 50, 50] and not excluded
-    assert [image["file_name"] for image in content["images"]] == [f"pose/images/{name}" for name in
-                                                                   ("train/1.jpg", "train/2.jpg", "val/3.jpg")]
-
-
-def test_yolo_without_flags_takes_0_0_as_unlabeled_and_names_of_the_file(tmp_path, yolo):
-    (yolo / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 0.25 0.5 0.5 0.25 0 0\n")
-    (yolo / "labels" / "val" / "3.txt").write_text("1 0.5 0.5 0.25 0.5 0.5 0.25 0.5 0\n")
-    content = yaml.safe_load((yolo / "data.yaml").read_text())
-    (yolo / "data.yaml").write_text(yaml.safe_dump(content | {
-        "kpt_shape": [2, 2], "names": ["person", "dog"], "kpt_names": {0: ["Nose", "Tail"]}}))
-    records, excluded, _ = converted(tmp_path, yolo / "data.yaml", "yolo", category="person")
-    assert [points(record) for record in records] == [[("nose", 100, 25, 2)]]
-    assert excluded == {"rows of class dog": 1}
-
-
-@pytest.mark.parametrize(("row", "message"), [
-    ("0 100 50 50 50 100 25 2 150 50 1", "labels/train/1.txt, line 1: holds 100; expected numbers from 0 to 1, shares of "
-                                         "the image's sides. Divide pixels by them"),
-    ("0 0.5 0.5 0.2 0.2 0.5 0.5 2", "line 1: has 8 numbers; expected 11 (class, box, keypoints). Fix the line, or "
-                                    "kpt_shape"),
-    ("4 0.5 0.5 0.2 0.2 0.5 0.5 2 0.5 0.5 2", "line 1: class 4 is not among the names (0); fix the line"),
-    ("0 0.5 0.5 0.2 0.2 0.5 0.5 3 0.5 0.5 2", "line 1: the flag of nose is 3; expected 0 (unlabeled), 1 (occluded) or 2 "
-                                              "(visible). Fix the line"),
-    ("0 0.5 0.5 0.2 0.2 0.5 nan 2 0.5 0.5 2", "line 1: 'nan' is 'nan'; expected a finite number. Fix the file"),
-])
-def test_yolo_refuses_wrong_rows(tmp_path, yolo, row, message):
-    (yolo / "labels" / "train" / "1.txt").write_text(row + "\n")
-    assert message in refused(yolo, "yolo", tmp_path, schema=find_schema(str(tmp_path / "mine.yaml")))
-
-
-def test_yolo_needs_names_of_its_keypoints(tmp_path, yolo):
-    assert refused(yolo, "yolo", tmp_path) == (
-        "DIR/pose/data.yaml: kpt_shape says 2 keypoints, and there are no names; pass --schema with their names in "
-        "order, such as --schema=coco17")
-
-
 # --- schemas and the table -------------------------------------------------------------------------------------------
 
 
@@ -317,8 +220,8 @@ def test_completed_schema_is_kept_and_another_one_refused(tmp_path, cvat):
     converted(tmp_path, cvat, "cvat")
     assert (tmp_path / "people.yaml").read_text() == completed
     (tmp_path / "people.yaml").write_text("name: mine\nkeypoints: [tail, nose]\n")
-    with pytest.raises(InputError, match=r"people.yaml: is a schema of tail, nose, ..., the labels have nose, tail, ...; "
-                                         r"remove it, or choose another --output"):
+    with pytest.raises(InputError, match=r"people.yaml: is a schema of tail, nose, ..., the labels have nose, tail, "
+                                         r"...; remove it, or choose another --output"):
         converted(tmp_path, cvat, "cvat")
 
 

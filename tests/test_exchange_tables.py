@@ -2,21 +2,14 @@
 
 import json
 
-import cv2
 import h5py
 import numpy as np
 import pytest
+from exchange_files import refused, write_image
 
 from posecascade import datasets
-from posecascade.errors import InputError
 from posecascade.exchange import Options, convert
 from posecascade.schema import find_schema
-
-
-def write_image(path, size=(200, 100)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((size[1], size[0], 3), 99, np.uint8))
-    return path
 
 
 def converted(tmp_path, source, tool, **options):
@@ -27,12 +20,6 @@ def converted(tmp_path, source, tool, **options):
     return [{name: tuple(xy) for name, xy, code in zip(schema.keypoints, record.keypoints.tolist(), record.visibility,
                                                        strict=True) if code == 2} for record in records], \
         json.loads(paths[0].read_text()), dict(people.excluded)
-
-
-def refused(source, tool, tmp_path, **options):
-    with pytest.raises(InputError) as error:
-        convert(source, tmp_path / "people.json", Options(**options), read=tool, write="coco")
-    return str(error.value).replace(str(tmp_path), "DIR")
 
 
 # --- DeepLabCut ------------------------------------------------------------------------------------------------------
@@ -105,7 +92,8 @@ def write_pandas(path, columns, index, values):
 @pytest.mark.parametrize("index", [[("labeled-data", "vid", f"img0{n}.png") for n in (1, 2)],
                                    [f"labeled-data/vid/img0{n}.png" for n in (1, 2)]])
 def test_deeplabcut_hdf5_in_the_fixed_layout_of_pandas(tmp_path, project, index):
-    columns = [("Ann", animal, part, axis) for animal in ("m1", "m2") for part in ("Nose", "tail base") for axis in "xy"]
+    columns = [("Ann", animal, part, axis) for animal in ("m1", "m2") for part in ("Nose", "tail base")
+               for axis in "xy"]
     values = np.arange(16.0).reshape(2, 8)
     values[0, 1] = values[0, 4:] = np.nan
     source = write_pandas(project / "CollectedData_Ann.h5", columns, index, values)
@@ -129,7 +117,8 @@ def test_pickled_names_of_deeplabcut_are_not_loaded(tmp_path, project):
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("labeled-data/vid/img01.png", "0", "has the frame number 0 for an image; expected paths such as "
      "labeled-data/video/img01.png. Give CollectedData_*.csv of the folder labeled-data"),
-    ("1.5,2.0,,", "1.5,2.0,", "row labeled-data/vid/img01.png: holds 3 values; expected 4 numbers or blanks. Fix the row"),
+    ("1.5,2.0,,", "1.5,2.0,",
+     "row labeled-data/vid/img01.png: holds 3 values; expected 4 numbers or blanks. Fix the row"),
     ("1.5", "a", "row labeled-data/vid/img01.png: holds 4 values; expected 4 numbers or blanks. Fix the row"),
     ("coords,x,y", "coords,x,x", "bodypart 'Nose' has not one column x and one y; expected both for each bodypart. Fix "
                                  "the header"),
@@ -195,8 +184,8 @@ def test_sleap_needs_the_frames_as_images(tmp_path, frames):
         "with --images; each name ends in the frame's number, as in frame_000012.png")
     write_image(frames / "other_12.png")
     assert refused(source, "sleap", tmp_path, images=frames) == (
-        "--images=DIR/frames: frame_000012.png and other_12.png both are frame 12; expected one image per frame. Give a "
-        "folder of one video's frames")
+        "--images=DIR/frames: frame_000012.png and other_12.png both are frame 12; expected one image per frame. Give "
+        "a folder of one video's frames")
     (tmp_path / "empty").mkdir()
     assert refused(source, "sleap", tmp_path, images=tmp_path / "empty").startswith(
         "--images=DIR/empty: has no image of the labeled frames (3, ...); expected names")

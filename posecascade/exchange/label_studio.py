@@ -11,7 +11,17 @@ from xml.sax.saxutils import quoteattr
 from posecascade import files
 from posecascade.datasets.sources import load_json
 from posecascade.errors import InputError
-from posecascade.exchange.people import LabeledImage, Options, People, Person, chosen, found_image, number, people_of
+from posecascade.exchange.people import (
+    LabeledImage,
+    Options,
+    People,
+    Person,
+    chosen,
+    found_image,
+    image_size,
+    number,
+    people_of,
+)
 from posecascade.geometry import Box
 from posecascade.images import SUFFIXES
 from posecascade.records import Visibility
@@ -42,7 +52,7 @@ def read_label_studio(source: Path, options: Options) -> People:
         kept = [person for label, person in people if label in ("", category)]
         names |= dict.fromkeys(point for person in kept for point in person.points)
         path = found_image(_file_name(name), (options.images, source.parent, source.parent / "images"))
-        images.append(LabeledImage(str(path or name), size, tuple(kept)))
+        images.append(LabeledImage(str(path or name), size or image_size(path), tuple(kept)))
     return people_of(source, names, images, options, category=category, excluded=excluded)
 
 
