@@ -140,6 +140,16 @@ def crop_transform(box: Box, size: int, *, rotation: float = 0.0, zoom: float = 
     return mirror_transform(size).after(crop) if flip else crop
 
 
+def moved_box(box: Box, transform: Affine) -> Box:
+    """Return the tight box around a box moved by a map that keeps the axes or exchanges them.
+
+    >>> moved_box(Box(1, 2, 3, 4), mirror_transform(10))
+    Box(x=5.0, y=2.0, w=3.0, h=4.0)
+    """
+    corners = transform(np.array([[box.x, box.y], [box.x + box.w, box.y + box.h]]))
+    return Box(*map(float, corners.min(0)), *map(float, np.ptp(corners, axis=0)))
+
+
 def mirror_transform(width: int) -> Affine:
     """Return the mirror of an image `width` pixels wide, x -> width - 1 - x; it is its own inverse.
 

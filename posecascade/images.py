@@ -14,7 +14,7 @@ import numpy as np
 from posecascade.errors import InputError
 from posecascade.files import read_bytes
 from posecascade.geometry import Affine, shrink_transform
-from posecascade.image_headers import jpeg_segments
+from posecascade.image_headers import image_header, jpeg_segments, read_header
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SHRINK_LIMIT = 64  # times, in `crop`: beyond it, padding to complete blocks would distort a thin image
@@ -23,16 +23,22 @@ _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image on disk.
+    """An image on disk, and the frame that its labels count pixels in.
 
     Attributes:
         path: the file.
-        upright: rotate it by its EXIF tag, as viewers do. The data sets' annotations count stored pixels, so their
-            readers leave it False; `predict` sets it.
+        upright: labels count pixels of the image rotated by its EXIF tag, as viewers show it; False: stored pixels.
+        size: width and height of the image that was labeled, if they are known. `read` refuses an image that has this
+            size neither upright nor stored.
+        by_size: `size` overrules `upright` if the image has this size in the other frame alone.
+        tried: where the image was looked for; "" if it was found.
     """
 
     path: Path
     upright: bool = False
+    size: tuple[int, int] | None = None
+    by_size: bool = False
+    tried: str = ""
 
     @property
     def name(self) -> str:
@@ -40,8 +46,80 @@ class ImageFile:
         return str(self.path)
 
     def read(self, shrink: int = 1) -> np.ndarray:
-        """Return (H, W, 3) uint8 RGB; `shrink` in 1, 2, 4, 8 divides both sides (rounded up) while decoding."""
-        return decode(read_bytes(self.path, "image"), str(self.path), shrink=shrink, upright=self.upright)
+        """Return (H, W, 3) uint8 RGB in the labels' frame; `shrink` in 1, 2, 4, 8 divides both sides (rounded up).
+
+        Raises InputError if the file is missing, cannot be decoded or does not have the size that was labeled.
+        """
+        if self.tried and not self.path.is_file():
+            raise InputError(f"image {self.path}: is missing; {self.tried}")
+        data = read_bytes(self.path, "image")
+        if self.size is None:
+            return decode(data, self.name, shrink=shrink, upright=self.upright)
+        header = image_header(data)
+        if header:
+            upright = self.is_upright(header.stored, header.upright)
+            image = decode(data, self.name, shrink=shrink, upright=upright)
+            size = header.upright if upright else header.stored
+            if image.shape[1::-1] == tuple(-(-side // shrink) for side in size):
+                return image
+        # An unknown kind of file, or the decoder reads another rotation than the header says: compare decoded sizes.
+        stored, turned = (decode(data, self.name, upright=upright) for upright in (False, True))
+        return shrunk(turned if self.is_upright(_size(stored), _size(turned)) else stored, shrink)
+
+    def is_upright(self, stored: tuple[int, int], upright: tuple[int, int]) -> bool:
+        """Return whether the labels count upright pixels, for the sizes (width, height) of the file in both frames.
+
+        Raises InputError if neither is the size that was labeled.
+        """
+        own, other = (upright, stored) if self.upright else (stored, upright)
+        if self.size in (None, own):
+            return self.upright
+        if self.size == other:
+            return self.upright is not self.by_size
+        raise InputError(self._wrong_size(stored, upright))
+
+    def to_upright(self) -> Affine | None:
+        """Return the map from the labels' pixels to those of the upright image; None if they are the same.
+
+        Reads the file's header only; a file that is missing or of an unknown kind is taken as upright. Raises
+        InputError if the file does not have the size that was labeled.
+        """
+        header = read_header(self.path) if self.path.is_file() else None
+        if not header or self.is_upright(header.stored, header.upright) or header.orientation == 1:
+            return None
+        return header.to_upright()
+
+    def _wrong_size(self, stored, upright):
+        width, height = self.size or (0, 0)
+        turned = f", {_by(stored)} as stored" if stored != upright else ""
+        factor = scale_factor((width, height), upright) or scale_factor((width, height), stored)
+        fix = (f"It was scaled by {factor:.4g}: give the original image, or add resized=yes to scale the labels "
+               "(coco:FILE#resized=yes)" if factor else
+               "Give the image that was labeled, or correct its width and height in the list")
+        return (f"image {self.path}: is {_by(upright)} pixels{turned}; expected {_by((width, height))}, the size given "
+                f"with its labels (images[].width and height). {fix}")
+
+
+def scale_factor(labeled: tuple[int, int], found: tuple[int, int]) -> float | None:
+    """Return by what an image of the size `labeled` (width, height) was scaled to `found`; None if sides disagree.
+
+    Sides agree within the pixel that is lost in rounding.
+
+    >>> scale_factor((640, 480), (320, 240)), scale_factor((640, 427), (300, 200)), scale_factor((640, 480), (480, 640))
+    (0.5, 0.46875, None)
+    """
+    factors = [side / given for side, given in zip(found, labeled, strict=True)]
+    fits = any(all(abs(side - given * factor) <= 1 for side, given in zip(found, labeled, strict=True))
+               for factor in factors)
+    return factors[0] if fits else None
+
+
+def _size(image):
+    return image.shape[1::-1]
+
+
+def _by(size):
+    return "{} x {}".format(*size)
 
 
 def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) -> np.ndarray:

@@ -24,7 +24,7 @@ PACKAGE = Path(posecascade.__file__).parent
 TOP = """
     errors
     files  geometry
-    image_headers
+    backend  image_headers
     checks  images
     schema
     records  poses  drawing
@@ -47,8 +47,8 @@ ROOMS = {
 }
 # Rooms that use less of the vocabulary than all of it: what their modules import of it.
 VOCABULARY = {
-    "codec": "",
-    "models": "errors files",  # no records, no readers, no recipes
+    "codec": "backend",
+    "models": "backend errors files",  # no records, no readers, no recipes
     "rendering": "schema",  # images and keypoints, no files
     "datasets": "errors files schema geometry image_headers images records",  # no networks, no targets
     "web": "errors",
@@ -71,9 +71,7 @@ OUTSIDE = {
                                  "export.graph.image_headers export.graph.image_pixels export.graph.images "
                                  "formats.runtime export.saved_model export.graph.serving export.stopwatch "
                                  "export.tflite export.warmup"),
-    "keras": ("keras", "codec.targets models.* formats.keras_file training.optimizers training.learner "
-                       "training.losses training.preflight training.checkpoints training.build training.provenance "
-                       "training.trainer export.channel_equalization export.graph.network cli.app"),
+    "keras": ("keras", "backend"),  # where its settings are kept out, and a missing backend is reported
     "cv2": ("opencv-python-headless", "images drawing inference.video inference.predictor training.logging "
                                       "training.augment training.samples rendering.* datasets.synthetic"),
     "ai_edge_litert": ("ai-edge-litert", "benchmark.delegates formats.runtime formats.tflite_file "
@@ -82,15 +80,12 @@ OUTSIDE = {
     "PIL": ("Pillow", "image_headers"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.matching"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions exchange.deeplabcut exchange.sleap"),
-    "yaml": ("PyYAML", "files training.recipe exchange.coco"),
-    "filelock": ("filelock", "files"),
-    "grpc": ("grpcio", "client.over_grpc"),
-    "google": ("protobuf", "client.messages"),
+    "yaml": ("PyYAML", "files training.recipe exchange.coco"), "filelock": ("filelock", "files"),
+    "grpc": ("grpcio", "client.over_grpc"), "google": ("protobuf", "client.messages"),
     "urllib3": ("urllib3", "client.over_rest"),
     "absl": ("absl-py", "cli.*"),
     "matplotlib": ("matplotlib", "training.figures cli.evaluate"),
-    "tensorboard": ("tensorboard", "training.logging"),
-    "tqdm": ("tqdm", "training.logging"),
+    "tensorboard": ("tensorboard", "training.logging"), "tqdm": ("tqdm", "training.logging"),
     "pycocotools": ("pycocotools", "evaluation.evaluate"),
 }
 

@@ -214,8 +214,8 @@ def test_bad_inputs_are_reported_and_the_others_written(run, photos, tmp_path):
     assert "1 poses written" in printed
     assert errors[:-1] == [
         "posecascade-predict: image none.png: cannot be read (No such file or directory); check the path",
-        "posecascade-predict: video bad.mp4: cannot be opened, or no frame can be decoded; copy it again or "
-        "convert it to .mp4",
+        "posecascade-predict: video bad.mp4: cannot be opened, or no frame can be decoded; copy it again, or "
+        "convert it to H.264, as by ffmpeg -i bad.mp4 -c:v libx264 -pix_fmt yuv420p converted.mp4",
         "posecascade-predict: bad.jsonl, line 1: box [0, 0, 0, 9]: expected [x, y, w, h] in pixels with w, h > 0",
         "posecascade-predict: bad.jsonl, line 2: image none.jpg: cannot be read (No such file or directory); "
         "check the path"]

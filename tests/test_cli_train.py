@@ -195,8 +195,9 @@ SMALL_RECIPE, QUICK = "--recipe=small.yaml", "--recipe=quickstart"
      "image cut/0000.jpg: the JPEG data end too early; copy the file again (29 of 29 images opened cannot be read; "
      "run posecascade-data check)"),
     ([SMALL_RECIPE, "--data=coco:missing"],
-     "image missing/0000.jpg: cannot be read (No such file or directory); check the path (29 of 29 images opened "
-     "cannot be read; run posecascade-data check)"),
+     "image missing/0000.jpg: is missing; tried '0000.jpg' in missing, and its name below missing. Put it there, or "
+     "give the folder of the images (coco:FILE#images=FOLDER) (29 of 29 images opened cannot be read; run "
+     "posecascade-data check)"),
     ([SMALL_RECIPE, "--set=model.init_from=text.keras"],
      "text.keras: is not a .keras file, or is truncated or damaged (File is not a zip file); copy or download it "
      "again"),

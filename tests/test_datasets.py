@@ -91,7 +91,7 @@ def test_truncated_mat_is_refused(tmp_path, rng, kept):
     path = write_lsp(tmp_path, lsp_people(rng, 50, 0)) / "joints.mat"
     scipy.io.savemat(path, {"joints": np.array(scipy.io.loadmat(path)["joints"])}, do_compression=True)
     path.write_bytes(path.read_bytes()[:int(kept * path.stat().st_size)])
-    with pytest.raises(InputError, match=r"joints\.mat: (is not a complete MATLAB file|has no variable 'joints')"):
+    with pytest.raises(InputError, match=r"joints\.mat: (is not a complete MATLAB file|has no variable|is empty)"):
         read(f"lsp:{tmp_path}", "all")
 
 

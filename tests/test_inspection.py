@@ -14,12 +14,12 @@ from posecascade.datasets.inspection import (
     crossed_torsos,
     duplicates,
     inspect,
-    jpeg_facts,
     likely_order,
     right_on_left,
 )
 from posecascade.errors import InputError
 from posecascade.geometry import Box
+from posecascade.image_headers import jpeg_facts
 from posecascade.images import ImageFile
 from posecascade.records import Record
 from posecascade.schema import COCO17, LSP14, MPII16, Schema

@@ -63,9 +63,25 @@ def test_invalid_video_is_refused_and_opencv_prints_nothing(tmp_path, content, c
         path.write_bytes(path.read_bytes()[:300])
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=r"^video in/a.mp4: cannot be opened, or no frame can be decoded; copy it "
-                                         r"again or convert it to .mp4$"), video.opened(path, "in/a.mp4"):
+    with pytest.raises(InputError) as raised, video.opened(path, "in/a.mp4"):
         pass
+    assert str(raised.value) == (
+        "video in/a.mp4: cannot be opened, or no frame can be decoded; copy it again, or convert it to H.264, as by "
+        "ffmpeg -i in/a.mp4 -c:v libx264 -pix_fmt yuv420p converted.mp4")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("code", "codec"), [(b"av01", "AV1"), (b"vvc1", "H.266")])
+def test_codec_that_cannot_be_decoded_is_named(tmp_path, code, codec, capfd):
+    write(tmp_path / "a.mp4", frames(3))
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.count(b"mp4v") == data.count(b"esds") == 1
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"mp4v", code).replace(b"esds", b"free"))
+    with pytest.raises(InputError) as raised, video.opened(tmp_path / "a.mp4", "a.mp4"):
+        pass
+    assert str(raised.value) == (
+        f"video a.mp4: is coded in {codec}, which cannot be decoded here, or is damaged; copy it again, or convert it "
+        "to H.264, as by ffmpeg -i a.mp4 -c:v libx264 -pix_fmt yuv420p converted.mp4")
     assert capfd.readouterr() == ("", "")
 
 

@@ -10,12 +10,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import IO
 
 from absl import flags
 
+from posecascade.cli import streams
 from posecascade.errors import InputError
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 RENAMED_FLAGS = {  # command -> old flag -> new flag, without the leading dashes
     "posecascade-predict": {"least_score": "min_score", "overlays": "draw", "nooverlays": "nodraw"},
@@ -28,28 +30,58 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
         argv: Sequence[str] | None = None) -> None:
     """Parse `argv` (default: `sys.argv`) into `flag_values`, call `main` and exit.
 
-    Exit status: 0 on success, 2 for bad input (one line on standard error), 130 if interrupted.
+    Exit status: 0 on success, 2 for bad input (one line on standard error), 130 if interrupted, 141 if standard output
+    was closed before a run had ended.
     """
+    streams.prepare()
     command, *words = sys.argv if argv is None else argv
     name = os.path.basename(command)
-    if any(word in ("--help", "-h", "-help", "--helpfull") for word in words):
-        print(help_text(doc, flag_values))
-        sys.exit(0)
-    flag_values.set_gnu_getopt(True)  # flags may follow the inputs
+    status = 0
     try:
-        arguments = flag_values([name, *words])[1:]
-        main(arguments)
+        if any(word in ("--help", "-h", "-help", "--helpfull") for word in words):
+            print(help_text(doc, flag_values))
+        else:
+            flag_values.set_gnu_getopt(True)  # flags may follow the inputs
+            main(flag_values([name, *words])[1:])
         sys.stdout.flush()
     except (InputError, flags.Error) as error:
-        print(f"{name}: error: {' '.join(_message(error, name).split())}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        status = BAD_INPUT
+        streams.complain(f"{name}: error: {' '.join(_message(error, name).split())}")
     except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the pipe, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(0)
+        status = INTERRUPTED
+        streams.complain(f"{name}: interrupted")
+    except streams.OutputClosed as error:
+        status = streams.CLOSED
+        streams.complain(f"{name}: stopped, because standard output cannot be written ({error})")
+        streams.drop_output()
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has read enough
+        streams.drop_output()
+    except OSError as error:
+        status = BAD_INPUT
+        streams.complain(f"{name}: error: {_fault(error)}")
+        streams.drop_output()
+    sys.exit(status)
+
+
+def _fault(error: OSError) -> str:
+    """Return the message about an error of the operating system that no command expects."""
+    if error.filename is None:
+        try:
+            check_temporary_folder()
+        except InputError as missing:
+            return str(missing)
+        return f"standard output or a file: cannot be written ({error.strerror or error}); free disk space"
+    return f"{os.fsdecode(error.filename)}: cannot be read or written ({error.strerror}); check the path and its " \
+           "permissions"
+
+
+def check_temporary_folder() -> None:
+    """Raise InputError if no folder for temporary files can be written."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise InputError("TMPDIR: no folder for temporary files can be written, neither the one that it names nor "
+                         "/tmp; set it to a folder that can") from None
 
 
 def _message(error: Exception, command: str) -> str:
@@ -63,9 +95,9 @@ def _message(error: Exception, command: str) -> str:
 def load_backend() -> None:
     """Import Keras and initialize its backend, without TensorFlow's start-up log."""
     with quietly():
-        import keras
+        from posecascade.backend import ops
 
-        keras.ops.zeros(1)
+        ops.zeros(1)
 
 
 @contextlib.contextmanager
@@ -80,7 +112,7 @@ def quietly() -> Iterator[None]:
         return
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
+    with _kept_lines() as kept:
         os.dup2(kept.fileno(), 2)
         try:
             yield
@@ -95,6 +127,14 @@ def quietly() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(original, 2)
             os.close(original)
+
+
+def _kept_lines() -> IO[bytes]:
+    """Return a file for what is suppressed; without a folder for temporary files, it is lost."""
+    try:
+        return tempfile.TemporaryFile()
+    except FileNotFoundError:
+        return open(os.devnull, "w+b")
 
 
 def help_text(doc: str, flag_values: flags.FlagValues) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from posecascade import files
 from posecascade.errors import InputError
 from posecascade.evaluation import coco_results
+from posecascade.geometry import moved_box
 from posecascade.poses import Pose
 from posecascade.poses_io import Request
 from posecascade.schema import Schema
@@ -18,15 +19,17 @@ RESULTS, IMAGES = "results.json", "images.json"
 
 def listed_images(path: Path) -> Iterator[Request | InputError]:
     """Yield a Request per image of a COCO file (`image_info_test2017.json`), or the error that it cannot be read."""
-    from posecascade.datasets import coco  # not at the top: it loads SciPy, which other INPUTs do not need
+    from posecascade.datasets.coco_images import CocoImages  # not at the top: other INPUTs do not need the readers
+    from posecascade.datasets.coco_options import Options
     from posecascade.datasets.sources import load_json
 
     try:
         content = load_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("images"), list) or not content["images"]:
             raise InputError(f"{path}: has no list 'images'; expected COCO's layout. Give boxes with --boxes={path}")
-        for number, image in coco.images_of(path, content).items():
-            yield Request(image.name, image.path, in_folder=True, image_id=number if isinstance(number, int) else None)
+        for number, image in CocoImages(path, content["images"], Options()).files().items():
+            yield Request(image.name, image.path, in_folder=True, to_upright=image.to_upright(),
+                          image_id=number if isinstance(number, int) else None)
     except InputError as error:
         yield error
 
@@ -60,7 +63,8 @@ class DetectedBoxes:
                                  "expected a name such as 000000000785.jpg, or INPUT to be COCO's list of the images")
                 continue
             for detection in self._of_image.get(number, []):
-                yield replace(request, box=detection.box, image_id=number, score=detection.score)
+                box = moved_box(detection.box, request.to_upright) if request.to_upright else detection.box
+                yield replace(request, box=box, image_id=number, score=detection.score)
                 self._used += 1
 
     def check_used(self) -> None:
@@ -90,9 +94,13 @@ class ResultsFile:
     def add(self, request: Request, pose: Pose, image: np.ndarray) -> None:
         """Add the pose of a request; `image` is what it was predicted in."""
         name = str(request.path.resolve()) if request.path.is_file() else request.image
-        self._images.setdefault(name, (image_number(request), image.shape[1], image.shape[0]))
+        keypoints, size = pose.keypoints, np.array(image.shape[1::-1])
+        if request.to_upright:  # back to the pixels that the COCO file counts
+            keypoints = request.to_upright.inverse()(keypoints)
+            size = np.abs(request.to_upright.matrix[:, :2].T @ size).astype(int)
+        self._images.setdefault(name, (image_number(request), int(size[0]), int(size[1])))
         score = request.score * float(pose.scores.mean())
-        self._poses.append((name, np.column_stack([pose.keypoints, pose.scores]), score))
+        self._poses.append((name, np.column_stack([keypoints, pose.scores]), score))
 
     def write(self, folder: Path) -> None:
         """Write RESULTS and IMAGES; images keep their numbers if all have different ones, else count from 1."""

@@ -66,10 +66,12 @@ def check() -> None:
     path = _output("check.json", (".json",)) if _OUTPUT.value else None
     reports = {}
     for spec in _DATA.value:
-        reports[spec] = inspect(_read(spec))
-        print(f"{spec} ({_SPLIT.value})\n{reports[spec].table()}\n", flush=True)
+        notes: list[str] = []
+        report = inspect(_read(spec, notes))
+        print(f"{spec} ({_SPLIT.value})\n{report.table()}\n", *(f"note: {note}\n" for note in notes), flush=True)
+        reports[spec] = report.as_dict() | {"notes": notes}
     if path:
-        files.write_json(path, {spec: report.as_dict() for spec, report in reports.items()})
+        files.write_json(path, reports)
         print(f"wrote {path}")
 
 
@@ -119,12 +121,12 @@ def convert(arguments: list[str]) -> None:
           f"{people.schema.size} keypoints")
 
 
-def _read(spec: str) -> list[Record]:
+def _read(spec: str, notes: list[str] | None = None) -> list[Record]:
     schema = find_schema(_SCHEMA.value) if _SCHEMA.value else None
     if schema and not any(datasets.parse(other)[0] == "coco" for other in _DATA.value):
         raise InputError(f"--schema: applies to data sets of type coco, but --data={spec} has a schema of its own; "
                          "remove --schema")
-    return datasets.read(spec, _SPLIT.value, schema)
+    return datasets.read(spec, _SPLIT.value, schema, notes)
 
 
 def _output(name: str, suffixes: tuple[str, ...]) -> Path:

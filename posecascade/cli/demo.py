@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> None:
     if not (site.FOLDER / site.INDEX).is_file():
         raise InputError(f"{site.FOLDER}: contains no page; reinstall posecascade, or build the page in export/web "
                          "(npm ci, npm run build)")
+    app.check_temporary_folder()
     if FLAGS.output:
         _write(Path(FLAGS.output))
     else:

@@ -122,7 +122,10 @@ def _check(arguments):
 def _read(spec, schema) -> _Data:
     kind, root = datasets.parse(spec)
     split = FLAGS.split or DEFAULT_SPLITS.get(kind, "val")
-    records = datasets.read(spec, split, schema)
+    notes: list[str] = []
+    records = datasets.read(spec, split, schema, notes)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
     metric = FLAGS.metric or evaluate.default_metric(kind, records)
     # Only COCO's AP, of several people per image, counts what is predicted besides the people of the records.
     several = FLAGS.boxes or FLAGS.predictions or FLAGS.compare

@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from posecascade import datasets
-from posecascade.cli import app
+from posecascade.cli import app, streams
 from posecascade.errors import InputError
 
 FLAGS = flags.FlagValues()
@@ -39,6 +39,7 @@ SECTION = "export."
 def main(arguments: list[str]) -> None:
     """Export the model; raise InputError if an artifact exceeds a limit."""
     _check(arguments)
+    app.check_temporary_folder()
     os.environ["KERAS_BACKEND"] = "tensorflow"  # conversion needs it; .keras files do not depend on the backend
     with app.quietly():
         from posecascade.export.exporting import export, prepared
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> None:
         license = FLAGS.license or TERMS
         try:
             folder = export(model, Path(FLAGS.output), people, recipe, license=license, manifest=manifest,
-                            log=lambda line: print(line, flush=True))
+                            log=streams.say)
         except OSError as error:
             raise InputError(f"--output={FLAGS.output}: cannot be written ({error.strerror or error}); "
                              "free disk space or choose another folder") from None

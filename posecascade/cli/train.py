@@ -17,7 +17,7 @@ An interrupted run is resumed by the same command, with the same result as a run
 from absl import flags
 
 from posecascade import datasets
-from posecascade.cli import app
+from posecascade.cli import app, streams
 from posecascade.errors import InputError
 
 FLAGS = flags.FlagValues()
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 
     recipe = load_recipe(FLAGS.recipe, FLAGS.set)
     try:
-        train(recipe, FLAGS.model_dir, FLAGS.data, log=lambda line: print(line, flush=True))
+        train(recipe, FLAGS.model_dir, FLAGS.data, log=streams.say)
     except OSError as error:
         raise InputError(f"--model_dir={FLAGS.model_dir}: cannot be written ({error.strerror}); free disk "
                          "space or choose another folder") from None

@@ -4,7 +4,7 @@ Axes: B people, H rows, W columns, K keypoints. Coordinates are (x, y) in input 
 at stride s is at s * u + (s - 1) / 2 (posecascade.geometry).
 """
 
-from keras import ops
+from posecascade.backend import ops
 
 MIN_RADIUS = 1.6  # cells: a smaller disc could contain no cell center and give an all-zero target
 MIN_SIGMA = 1.3   # cells: with less, the three samples around a peak do not determine its position to 0.05 cells

@@ -1,6 +1,7 @@
 """Read data sets from disk, or render them, as records: `read("TYPE:ROOT", split)` and the table of types."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from posecascade.datasets import mpii
 from posecascade.datasets.coco import read_coco
@@ -31,7 +32,9 @@ FIRST_PIXEL: dict[str, int] = {kind: mpii.FIRST_PIXEL if kind.startswith("mpii")
 
 
 def parse(spec: str) -> tuple[str, str]:
-    """Return TYPE and ROOT of "TYPE:ROOT". Raises InputError if the type is unknown or there is no colon.
+    """Return TYPE and ROOT of "TYPE:ROOT"; of type coco, ROOT includes the options after "#".
+
+    Raises InputError if the type is unknown or takes no options, or there is no colon.
 
     >>> parse("lspet:/data/lspet")
     ('lspet', '/data/lspet')
@@ -42,25 +45,30 @@ def parse(spec: str) -> tuple[str, str]:
                          f"TYPE is one of {', '.join(READERS)}")
     if kind not in READERS:
         raise InputError(f"--data={spec}: unknown type {kind!r}; {did_you_mean(kind, READERS)}")
+    if kind != "coco" and "#" in root and not Path(root).expanduser().exists():
+        raise InputError(f"--data={spec}: type {kind} takes no options, and {root!r} does not exist; expected "
+                         f"{kind}:ROOT. Remove #{root.rpartition('#')[2]} (coco:FILE#OPTIONS takes options)")
     return kind, root
 
 
-def read(spec: str, split: str, schema: Schema | None = None) -> list[Record]:
+def read(spec: str, split: str, schema: Schema | None = None, notes: list[str] | None = None) -> list[Record]:
     """Return the people of one split of the data set at "TYPE:ROOT", in the order of the file.
 
-    Images are not opened, searched for or rendered. Raises InputError, with file and field, if something cannot be
+    Images are not opened or rendered. Raises InputError, with file and field, if something cannot be
     read, and if the split is empty.
 
     Args:
-        spec: "TYPE:ROOT"; TYPE is a key of READERS.
+        spec: "TYPE:ROOT"; TYPE is a key of READERS. "coco:ROOT#OPTIONS" has options (`datasets.coco_options`).
         split: "train", "val", "test" or "all".
         schema: of custom files of type coco; the other types have a schema of their own and ignore it.
+        notes: a line is appended for everything that was excluded or looks doubtful: annotations of other categories,
+            missing images, repeated ids.
 
     >>> [record.box.side > 0 for record in read("synthetic:2", "train")]
     [True, True]
     """
     kind, root = parse(spec)
-    records = READERS[kind](root, split, schema)
+    records = read_coco(root, split, schema, notes) if kind == "coco" else READERS[kind](root, split, schema)
     if not records:
         raise InputError(f"--data={spec}: split {split!r} has nobody with a labeled keypoint; choose another split")
     return records

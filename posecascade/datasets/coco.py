@@ -4,35 +4,44 @@ Coordinates are kept unchanged: COCO counts pixels from 0.
 """
 
 import math
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from posecascade.datasets.coco_categories import Categories
+from posecascade.datasets.coco_images import CocoImages
+from posecascade.datasets.coco_options import Options, split_options
 from posecascade.datasets.sources import checked_split, existing, hold_out, load_json
 from posecascade.errors import InputError
 from posecascade.geometry import Box
-from posecascade.images import ImageFile
 from posecascade.records import Record
 from posecascade.schema import COCO17, Schema
 
 LAYOUT = "a COCO folder (annotations/*.json and the images) or the .json file itself"
+_SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+                "test": "test"}
+_WITHOUT_KEYPOINTS = ("captions_", "instances_", "stuff_", "panoptic_", "image_info_")  # COCO's other files
 
 
-def read_coco(root: str, split: str, schema: Schema | None = None) -> list[Record]:
+def read_coco(root: str, split: str, schema: Schema | None = None, notes: list[str] | None = None) -> list[Record]:
     """Return everybody who has a labeled keypoint and is not a crowd, in the order of the annotations.
 
-    ROOT is the .json file, or a folder with person_keypoints_train*.json and person_keypoints_val*.json, or with a
-    single .json file, in annotations/ or directly. Images are in a folder named like the end of the file's name
-    (train2017/), in images/, or next to the file. The box is the annotated one if it is valid, else the tight box
-    around the keypoints.
+    ROOT is the .json file, or a folder with a file per split, such as person_keypoints_train2017.json and
+    person_keypoints_val2017.json, or with a single .json file, in annotations/ or directly. After "#" come options
+    (`coco_options.Options`). `image_search` says where images are looked for. The box is the annotated one if it is
+    valid, else the tight box around the keypoints.
 
-    The keypoints are those of `schema`, or of COCO17 if the file itself names these. If there are a train and a val
-    file, they are the splits ("test" is the val file); otherwise see `hold_out`. Pseudo-labels (annotations with
-    "pseudo": true) do not distinguish occluded from visible keypoints.
+    The keypoints are those of `schema`, or of COCO17 if the file itself names these; annotations of other categories
+    are excluded. A "train", a "val" and a "test" file are the splits ("test" is the val file if there is none);
+    otherwise see `hold_out`. Pseudo-labels (annotations with "pseudo": true) do not distinguish occluded from visible
+    keypoints. A line about everything that was excluded or looks doubtful is appended to `notes`.
     """
     files, official = annotation_files(root, split)
-    records = [record for file in files for record in _people(file, schema or COCO17)]
+    options, notes = split_options(root)[1], notes if notes is not None else []
+    records = [record for file in files for record in _people(file, schema or COCO17, options, notes)]
     return records if official else hold_out(records, split)
 
 
@@ -41,30 +50,28 @@ def annotation_files(root: str, split: str) -> tuple[list[Path], bool]:
 
     Raises InputError if ROOT does not exist or holds no file that `read_coco` reads.
     """
-    path = existing(root, "coco", LAYOUT)
+    path = existing(split_options(root)[0], "coco", LAYOUT)
     split_files = _split_files(path) if path.is_dir() else {}
     if len(split_files) < 2:
         return [path if path.is_file() else next(iter(split_files.values()), None) or _single_file(path)], False
-    chosen = {"train": ("train",), "val": ("val",), "test": ("val",), "all": ("train", "val")}[checked_split(split)]
-    return [split_files[name] for name in chosen], True
-
-
-def images_of(path: Path, content: dict) -> dict[int | str, ImageFile]:
-    """Return the images that a file lists, by id."""
-    return _images(path, content["images"])
+    chosen = {"train": ("train",), "val": ("val",), "test": ("test" if "test" in split_files else "val",),
+              "all": tuple(split_files)}
+    return [split_files[name] for name in chosen[checked_split(split)] if name in split_files], True
 
 
 def _split_files(root: Path) -> dict[str, Path]:
-    """Return the files of "train" and "val", those of the two that exist."""
-    split_files = {}
-    for name in ("train", "val"):
-        files = sorted([*root.glob(f"annotations/person_keypoints_{name}*.json"),
-                        *root.glob(f"person_keypoints_{name}*.json")])
-        if len(files) > 1:
-            raise InputError(f"coco: {root} holds {', '.join(f.name for f in files)}; give one of them as ROOT")
-        if files:
-            split_files[name] = files[0]
-    return split_files
+    """Return the files of "train", "val" and "test", those of the three that exist."""
+    files = sorted([*root.glob("annotations/person_keypoints_*.json"), *root.glob("person_keypoints_*.json")]) or \
+        sorted(file for file in root.glob("annotations/*.json") if not file.name.startswith(_WITHOUT_KEYPOINTS))
+    found: dict[str, list[Path]] = {name: [] for name in ("train", "val", "test")}
+    for file in files:
+        words = re.findall("[a-z]+", file.stem.lower())
+        for name in dict.fromkeys(_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS):
+            found[name].append(file)
+    for same in found.values():
+        if len(same) > 1:
+            raise InputError(f"coco: {root} holds {', '.join(f.name for f in same)}; give one of them as ROOT")
+    return {name: same[0] for name, same in found.items() if same}
 
 
 def _single_file(root: Path) -> Path:
@@ -76,87 +83,78 @@ def _single_file(root: Path) -> Path:
     return files[0]
 
 
-def _people(path: Path, schema: Schema) -> list[Record]:
+def _people(path: Path, schema: Schema, options: Options, notes: list[str]) -> list[Record]:
     content = load_json(path)
     for field in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise InputError(f"{path}: has no list {field!r}, expected COCO's keypoints layout; give another file")
-    schema = _schema_of(path, content.get("categories") or [], schema)
-    images = _images(path, content["images"])
-    records = (_record(path, number, annotation, images, schema)
-               for number, annotation in enumerate(content["annotations"]))
-    return [record for record in records if record]
+    categories = Categories(path, content, schema, options.category)
+    images = CocoImages(path, content["images"], options)
+    records = [record for number, annotation in enumerate(content["annotations"])
+               if (record := _record(path, number, annotation, images, categories))]
+    if options.resized:
+        records = images.scaled(records)
+    notes += filter(None, [categories.note(), *images.notes(), _repeated(path, content["annotations"])])
+    if not records and categories.excluded:
+        raise InputError(f"{categories.note()}; nobody is left. Choose another category (coco:FILE#NAME)")
+    return records
 
 
-def _schema_of(path: Path, categories: list, schema: Schema) -> Schema:
-    """Return `schema`, or COCO17 if the file names COCO17's keypoints: custom data may include people of COCO.
-
-    Names are compared without case, and with blanks as underscores (AI Challenger's "Head top"). Raises InputError if
-    the file names other keypoints.
-    """
-    for category in categories:
-        names: Any = category.get("keypoints") if isinstance(category, dict) else None
-        keypoints = tuple(str(n).strip().lower().replace(" ", "_") for n in names) if names else schema.keypoints
-        if keypoints == COCO17.keypoints:
-            return COCO17
-        if keypoints != schema.keypoints:
-            raise InputError(f"{path}: its keypoints are {', '.join(map(str, names[:4]))}, ... ({len(names)}), but "
-                             f"schema {schema.name!r} has {', '.join(schema.keypoints[:4])}, ... ({schema.size}); "
-                             "pass --schema=FILE.yaml with the file's keypoints in its order (training: data.schema)")
-    return schema
-
-
-def _images(path: Path, entries: list) -> dict[int | str, ImageFile]:
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, str)) \
-                or not isinstance(entry.get("file_name"), str):
-            raise InputError(f"{path}: images[{number}] has no 'id' or 'file_name'; add them")
-    base = path.parent.parent if path.parent.name == "annotations" else path.parent
-    tail = path.stem.rsplit("_", 1)[-1]
-    folders = [f for f in (base / tail, base / "images" / tail, base / "images", base) if f.is_dir()]
-    holding = [f for f in folders if entries and (f / entries[0]["file_name"]).is_file()]
-    folder = (holding or folders)[0]
-    return {entry["id"]: ImageFile(folder / entry["file_name"]) for entry in entries}
-
-
-def _record(path: Path, number: int, annotation: object, images: dict, schema: Schema) -> Record | None:
+def _record(path: Path, number: int, annotation: object, images: CocoImages, categories: Categories) -> Record | None:
     origin = f"{path}, annotations[{number}]"
     if not isinstance(annotation, dict):
         raise InputError(f"{origin}: is not an object; fix the file")
-    if annotation.get("iscrowd") or not annotation.get("keypoints"):
+    if annotation.get("iscrowd") or not annotation.get("keypoints") or not categories.reads(origin, annotation):
         return None
-    points, codes = _keypoints(origin, annotation["keypoints"], schema)
+    points, codes = _keypoints(origin, annotation["keypoints"], categories.schema)
     if not codes.any():
         return None
-    image_id = annotation.get("image_id")
-    if not isinstance(image_id, (int, str)) or image_id not in images:
-        raise InputError(f"{origin}: 'image_id' {image_id!r} is not among the images; fix the file")
+    image = images.of(origin, annotation.get("image_id"))
     box = _box(annotation.get("bbox")) or Box.around(points[codes > 0])
     area: Any = annotation.get("area")
-    return Record(images[image_id], origin, schema, box, points, codes,
+    return Record(image, origin, categories.schema, box, points, codes,
                   area=float(area) if _positive(area) else box.w * box.h,
-                  image_id=_number(image_id), person_id=_number(annotation.get("id")),
+                  image_id=_number(annotation.get("image_id")), person_id=_number(annotation.get("id")),
                   occlusion_known=not annotation.get("pseudo", False))
 
 
 def _keypoints(origin: str, values: object, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
     """Return (K, 2) float64 and codes (K,), checked."""
-    if not isinstance(values, list) or len(values) != 3 * schema.size:
-        content = f"{len(values)} numbers" if isinstance(values, list) else type(values).__name__
-        raise InputError(f"{origin}: 'keypoints' holds {content}, schema {schema.name!r} needs {3 * schema.size} "
-                         f"(x, y, v for {schema.size} keypoints); pass --schema=FILE.yaml "
-                         "(training: data.schema) or fix the file")
+    if not isinstance(values, list) or len(values) != 3 * schema.size or isinstance(values[0], (list, dict)):
+        raise InputError(f"{origin}: {_wrong_keypoints(values, schema)}")
     try:
         table = np.array(values, np.float64).reshape(-1, 3)
     except (TypeError, ValueError):
         raise InputError(f"{origin}: 'keypoints' holds a value that is not a number; fix the file") from None
     points, codes = table[:, :2], table[:, 2]
-    if not np.isin(codes, (0, 1, 2)).all():
+    if not ((codes == 0) | (codes == 1) | (codes == 2)).all():
         raise InputError(f"{origin}: a visibility is not among 0 (unlabeled), "
                          "1 (occluded) or 2 (visible); fix the file")
     if not np.isfinite(points[codes > 0]).all():
         raise InputError(f"{origin}: a labeled keypoint has no finite coordinates; fix the file")
     return points, codes.astype(np.int8)
+
+
+def _wrong_keypoints(values: Any, schema: Schema) -> str:
+    """Return what is wrong with keypoints that are not a list of three numbers each."""
+    expected = f"x, y, v for {schema.size} keypoints"
+    if isinstance(values, (list, dict)) and any(isinstance(value, (list, dict)) for value in values):
+        each = next(value for value in values if isinstance(value, (list, dict)))
+        return (f"'keypoints' is nested, {len(values)} times {str(each)[:40]}; expected one flat list of "
+                f"{3 * schema.size} numbers ({expected}). Flatten it, [[x, y, v], ...] to [x, y, v, ...]")
+    content = f"{len(values)} numbers" if isinstance(values, list) else type(values).__name__
+    if isinstance(values, list) and len(values) == 2 * schema.size:
+        return (f"'keypoints' holds {content}, two per keypoint; expected {3 * schema.size} ({expected}). "
+                "Add the visibility v: 2 visible, 1 occluded, 0 unlabeled")
+    return (f"'keypoints' holds {content}, schema {schema.name!r} needs {3 * schema.size} ({expected}); "
+            "pass --schema=FILE.yaml (training: data.schema) or fix the file")
+
+
+def _repeated(path: Path, annotations: list) -> str:
+    """Return a line about ids that several annotations have; "" if there are none."""
+    counts = Counter(repr(annotation["id"]) for annotation in annotations if annotation.get("id") is not None)
+    repeated = [number for number, count in counts.items() if count > 1]
+    return f"{path}: {len(repeated)} annotation ids occur more than once, such as {repeated[0]}" if repeated else ""
 
 
 def _box(bbox: Any) -> Box | None:

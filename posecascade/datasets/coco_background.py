@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posecascade.datasets.coco import annotation_files, images_of
+from posecascade.datasets.coco import annotation_files
+from posecascade.datasets.coco_images import CocoImages
+from posecascade.datasets.coco_options import split_options
 from posecascade.datasets.sources import load_json
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
@@ -52,7 +54,8 @@ def read_background(root: str, split: str, records: Sequence[Record]) -> Backgro
     ignored: list[Ignored] = []
     for path in files:
         content = load_json(path)
-        images |= {number: image for number, image in images_of(path, content).items() if isinstance(number, int)}
+        listed = CocoImages(path, content["images"], split_options(root)[1]).files()
+        images |= {number: image for number, image in listed.items() if isinstance(number, int)}
         ignored += [region for annotation in content["annotations"] if (region := _ignored(annotation))]
     if not official and split not in ("test", "all"):
         images = {number: image for number, image in images.items() if number in with_people}

@@ -8,10 +8,11 @@ from itertools import combinations
 
 import numpy as np
 
+from posecascade.datasets.frames import inspect_frames
 from posecascade.errors import InputError
 from posecascade.files import read_bytes
 from posecascade.geometry import inside
-from posecascade.image_headers import jpeg_facts
+from posecascade.image_headers import image_header
 from posecascade.images import ImageFile, decode
 from posecascade.records import ImageSource, Record, Visibility
 from posecascade.schema import SCHEMAS
@@ -38,13 +39,12 @@ _PROPORTIONS = {("shoulder", "elbow"): 0.155, ("elbow", "wrist"): 0.136, ("shoul
 
 @dataclass(frozen=True)
 class _Opened:
-    """Result of opening an image: an error, or width and height (stored pixels) and the EXIF orientation (1: none)."""
+    """Result of opening an image: an error, or width and height in the frame of the labels."""
 
     error: str | None
     missing: bool = False
     width: int = 0
     height: int = 0
-    orientation: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Report:
         schema: name of the schema.
         occlusion_known: whether any label distinguishes occluded from visible keypoints.
         missing, corrupt: images that do not exist, or cannot be decoded completely.
-        turned: images with an EXIF rotation; their labels are assumed to count stored pixels.
+        turned, stored, undecided, wrong_size: images with an EXIF rotation, and what `frames.Frames` says about them
+            and about sizes.
         outside: people with labeled keypoints outside the image; `joints_outside` is the total of such keypoints.
         joints: how often each keypoint is visible, occluded and unlabeled.
         duplicates: groups of annotations of one person: the same image and nearly the same keypoints, or several images
@@ -77,6 +78,9 @@ class Report:
     missing: tuple[str, ...]
     corrupt: tuple[str, ...]
     turned: tuple[str, ...]
+    stored: tuple[str, ...]
+    undecided: tuple[str, ...]
+    wrong_size: tuple[str, ...]
     outside: tuple[str, ...]
     joints_outside: int
     joints: dict[str, dict[str, int]]
@@ -95,7 +99,10 @@ class Report:
         findings = [("people", str(self.people), ()), ("images", str(self.images), ()),
                  ("missing images", str(len(self.missing)), self.missing),
                  ("corrupt images", str(len(self.corrupt)), self.corrupt),
+                 ("images of another size", str(len(self.wrong_size)), self.wrong_size),
                  ("images rotated by EXIF", str(len(self.turned)), self.turned),
+                 ("  labels as stored", str(len(self.stored)), ()),
+                 ("  frame undecided", str(len(self.undecided)), self.undecided),
                  ("keypoints outside images", str(self.joints_outside), self.outside),
                  ("duplicate people", str(len(self.duplicates)), [" = ".join(group) for group in self.duplicates]),
                  ("left/right suspicious", f"{len(self.crossed)} of {self.torsos}", self.crossed),
@@ -134,13 +141,14 @@ def inspect(records: Sequence[Record]) -> Report:
     outside = [(r.origin, count) for r in records if (count := _outside(r, opened.get(r.image_name)))]
     crossed, torsos = crossed_torsos(records)
     schema = records[0].schema
+    frames = inspect_frames(records)
     broken = {name: image for name, image in opened.items() if image.error}
     return Report(
         people=len(records), images=len(sources), schema=schema.name,
         occlusion_known=any(r.occlusion_known for r in records),
         missing=tuple(name for name, image in broken.items() if image.missing),
         corrupt=tuple(image.error for image in broken.values() if image.error and not image.missing),
-        turned=tuple(name for name, image in opened.items() if image.orientation != 1),
+        turned=frames.turned, stored=frames.stored, undecided=frames.undecided, wrong_size=frames.wrong_size,
         outside=tuple(origin for origin, _ in outside), joints_outside=sum(count for _, count in outside),
         joints=_counts(records, schema), duplicates=duplicates(records), crossed=crossed, torsos=torsos,
         right_on_left=right_on_left(records), likely_order=likely_order(records))
@@ -261,8 +269,15 @@ def _open(source: ImageSource) -> _Opened:
             return _Opened("is missing", missing=True)
         data = read_bytes(source.path, "image")
         small = decode(data, source.name, shrink=8)
-        size, orientation = jpeg_facts(data)
-        height, width = size or decode(data, source.name).shape[:2]
-        return _Opened(None, width=width, height=height, orientation=orientation) if small.size else _Opened("is empty")
+        width, height = _labeled_size(source, data)
+        return _Opened(None, width=width, height=height) if small.size else _Opened("is empty")
     except InputError as error:
         return _Opened(str(error))
+
+
+def _labeled_size(source: ImageFile, data: bytes) -> tuple[int, int]:
+    """Return width and height of the image in the frame of its labels."""
+    header = image_header(data)
+    if source.size or not header:
+        return source.size or decode(data, source.name, upright=source.upright).shape[1::-1]
+    return header.upright if source.upright else header.stored

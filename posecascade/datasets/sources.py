@@ -12,6 +12,7 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import MatReadError
 
+from posecascade.datasets import contents
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean, read_bytes
 from posecascade.records import Record
@@ -41,6 +42,9 @@ def hold_out(records: Sequence[Record], split: str) -> list[Record]:
     if checked_split(split) in ("test", "all"):
         return list(records)
     images = list(dict.fromkeys(record.image_name for record in records))
+    if len(images) == 1 and split == "val":
+        raise InputError(f"{records[0].origin}: is of the only image with labeled people, {images[0]}; expected two or "
+                         "more, because one is kept for validation. Add images; to evaluate, pass --split=all")
     kept = len(images) - max(len(images) // HELD_OUT, int(len(images) > 1))
     chosen = set(images[:kept] if split == "train" else images[kept:])
     return [record for record in records if record.image_name in chosen]
@@ -59,13 +63,15 @@ def load_mat(path: Path, field: str, **options) -> dict:
 
     Raises InputError if the file is missing, truncated or not a MATLAB file, or has no variable `field`.
     """
+    data = read_bytes(path)
     try:
-        variables = scipy.io.loadmat(io.BytesIO(read_bytes(path)), **options)
+        variables = scipy.io.loadmat(io.BytesIO(data), **options)
     except NotImplementedError:  # raised by scipy for the HDF5-based version 7.3
         raise InputError(f"{path}: is a MATLAB 7.3 file; save it again in MATLAB with -v7") from None
     except _DAMAGED as error:
-        raise InputError(f"{path}: is not a complete MATLAB file ({type(error).__name__}: {error}); "
-                         "copy or unpack it again") from None
+        other = contents.other_than("MATLAB", data)
+        raise InputError(f"{path}: {other}" if other else f"{path}: is not a complete MATLAB file "
+                         f"({type(error).__name__}: {error}); copy or unpack it again") from None
     if field not in variables:
         names = ", ".join(sorted(key for key in variables if not key.startswith("__"))) or "nothing"
         raise InputError(f"{path}: has no variable {field!r}, found {names}; give the release's own file")
@@ -94,7 +100,9 @@ def labeled_keypoints(origin: str, keypoints: np.ndarray, codes: np.ndarray) -> 
 
 def load_json(path: Path) -> Any:
     """Return the value in a JSON file. Raises InputError if the file is missing, truncated or not JSON."""
+    data = read_bytes(path)
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not a complete JSON file ({error}); copy or unpack it again") from None
+        other = contents.other_than("JSON", data)
+        raise InputError(f"{path}: {other or contents.json_fault(data, error)}") from None

@@ -20,7 +20,7 @@ def read_lines(path: Path) -> list[dict]:
 
 def _text(path):
     try:
-        return read_bytes(path).decode("utf-8")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); "
                          "expected JSON lines") from None

@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,8 @@ from posecascade.evaluation import coco_results, matching
 from posecascade.evaluation.coco_results import Instance
 from posecascade.evaluation.json_lines import read_lines
 from posecascade.files import did_you_mean, read_bytes
+from posecascade.geometry import Affine, moved_box
+from posecascade.images import ImageFile
 from posecascade.records import Record
 
 FIELDS = ("pred", "preds")  # names of the array in the files of the paper, DeeperCut, pytorch-pose and HRNet
@@ -51,8 +54,9 @@ def read_predictions(path: Path | str, records: Sequence[Record], *, first_pixel
     """Read predictions for these people, all of one schema, from a file.
 
     Args:
-        path: a file with one of the suffixes of FORMATS. JSON lines have keypoints by name, in pixels counted from 0.
-            Arrays have one entry per record, in the data set's order, and the keypoints of the schema in its order.
+        path: a file with one of the suffixes of FORMATS. JSON lines have keypoints by name, in pixels of the upright
+            image counted from 0. Arrays have one entry per record, in the data set's order, and the keypoints of the
+            schema in its order.
         records: the people, all of one schema.
         first_pixel: coordinate of the first pixel in arrays, 0 or 1, as in the data set's own annotation files
             (`datasets.FIRST_PIXEL`).
@@ -173,16 +177,28 @@ def _lines(path, records, first_pixel) -> Predictions:
         raise InputError(f"{path}: has {', '.join(sorted(named)[:4]) or 'no keypoints'}; expected keypoints of schema "
                          f"{schema.name!r}, such as {schema.keypoints[0]!r}")
     table = np.full((len(records), schema.size, 4), np.nan)
-    chosen = matching.matched_by_name(path, lines, records)
-    for row, index in zip(table, chosen, strict=True):
+    to_upright = _maps_to_upright(records)
+    chosen = matching.matched_by_name(path, lines, [
+        replace(record, box=moved_box(record.box, to)) if to else record
+                                    for record, to in zip(records, to_upright, strict=True)])
+    for row, index, to in zip(table, chosen, to_upright, strict=True):
         if index >= 0:
             for k, name in enumerate(schema.keypoints):
                 values = lines[index]["keypoints"].get(name) or ()
                 row[k, :len(values)] = values
+            row[:, :2] = to.inverse()(row[:, :2]) if to else row[:, :2]
     known = np.array([name in named for name in schema.keypoints])
     return Predictions({"keypoints": table[..., :2]}, _unless_nan(table[..., 2], known),
                        _unless_nan(table[..., 3], known), known, np.ones(len(records), bool),
                        missing=int((chosen < 0).sum()))
+
+
+def _maps_to_upright(records: Sequence[Record]) -> list[Affine | None]:
+    """Return the map from each record's pixels to those of its upright image, which JSON lines count."""
+    images = {record.image_name: record.image for record in records if isinstance(record.image, ImageFile)}
+    with ThreadPoolExecutor() as pool:
+        maps = dict(zip(images, pool.map(ImageFile.to_upright, images.values()), strict=True))
+    return [maps.get(record.image_name) for record in records]
 
 
 def _unless_nan(values, known):

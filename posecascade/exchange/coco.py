@@ -14,7 +14,7 @@ from posecascade.datasets.sources import load_json
 from posecascade.errors import InputError
 from posecascade.evaluation import coco_results, json_lines
 from posecascade.exchange.people import LabeledImage, Options, People, Person, found_image, image_size, people_of
-from posecascade.geometry import Box
+from posecascade.geometry import Affine, Box, moved_box
 from posecascade.images import ImageFile
 from posecascade.records import Visibility
 from posecascade.schema import COCO17, Schema, find_schema
@@ -24,13 +24,17 @@ IMAGES = "images.json"  # next to a list of results: the images with their numbe
 
 def read_coco(source: Path, options: Options) -> People:
     """Return the people of a COCO file or folder, in all images that it lists."""
-    records = datasets.read(f"coco:{source}", "all", options.schema)
-    images = read_background(str(source), "all", records).images
-    people: dict[str, list[Person]] = {image.name: [] for image in images.values()}
+    root = f"{source}#{options.category}" if options.category else str(source)
+    records = datasets.read(f"coco:{root}", "all", options.schema)
+    images = {image.name: image for image in read_background(root, "all", records).images.values()}
+    people: dict[str, list[Person]] = {name: [] for name in images}
+    to_upright = {name: image.to_upright() for name, image in images.items()}
     for record in records:
+        to = to_upright.get(record.image_name)
         points = {name: (x, y, int(code)) for name, (x, y), code in zip(
-            record.schema.keypoints, record.keypoints.tolist(), record.visibility, strict=True) if code}
-        people.setdefault(record.image_name, []).append(Person(points, record.box))
+            record.schema.keypoints, (to(record.keypoints) if to else record.keypoints).tolist(), record.visibility,
+            strict=True) if code}
+        people.setdefault(record.image_name, []).append(Person(points, moved_box(record.box, to) if to else record.box))
     schema = records[0].schema
     return People(schema, tuple(_image(name, options, of_image) for name, of_image in people.items()),
                   options.category or "person")
@@ -77,15 +81,17 @@ def _results(source: Path, options: Options) -> People:
         if instance.image_id not in people:
             excluded["people in images that are not listed"] += 1
             continue
-        points = {name: (float(x), float(y), int(Visibility.VISIBLE))
-                  for name, (x, y, _) in zip(schema.keypoints, instance.keypoints, strict=True)}
-        people[instance.image_id].append(Person(points, instance.box, instance.score))
+        to = images[instance.image_id][2]
+        xy, box = instance.keypoints[:, :2], instance.box
+        points = {name: (x, y, int(Visibility.VISIBLE))
+                  for name, (x, y) in zip(schema.keypoints, (to(xy) if to else xy).tolist(), strict=True)}
+        people[instance.image_id].append(Person(points, moved_box(box, to) if to else box, instance.score))
     return people_of(source, schema.keypoints, [LabeledImage(path, size, tuple(people[number]))
-                                                for number, (path, size) in images.items()],
+                                                for number, (path, size, _) in images.items()],
                      Options(schema=schema), excluded=excluded)
 
 
-Images = dict[int, tuple[str, tuple[int, int] | None]]  # number -> path, size
+Images = dict[int, tuple[str, tuple[int, int] | None, Affine | None]]  # number -> path, upright size, map to upright
 
 
 def _images_of_data(options: Options) -> tuple[Images, Schema]:
@@ -94,7 +100,7 @@ def _images_of_data(options: Options) -> tuple[Images, Schema]:
         raise InputError(f"--data={options.data}: is of type {kind}; expected coco:ROOT, the data set of the results")
     records = datasets.read(options.data, "all", options.schema)
     found: dict[int, ImageFile] = read_background(root, "all", records).images
-    return {number: (image.name, image_size(found_image(image.name, (Path(), options.images))))
+    return {number: (image.name, image_size(found_image(image.name, (Path(), options.images))), image.to_upright())
             for number, image in found.items()}, records[0].schema
 
 
@@ -110,7 +116,7 @@ def _images_next_to(source: Path, options: Options) -> tuple[Images, Schema]:
         for image in content["images"]:
             file = found_image(image["file_name"], (source.parent, options.images))
             size = (int(image["width"]), int(image["height"])) if image.get("width") else image_size(file)
-            images[image["id"]] = (str(file or image["file_name"]), size)
+            images[image["id"]] = (str(file or image["file_name"]), size, None)
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: is no list of images as posecascade-predict writes it ({error!r}); predict again "
                          "with --format=coco") from None

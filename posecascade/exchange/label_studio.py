@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from posecascade import files
@@ -51,14 +51,9 @@ def read_label_studio(source: Path, options: Options) -> People:
     for name, size, people in found:
         kept = [person for label, person in people if label in ("", category)]
         names |= dict.fromkeys(point for person in kept for point in person.points)
-        path = found_image(_file_name(name), (options.images, source.parent, source.parent / "images"))
+        path = found_image(name, (options.images, source.parent, source.parent / "images"))
         images.append(LabeledImage(str(path or name), size or image_size(path), tuple(kept)))
     return people_of(source, names, images, options, category=category, excluded=excluded)
-
-
-def _file_name(name: str) -> str:
-    local = name.partition(LOCAL)[2]
-    return unquote(local.partition("&")[0]) if local else name
 
 
 def _task(origin: str, task: dict, excluded: Counter[str]) -> tuple[str, tuple[int, int] | None, list]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from posecascade.datasets.image_search import spellings
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean
 from posecascade.geometry import Box
@@ -172,12 +173,14 @@ def _other_side(name: str) -> str:
 
 
 def found_image(name: str, folders: Iterable[Path | None]) -> Path | None:
-    """Return the file of an image: the path itself, or the path or its name in one of the folders; None if missing."""
-    slashed = name.replace("\\", "/")
-    candidates = [Path(slashed)] if Path(slashed).is_absolute() else []
-    for folder in folders:
-        if folder:
-            candidates += [folder / slashed.lstrip("/"), folder / Path(slashed).name]
+    """Return the file of an image: the path itself, or the path or its name in one of the folders; None if missing.
+
+    What is not found here keeps its path, and is searched for when the labels are read (`datasets.image_search`).
+    """
+    spelled = spellings(name)
+    candidates = [Path(path) for path in spelled if Path(path).is_absolute()]
+    for folder in filter(None, folders):
+        candidates += [folder / path.lstrip("/") for path in spelled] + [folder / Path(spelled[-1]).name]
     return next((path.resolve() for path in candidates if path.is_file()), None)
 
 

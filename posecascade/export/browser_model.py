@@ -35,12 +35,13 @@ def _converted(file, precision):
     if precision not in FLOATS:
         raise InputError(f"{file}: only {' and '.join(FLOATS)} can be converted here; for {precision} export the "
                          "model (posecascade-export) and give the export")
-    from posecascade.export import tflite
-    from posecascade.export.graph.network import Network
-    from posecascade.export.tflite_files import TERMS, export_metadata, file_bytes
     from posecascade.formats.keras_file import load
 
     model, metadata = load(file)
+    from posecascade.export import tflite  # after Keras, which says what is wrong with keras.json; TensorFlow does not
+    from posecascade.export.graph.network import Network
+    from posecascade.export.tflite_files import TERMS, export_metadata, file_bytes
+
     network = Network(model, metadata)
     return file_bytes(tflite.heatmaps(network, precision), runtime.MAPS, precision, metadata,
                       export_metadata(file, metadata, TERMS, None), tflite.decoder(network))

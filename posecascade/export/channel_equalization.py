@@ -8,9 +8,9 @@ Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
-from keras import layers
+
+from posecascade.backend import keras, layers
 
 MAX_FACTOR = 8.0  # for channels that are hardly ever above 0
 BATCH = 16        # crops per call

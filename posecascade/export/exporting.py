@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from posecascade import files
+from posecascade.backend import keras_settings
 from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration, error_after, fitted, reliability
 from posecascade.errors import InputError
 from posecascade.evaluation import evaluate
@@ -31,6 +32,7 @@ CERTIFICATE, TABLE = "certificate.json", "certificate.txt"
 WARMUP_IMAGES = 8  # different ones in the warm-up requests
 
 
+@keras_settings()
 def export(model_file: Path, output: Path, people: Splits, recipe: Recipe, *, license: str, manifest: Mapping | None,
            log: Callable[[str], None]) -> Path:
     """Write OUTPUT/N, N the next version, and return that folder.

@@ -10,10 +10,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from posecascade import files
+from posecascade.backend import keras, keras_settings
 from posecascade.errors import InputError, first_line
 from posecascade.formats import zoo
 from posecascade.formats.metadata import METADATA_FILE, Metadata, metadata_dict, metadata_from
@@ -64,7 +64,8 @@ def load(path: Path | str) -> tuple[keras.Model, Metadata]:
         return zoo.load(path)
     metadata = load_metadata(path)
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with keras_settings():
+            model = keras.saving.load_model(path, compile=False)
     except (*files.DAMAGED, TypeError, AttributeError) as error:
         saved_by = _keras_of(path)
         if _release(saved_by) > _release(keras.__version__):  # Keras reads only files of older versions

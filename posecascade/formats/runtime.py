@@ -74,8 +74,12 @@ def tflite(model: bytes, threads: int = THREADS) -> Run:
 
 def saved_model(folder: Path) -> Run:
     """Return the run of a SavedModel's signature MAPS. Raises InputError if TensorFlow cannot load it."""
-    import tensorflow as tf  # here, because TFLite files do not need it
+    try:
+        import tensorflow as tf  # here, because TFLite files do not need it
+    except (AssertionError, AttributeError):  # of TensorFlow's own Keras, which reads keras.json too
+        from posecascade import backend  # noqa: F401  # raises what is wrong with it
 
+        raise
     try:
         loaded = tf.saved_model.load(str(folder))
         call = loaded.signatures[MAPS]

@@ -62,13 +62,14 @@ def load(path: Path | str) -> tuple["keras.Model", Metadata]:
 
     Raises InputError for a missing or damaged file, or one that fits no network of this version.
     """
-    from posecascade.models import OPTIONS, cascade, precision  # here, because it imports Keras; metadata need none
+    from posecascade.backend import keras_settings  # here, because it imports Keras; metadata need none
+    from posecascade.models import OPTIONS, cascade
     from posecascade.models.backbone import weighted_layers
 
     arrays, metadata = _read(file_of(path))
     settings = metadata.recipe.get("model", {})
     try:
-        with precision("float32"):
+        with keras_settings():
             model = cascade(metadata.schema.size, **{key: settings[key] for key in OPTIONS if key in settings})
     except (InputError, TypeError) as error:
         raise InputError(f"{path}: its recipe builds no network ({error}); get the file again") from None

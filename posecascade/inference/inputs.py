@@ -27,7 +27,7 @@ def requests_from(argument: str, standard_input: TextIO) -> Iterator[Request | I
         yield from (Request(str(p), p, in_folder=True) for p in files)
     elif path.suffix.lower() == ".jsonl":
         try:
-            with open(path, encoding="utf-8") as lines:
+            with open(path, encoding="utf-8-sig") as lines:
                 yield from _requests_in(lines, argument, path.parent)
         except OSError as error:
             yield InputError(f"{argument}: cannot be read ({error.strerror}); check the path")

@@ -16,6 +16,7 @@ from posecascade.inference.smoothing import one_euro
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silences FFmpeg; read when the first video is opened
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
+CODECS = {"av01": "AV1", "vvc1": "H.266", "vp09": "VP9", "hev1": "H.265", "hvc1": "H.265"}
 USUAL_RATE = 25.0  # frames per second if the file or camera reports none
 FOLLOWED = 0.15    # minimum peak of a keypoint that counts for the next frame's box; lower than in `search`
 MIN_FOLLOWED = 3   # number of such keypoints; with fewer, the person is searched for again
@@ -46,15 +47,26 @@ def opened(source: Path | int, name: str) -> Iterator[Video]:
         capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         read, first = capture.read() if capture.isOpened() else (False, None)
     if not read:
+        problem = _problem(capture, source, name)
         capture.release()
-        kind = "camera" if isinstance(source, int) else "video"
-        hint = "check the number" if kind == "camera" else "copy it again or convert it to .mp4"
-        raise InputError(f"{kind} {name}: cannot be opened, or no frame can be decoded; {hint}")
+        raise InputError(problem)
     rate = capture.get(cv2.CAP_PROP_FPS)
     try:
         yield Video(name, rate if math.isfinite(rate) and 1 <= rate <= 1000 else USUAL_RATE, _frames(capture, first))
     finally:
         capture.release()
+
+
+def _problem(capture, source, name):
+    """Return the message about a source without a frame; it names the codec of a file that could be opened."""
+    if isinstance(source, int):
+        return f"camera {name}: cannot be opened, or no frame can be decoded; check the number"
+    code = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
+    codec = CODECS.get(code.lower(), code) if capture.isOpened() and code.isprintable() else ""
+    found = f"is coded in {codec}, which cannot be decoded here, or is damaged" if codec else \
+        "cannot be opened, or no frame can be decoded"
+    return (f"video {name}: {found}; copy it again, or convert it to H.264, as by ffmpeg -i {name} -c:v libx264 "
+            "-pix_fmt yuv420p converted.mp4")
 
 
 def _frames(capture, frame):

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import KerasTensor, layers
 
+from posecascade.backend import keras, layers
 from posecascade.errors import InputError, first_line
 
 # With Keras' 0.99 (MobileNetV2's 0.999), evaluation lags training by hundreds (thousands) of steps.
@@ -34,7 +33,7 @@ class Backbone:
             raises InputError for another file or a failed download.
     """
 
-    build: Callable[[KerasTensor], dict[int, KerasTensor]]
+    build: Callable[[keras.KerasTensor], dict[int, keras.KerasTensor]]
     blocks: tuple[str, ...]
     load: Callable[[keras.Model, str], None]
 

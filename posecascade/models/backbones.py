@@ -1,7 +1,6 @@
 """The table of backbones; load weights into a model's backbone and freeze its early blocks."""
 
-import keras
-
+from posecascade.backend import keras
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean
 from posecascade.models.backbone import Backbone, image_layers

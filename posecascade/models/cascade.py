@@ -1,11 +1,6 @@
 """Build the cascade: part detector and regressor in one functional model, or either stage alone for the ablation."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import keras
-from keras import layers
-
+from posecascade.backend import keras, layers
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean
 from posecascade.models.backbones import find_backbone
@@ -14,17 +9,6 @@ from posecascade.models.regressor import regressor as build_regressor
 
 STAGES = ("cascade", "detector", "regressor")
 OPTIONS = ("stages", "backbone", "detector", "regressor", "stride", "width", "regressor_sees_image")  # of `cascade()`
-
-
-@contextmanager
-def precision(policy: str) -> Iterator[None]:
-    """Set Keras' dtype policy ("float32", "mixed_bfloat16", "mixed_float16") for networks built inside the context."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def cascade(keypoints: int, *, stages: str = "cascade", backbone: str = "efficientnet_lite0",

@@ -1,8 +1,6 @@
 """The part detector: a backbone and one of four heads, from an image to one logit map per keypoint."""
 
-import keras
-from keras import layers
-
+from posecascade.backend import keras, layers
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean
 from posecascade.models.backbone import separable

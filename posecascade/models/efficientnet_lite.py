@@ -4,8 +4,7 @@ import importlib.util
 from functools import partial
 from pathlib import Path
 
-from keras import layers
-
+from posecascade.backend import layers
 from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, conv_bn, inverted_residual, put_weights, read_npz
 from posecascade.models.torch_checkpoint import read_checkpoint

@@ -1,7 +1,6 @@
 """The body of the paper's ResNet regressor: one hourglass of depth 4 of pre-activation residuals, as released."""
 
-from keras import layers
-
+from posecascade.backend import layers
 from posecascade.models.backbone import batch_norm
 
 EPSILON = 1e-5

@@ -1,7 +1,6 @@
 """Which axes of a model's weights count keypoints; a warm start from another schema matches these by keypoint name."""
 
-import keras
-from keras import layers
+from posecascade.backend import keras, layers
 
 # Layer names, from detector.py and regressor.py. Transposed convolutions among the writers also read keypoint maps.
 READERS = ("from_parts",)

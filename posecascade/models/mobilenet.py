@@ -2,9 +2,7 @@
 
 from functools import partial
 
-import keras
-from keras import layers
-
+from posecascade.backend import keras, layers
 from posecascade.models.backbone import Backbone, application_weights, conv_bn, inverted_residual, put_weights
 
 # (blocks, stride, expansion, channels at width 1.0) per stage, table 2 of the paper.

@@ -2,9 +2,7 @@
 
 from functools import partial
 
-import keras
-from keras import layers
-
+from posecascade.backend import keras, layers
 from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, image_layers, put_weights, read_npz
 from posecascade.models.mobilenet import BLOCKS, STAGES, STEM_CHANNELS, channels_at

@@ -5,9 +5,7 @@ need the same scale. A convolution of concatenated tensors equals the sum of one
 number of parameters if only one of them has a bias; every concatenation is built as such a sum here.
 """
 
-import keras
-from keras import layers
-
+from posecascade.backend import keras, layers
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean
 from posecascade.models.backbone import separable

@@ -10,10 +10,9 @@ Convolutions have biases before their batch norms, as in Keras and in the releas
 
 from functools import partial
 
-import keras
 import numpy as np
-from keras import layers
 
+from posecascade.backend import keras, layers
 from posecascade.models.backbone import Backbone, application_weights, batch_norm, put_weights
 
 RESNET50, RESNET152 = (3, 4, 6, 3), (3, 8, 36, 3)

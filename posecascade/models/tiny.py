@@ -1,7 +1,6 @@
 """A backbone of 25,000 parameters for the quickstart and for tests; it trains from scratch within minutes on a CPU."""
 
-from keras import layers
-
+from posecascade.backend import layers
 from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, conv_bn, separable
 

@@ -1,8 +1,6 @@
 """VGG-16 (Simonyan & Zisserman 2014): five stages; the fully connected layers are fc6 and fc7 of the head `fcn`."""
 
-import keras
-from keras import layers
-
+from posecascade.backend import keras, layers
 from posecascade.errors import InputError
 from posecascade.models.backbone import Backbone, application_weights, image_layers, put_weights
 

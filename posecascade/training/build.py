@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 
-import keras
-
+from posecascade.backend import keras, keras_settings
 from posecascade.errors import InputError
 from posecascade.formats import keras_file
-from posecascade.models import BACKBONES, OPTIONS, cascade, load_backbone, precision
+from posecascade.models import BACKBONES, OPTIONS, cascade, load_backbone
 from posecascade.schema import Schema
 from posecascade.training.learner import Teacher, backbone_rates
 from posecascade.training.losses import CascadeLoss
 from posecascade.training.optimizers import make_optimizer
 from posecascade.training.recipe import Recipe
-from posecascade.training.schedule import spans
+from posecascade.training.schedule import Span, extended, learning_rate, spans
 
 _SIDES = {"hourglass": 64}  # px that input sides must be multiples of, by regressor
 _SIDE = 32  # px, of the others: the stride of the coarsest tap
@@ -76,7 +75,7 @@ def build(recipe: Recipe, schema: Schema, log: Callable[[str], None],
         new = f"; new keypoints: {', '.join(start.new_joints)}" if start.new_joints else ""
         log(f"started from {model.init_from}: {start.copied} layers copied, {start.partly} in part, "
             f"{len(start.left)} new{new}")
-    with precision(recipe.training.precision):
+    with keras_settings(recipe.training.precision):
         network = cascade(schema.size, **options)
     network.set_weights(twin.get_weights())
     return network, twin
@@ -132,6 +131,18 @@ def optimizer_of(recipe: Recipe, network: keras.Model) -> keras.optimizers.Optim
     return optimizer
 
 
-def plan_of(recipe: Recipe, steps: int):
-    """Return the recipe's phases as spans of steps."""
-    return spans(recipe.training.phases, steps, recipe.model.input_size)
+def plan_of(recipe: Recipe, steps: int, planned: int | None = None) -> list[Span]:
+    """Return the recipe's phases as spans of steps.
+
+    If `planned` is given, the phases were laid over that many steps, and the last is longer, up to `steps`.
+    """
+    laid = spans(recipe.training.phases, planned or steps, recipe.model.input_size)
+    return extended(laid, steps) if planned else laid
+
+
+def rate_of(recipe: Recipe, step: int, steps: int, span: Span) -> float:
+    """Return the learning rate of one step of a run of `steps`."""
+    settings = recipe.optimizer
+    return learning_rate(step, steps, span, rate=settings.learning_rate, schedule=settings.schedule,
+                         warmup_steps=settings.warmup_steps, milestones=settings.milestones,
+                         step_factor=settings.step_factor)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from posecascade import files
+from posecascade.backend import keras
 from posecascade.errors import InputError
 
 STATE = "state.npz"
@@ -32,6 +32,7 @@ class Progress:
         sums: sum of each loss over the steps of the current epoch, and "steps", their number.
         history: the log's row of each finished epoch.
         unreadable: a message for each image that could not be read.
+        planned: steps of the run as it was first started, None if no epochs were added since.
     """
 
     step: int = 0
@@ -39,6 +40,7 @@ class Progress:
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    planned: int | None = None
 
 
 def save_state(folder: Path, network: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress,

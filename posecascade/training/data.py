@@ -39,12 +39,14 @@ class Splits:
         sources: TYPE:ROOT of each data set.
         train: one list of records per data set.
         validation: one validation split per data set.
+        notes: lines about what was excluded from the data sets or looks doubtful.
     """
 
     schema: Schema
     sources: tuple[str, ...]
     train: list[list[Record]]
     validation: list[Validation]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def train_records(self) -> list[Record]:
@@ -68,15 +70,17 @@ def read_splits(sources: Sequence[str], schema_name: str) -> Splits:
     return load_splits(sources, find_schema(schema_name), custom=schema_name.endswith((".yaml", ".yml")))
 
 
-def read_split(source: str, split: str, schema: Schema, files_schema: Schema | None = None) -> list[Record]:
+def read_split(source: str, split: str, schema: Schema, files_schema: Schema | None = None,
+               notes: list[str] | None = None) -> list[Record]:
     """Return the records of one split of TYPE:ROOT, converted to the schema.
 
     Args:
         files_schema: what COCO-style files are annotated in; None: as their categories say.
+        notes: see `datasets.read`.
     Raises:
         InputError: the source cannot be read, or shares no keypoint with the schema.
     """
-    return checked_conversion(datasets.read(source, split, files_schema), schema)
+    return checked_conversion(datasets.read(source, split, files_schema, notes), schema)
 
 
 def load_splits(sources: Sequence[str], schema: Schema, *, custom: bool = False) -> Splits:
@@ -89,12 +93,13 @@ def load_splits(sources: Sequence[str], schema: Schema, *, custom: bool = False)
     """
     files_schema = schema if custom else None
     train, validation = [], []
+    notes: list[str] = []
     for source in sources:
         kind = datasets.parse(source)[0]
-        train.append(read_split(source, "train", schema, files_schema))
-        records = read_split(source, "val", schema, files_schema)
+        train.append(read_split(source, "train", schema, files_schema, notes))
+        records = read_split(source, "val", schema, files_schema, notes)
         number = sum(other.startswith(f"{kind}:") for other in sources[:len(validation)]) + 1
         metric = default_metric(kind, records)
         check_measurable(records, metric, source)
         validation.append(Validation(kind if number == 1 else f"{kind}{number}", metric, records))
-    return Splits(schema, tuple(sources), train, validation)
+    return Splits(schema, tuple(sources), train, validation, tuple(dict.fromkeys(notes)))

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 
+from posecascade.backend import keras
 from posecascade.models import freeze
 
 Loss = Callable[..., dict]

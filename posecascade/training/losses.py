@@ -17,8 +17,7 @@ Axes: B people, H rows, W columns, K keypoints.
 
 from dataclasses import dataclass
 
-from keras import ops
-
+from posecascade.backend import ops
 from posecascade.codec.targets import confidence_maps, part_discs
 
 OCCLUDED_PARTS = ("detect", "ignore", "reject")

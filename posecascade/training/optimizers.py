@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
-from keras import ops
+from posecascade.backend import keras, ops
 
 
 class _Tuned:

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
+from posecascade.backend import keras
+from posecascade.datasets.frames import inspect_frames
 from posecascade.errors import InputError
 from posecascade.records import Record
 from posecascade.training.batches import Batch
 
 CHECKED = 64           # images that are opened
+HEADERS = 4000         # images whose size and rotation are compared with the labels: half a second
 FAULTY_LIMIT = 0.05    # share of these: if more cannot be read, the run does not start
 FLOAT = 4              # bytes
 MAPS_KEPT = 1.0        # share of all layers' outputs kept in memory; 0.8 to 0.9 measured as the process's growth
@@ -90,6 +92,18 @@ def check_images(records: Sequence[Record]) -> list[str]:
         raise InputError(f"{faults[0]} ({len(faults)} of {len(chosen)} images opened cannot be read; "
                          "run posecascade-data check)")
     return faults
+
+
+def check_frames(records: Sequence[Record]) -> list[str]:
+    """Return lines about images that are rotated by EXIF, or do not have the size that was labeled.
+
+    Raises InputError if the latter are more than FAULTY_LIMIT of the images checked.
+    """
+    frames = inspect_frames(records, HEADERS)
+    if len(frames.wrong_size) > FAULTY_LIMIT * frames.checked:
+        raise InputError(f"{frames.wrong_size[0]} ({len(frames.wrong_size)} of {frames.checked} images checked; run "
+                         "posecascade-data check)")
+    return frames.notes()
 
 
 def _fault(record):

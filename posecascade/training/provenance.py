@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-import keras
-
 import posecascade
+from posecascade.backend import keras
 from posecascade.errors import InputError
 from posecascade.training.data import Splits
 from posecascade.training.recipe import Recipe, differences, recipe_from
@@ -26,8 +25,12 @@ def identity_of(recipe: Recipe, splits: Splits) -> dict:
             "backend": keras.backend.backend()}
 
 
-def check_same(saved: Mapping, current: Mapping, folder: Path) -> None:
-    """Raise InputError with the differences if FOLDER holds a run of another recipe, data, schema or backend."""
+def check_same(saved: Mapping, current: Mapping, folder: Path) -> int:
+    """Return how many epochs `current` adds to the run in FOLDER, usually 0; all else must be the same.
+
+    Raises InputError with the differences if FOLDER holds a run of another recipe, data, schema or backend.
+    """
+    before, now = (value["recipe"]["training"]["epochs"] for value in (saved, current))
     one, other = (recipe_from(_without_free(value["recipe"]), f"{folder}") for value in (saved, current))
     changes = differences(one, other)
     if saved["data"] != current["data"]:
@@ -36,9 +39,10 @@ def check_same(saved: Mapping, current: Mapping, folder: Path) -> None:
         changes.append(f"schema: {current['schema']['name']} has other keypoints, pairs or segments now")
     if saved["backend"] != current["backend"]:
         changes.append(f"backend: {saved['backend']} -> {current['backend']}")
-    if changes:
+    if changes and (now <= before or changes != [f"training.epochs: {before} -> {now}"]):
         raise InputError(f"{folder}: holds a run that differs ({'; '.join(changes[:5])}); "
                          "give the same settings to resume it, or another --model_dir")
+    return now - before
 
 
 def _without_free(recipe):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
+from posecascade.backend import keras_settings
 from posecascade.codec.targets import confidence_maps, part_discs
 from posecascade.drawing import draw_pose, keypoint_colors, sheet
 from posecascade.errors import InputError
@@ -15,6 +16,7 @@ from posecascade.training.augment import Augmentation, load_sample, target
 COLUMNS = 4  # annotated, augmented, discs, Gaussians
 
 
+@keras_settings()
 def samples_sheet(sets: Sequence[Sequence[Record]], count: int, rng: np.random.Generator, *, size: int, stride: int,
                   disc_radius: float, sigma: float) -> tuple[np.ndarray, list[str]]:
     """Draw `count` random people, one row each: the crop with its labels, augmented, its part discs, its Gaussians.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 TRAINS = ("joint", "detector", "regressor")
 SCHEDULES = ("constant", "cosine", "step")
@@ -60,6 +60,11 @@ def spans(phases: Sequence[Phase], steps: int, input_size: int) -> list[Span]:
                              phase.train, phase.frozen_blocks, phase.lr_factor))
         start = end
     return laid
+
+
+def extended(laid: Sequence[Span], steps: int) -> list[Span]:
+    """Return the spans with the last one made longer, to end at `steps`: what a run with more epochs still trains."""
+    return [*laid[:-1], replace(laid[-1], end=steps)]
 
 
 def learning_rate(step: int, steps: int, span: Span, *, rate: float, schedule: str, warmup_steps: int,

@@ -8,9 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import keras
-
 from posecascade import files
+from posecascade.backend import BACKENDS, keras, keras_settings
 from posecascade.drawing import write_image
 from posecascade.errors import InputError
 from posecascade.evaluation.evaluate import UNREADABLE_LIMIT, check_measurable, evaluate
@@ -21,13 +20,13 @@ from posecascade.inference.predictor import Predictor, run_of
 from posecascade.training import checkpoints, figures, logging, preflight
 from posecascade.training.augment import NONE
 from posecascade.training.batches import Batch, batches, make_batch, steps_per_epoch
-from posecascade.training.build import build, check, loss_of, optimizer_of, plan_of, teacher_of
+from posecascade.training.build import build, check, loss_of, optimizer_of, plan_of, rate_of, teacher_of
 from posecascade.training.checkpoints import Progress
 from posecascade.training.data import Splits, read_splits
 from posecascade.training.learner import Learner, put_average, set_trainable
 from posecascade.training.provenance import check_same, identity_of, manifest
 from posecascade.training.recipe import Recipe, write_recipe
-from posecascade.training.schedule import learning_rate
+from posecascade.training.schedule import Span
 
 BEST, LAST, RECIPE, MANIFEST = "best.keras", "last.keras", "recipe.yaml", "manifest.json"
 WRITTEN = (BEST, LAST, RECIPE, MANIFEST, checkpoints.STATE, logging.LOG, figures.METRICS, figures.CURVE, figures.SHEET)
@@ -36,6 +35,7 @@ SHEET_PEOPLE = 8    # people drawn in the sheet of an epoch; twice as many in pr
 SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}  # arrays that an optimizer keeps per weight
 
 
+@keras_settings()
 def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
           log: Callable[[str], None] = print) -> dict[str, Report]:
     """Train the recipe's cascade into `folder`, or resume the interrupted run found there.
@@ -51,13 +51,17 @@ def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
     Raises:
         InputError: anything the user can fix, including a loss that becomes NaN or infinite.
     """
+    if keras.backend.backend() not in BACKENDS:
+        raise InputError(f"backend: {keras.backend.backend()} cannot train; set KERAS_BACKEND to tensorflow, jax or "
+                         "torch")
     folder, sources = Path(folder), tuple(sources) or recipe.data.sources
     recipe = replace(recipe, data=replace(recipe.data, sources=sources))
     check(recipe)
     splits = read_splits(sources, recipe.data.schema)
     identity = identity_of(recipe, splits)
-    progress = _progress(folder, identity)
-    steps = steps_per_epoch(len(splits.train_records), recipe.training.batch_size) * recipe.training.epochs
+    epoch_steps = steps_per_epoch(len(splits.train_records), recipe.training.batch_size)
+    steps = epoch_steps * recipe.training.epochs
+    progress = _progress(folder, identity, epoch_steps)
     if progress.step < steps:
         with files.locked(folder, "--model_dir"):
             _run(recipe, folder, splits, progress, identity, steps, log)
@@ -69,7 +73,7 @@ def _run(recipe: Recipe, folder: Path, splits: Splits, progress: Progress, ident
     random.seed(recipe.training.seed)  # of all initializers; keras.utils.set_random_seed would import TensorFlow
     network, twin = build(recipe, splits.schema, log, begin=progress.step == 0)
     teacher = teacher_of(recipe, splits.schema)
-    epoch_steps, plan = steps // recipe.training.epochs, plan_of(recipe, steps)
+    epoch_steps, plan = steps // recipe.training.epochs, plan_of(recipe, steps, progress.planned)
     _preflight(recipe, splits, network, log)
     checkpoints.remove_drafts(folder, WRITTEN)
     write_recipe(recipe, folder / RECIPE)
@@ -77,6 +81,8 @@ def _run(recipe: Recipe, folder: Path, splits: Splits, progress: Progress, ident
     if progress.step:
         checkpoints.load_state(folder, "network", network.variables)
         log(f"resuming after step {progress.step} of {steps}")
+        if progress.planned:
+            log(_extension(recipe, progress.step, steps, plan))
 
     predict = Predictor(run_of(twin.predict_on_batch), splits.schema, recipe.model.input_size,
                         recipe.model.stride, recipe.model.decoder)
@@ -99,11 +105,7 @@ def _run(recipe: Recipe, folder: Path, splits: Splits, progress: Progress, ident
                 learner.prepare(learner.optimizer)
             for step in range(progress.step, span.end):
                 batch, began = next(stream), time.monotonic()
-                rate = learning_rate(
-                    step, steps, span, rate=recipe.optimizer.learning_rate, schedule=recipe.optimizer.schedule,
-                    warmup_steps=recipe.optimizer.warmup_steps, milestones=recipe.optimizer.milestones,
-                    step_factor=recipe.optimizer.step_factor)
-                optimizer.learning_rate = rate
+                optimizer.learning_rate = rate = rate_of(recipe, step, steps, span)
                 losses = learner.step(batch.images, batch.targets)
                 _check_finite(all(map(math.isfinite, losses.values())), step, losses, recipe, folder)
                 _record_step(progress, losses, batch, len(splits.train_records), bar.above(log))
@@ -133,16 +135,27 @@ def _run(recipe: Recipe, folder: Path, splits: Splits, progress: Progress, ident
         bar.close()
 
 
-def _progress(folder: Path, identity: Mapping) -> Progress:
-    """Return the progress of the run in `folder`, step 0 if there is none; InputError if it is another run."""
+def _progress(folder: Path, identity: Mapping, epoch_steps: int) -> Progress:
+    """Return the progress of the run in `folder`, step 0 if there is none; InputError if it is another run.
+
+    If `identity` has more epochs than the run, its `planned` steps are set.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--model_dir={folder}: is a file, expected a folder")
     header = checkpoints.read_header(folder)
     if header is None:
         return Progress()
     progress, saved_identity = header
-    check_same(saved_identity, identity, folder)
+    if check_same(saved_identity, identity, folder):
+        progress.planned = progress.planned or epoch_steps * saved_identity["recipe"]["training"]["epochs"]
     return progress
+
+
+def _extension(recipe: Recipe, step: int, steps: int, plan: Sequence[Span]) -> str:
+    """Return the line about a run to which epochs were added: how phases and learning rate go on after `step`."""
+    now = rate_of(recipe, step, steps, next(span for span in plan if step < span.end))
+    return (f"epochs were added: the last phase ({plan[-1].train}) is longer, and the learning rate "
+            f"({recipe.optimizer.schedule}) goes on at {now:.2g}, as in a run of {recipe.training.epochs} epochs")
 
 
 def _preflight(recipe: Recipe, splits: Splits, network: keras.Model, log) -> None:
@@ -152,8 +165,10 @@ def _preflight(recipe: Recipe, splits: Splits, network: keras.Model, log) -> Non
     log(preflight.estimate(network, recipe.training.batch_size, size, slots).text())
     records = splits.train_records
     log(f"{len(records)} people for training, {sum(len(v.records) for v in splits.validation)} for validation")
+    for note in splits.notes:
+        log(f"warning: {note}")
     for split in (records, *(validation.records for validation in splits.validation)):
-        for fault in preflight.check_images(split):
+        for fault in (*preflight.check_frames(split), *preflight.check_images(split)):
             log(f"warning: {fault}")
     for validation, source in zip(splits.validation, splits.sources, strict=True):
         check_measurable(evenly(validation.records, recipe.training.validation_people), validation.metric, source)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 
+from posecascade.backend import keras
 from posecascade.export.graph.decoding import DECODERS, calibrated, value_at
 from posecascade.formats.metadata import Metadata
 
