@@ -84,6 +84,19 @@ def write_json(path: Path | str, value: object) -> None:
         draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def relative_if_inside(path: Path | str, folder: Path | str) -> str:
+    """Return `path` relative to the folder, with slashes, if the file is in it; otherwise the path as it is.
+
+    >>> relative_if_inside("/data/a/b.jpg", "/data"), relative_if_inside("/data/a/b.jpg", "/data/c")
+    ('a/b.jpg', '/data/a/b.jpg')
+    """
+    absolute, top = Path(path).absolute(), Path(folder).resolve()
+    for candidate in (absolute, absolute.parent.resolve() / absolute.name):
+        if candidate.is_relative_to(top):
+            return candidate.relative_to(top).as_posix()
+    return str(path)
+
+
 def sha256(path: Path | str) -> str:
     """Return the hexadecimal SHA-256 of the file's bytes."""
     with open(path, "rb") as file:

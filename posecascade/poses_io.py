@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from posecascade.errors import InputError
-from posecascade.geometry import Box
+from posecascade.geometry import Affine, Box
 from posecascade.poses import Pose
 
 PIXEL_DIGITS, SCORE_DIGITS = 3, 4  # decimals; far finer than any model is exact
@@ -26,6 +26,9 @@ class Request:
         box: the person in pixels of the upright image, or None to search for the person.
         origin: the file and line of the request, for messages; "" if the image itself was given.
         in_folder: whether the image was found in a folder rather than given by name.
+        image_id: the image's number in a COCO file, or None.
+        score: of the detection of the box; 1 without a detector.
+        to_upright: the map from the pixels that the COCO file counts to those of the upright image, if they differ.
     """
 
     image: str
@@ -33,6 +36,9 @@ class Request:
     box: Box | None = None
     origin: str = ""
     in_folder: bool = False
+    image_id: int | None = None
+    score: float = 1.0
+    to_upright: Affine | None = None
 
     def with_origin(self, error: InputError) -> InputError:
         """Return the error with the request's origin before its message."""

@@ -213,7 +213,7 @@ def test_ambiguous_shape_is_refused(tmp_path, points):
 
 
 def test_arrays_without_numbers_are_refused(tmp_path):
-    (tmp_path / "a.json").write_text('[{"image_id": 1, "keypoints": [1, 2, 3]}]')
+    (tmp_path / "a.json").write_text('[[["x", 2], [1, 2], [1, 2]]]')
     with pytest.raises(InputError, match="is not a regular array of numbers; expected"):
         read_predictions(tmp_path / "a.json", records(1))
     with h5py.File(tmp_path / "a.h5", "w") as file:

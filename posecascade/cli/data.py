@@ -1,10 +1,13 @@
-"""posecascade-data check|show --data=TYPE:ROOT [--data=...] [--output=DIR_OR_FILE]: inspect annotated data sets.
+"""posecascade-data check|show|convert [SOURCE] [--data=TYPE:ROOT] [--output=FILE]: inspect and convert data sets.
 
 check: find missing and corrupt images, keypoints outside the image, duplicate people, swapped left and right, and a
        wrong order of keypoints. Prints a table per data set, and writes JSON to --output (a .json file, or check.json
        in a folder).
 show:  draw a sheet of people as annotated and after augmentation, with the training targets. --output is a .png or
        .jpg file, or a folder for samples.png.
+convert: bring labels from another tool, --from=TOOL, into COCO's layout, with a schema of their keypoints next to it;
+       or take a COCO file or predictions (predictions.jsonl, COCO results) to an annotation tool, --to=TOOL, to correct
+       them there. Images are not copied.
 """
 
 from pathlib import Path
@@ -12,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from posecascade import datasets, files
+from posecascade import datasets, exchange, files
 from posecascade.cli import app
 from posecascade.datasets.inspection import inspect
 from posecascade.drawing import write_image
@@ -25,7 +28,7 @@ _DATA = flags.DEFINE_multi_string(
     "data", [], f"TYPE:ROOT, a data set; TYPE is one of {', '.join(datasets.READERS)}", flag_values=FLAGS)
 _OUTPUT = flags.DEFINE_string("output", None, "file or folder to write to; required by show", flag_values=FLAGS)
 _SCHEMA = flags.DEFINE_string("schema", None, "keypoint schema of data sets of type coco: a name or a .yaml file "
-                              "(default: coco17)", flag_values=FLAGS)
+                              "(default: coco17); for convert, the order and names of the keypoints", flag_values=FLAGS)
 _COUNT = flags.DEFINE_integer("count", 8, "number of people on the sheet of show", lower_bound=1, upper_bound=200,
                               flag_values=FLAGS)
 _SIZE = flags.DEFINE_integer("size", 192, "side of the crops on the sheet of show, in pixels", lower_bound=32,
@@ -35,14 +38,24 @@ _SEED = flags.DEFINE_integer("seed", 1, "seed of show's choice of people and of 
 _SPLIT = flags.DEFINE_string("split", "all", f"split of each data set: one of {', '.join(datasets.SPLITS)}",
                              flag_values=FLAGS)
 
+_FROM = flags.DEFINE_enum("from", None, list(exchange.READERS), "tool whose labels convert reads", flag_values=FLAGS)
+_TO = flags.DEFINE_enum("to", "coco", list(exchange.WRITERS), "tool for which convert writes", flag_values=FLAGS)
+_IMAGES = flags.DEFINE_string("images", None, "folder of the images for convert (default: where the tool keeps them)",
+                              flag_values=FLAGS)
+_CATEGORY = flags.DEFINE_string("category", None, "skeleton, class or label to convert, if there are several",
+                                flag_values=FLAGS)
+
 
 def main(arguments: list[str]) -> None:
-    """Run `check` or `show`."""
+    """Run `check`, `show` or `convert`."""
     actions = {"check": check, "show": show}
+    if arguments and arguments[0] == "convert":
+        convert(arguments[1:])
+        return
     if len(arguments) != 1 or arguments[0] not in actions:
         given = " ".join(arguments)
-        raise InputError(f"unknown action {given!r}; {files.did_you_mean(given, actions)}" if given
-                         else "no action given; expected check or show")
+        raise InputError(f"unknown action {given!r}; {files.did_you_mean(given, [*actions, 'convert'])}" if given
+                         else "no action given; expected check, show or convert")
     if not _DATA.value:
         raise InputError("no data set given; add --data=TYPE:ROOT")
     actions[arguments[0]]()
@@ -84,6 +97,28 @@ def show() -> None:
     for row, origin in enumerate(origins, 1):
         print(f"row {row}: {origin}")
     print(f"wrote {path}: annotated, augmented, part discs, Gaussians (left blue, right orange)")
+
+
+def convert(arguments: list[str]) -> None:
+    """Write the labels of SOURCE in another tool's layout; print what was written and what was left out."""
+    if len(arguments) != 1:
+        raise InputError(f"convert: {len(arguments)} sources are given; expected one file or folder")
+    if not _FROM.value or not _OUTPUT.value:
+        raise InputError("convert: --from and --output are needed; such as convert export.json --from=labelstudio "
+                         "--output=people.json")
+    if len(_DATA.value) > 1:
+        raise InputError("convert: --data is given more than once; expected the one data set of the results")
+    options = exchange.Options(Path(_IMAGES.value) if _IMAGES.value else None, _CATEGORY.value or "",
+                               find_schema(_SCHEMA.value) if _SCHEMA.value else None, "".join(_DATA.value))
+    people, paths = exchange.convert(Path(arguments[0]), Path(_OUTPUT.value), options, read=_FROM.value,
+                                     write=_TO.value)
+    missing = sum(not Path(image.path).is_file() for image in people.images)
+    for what, count in people.excluded.items():
+        print(f"excluded: {count} {what}")
+    if missing:
+        print(f"missing: {missing} of {len(people.images)} images, which keep the paths of {arguments[0]}")
+    print(f"wrote {' and '.join(map(str, paths))}: {people.count} people in {len(people.images)} images, "
+          f"{people.schema.size} keypoints")
 
 
 def _read(spec: str, notes: list[str] | None = None) -> list[Record]:

@@ -2,6 +2,7 @@
 
   posecascade-evaluate --model=MODEL --data=lsp:DIR --json=report.json --plot=curve.png
   posecascade-evaluate --predictions=preds.mat --data=mpii_val:DIR
+  posecascade-evaluate --model=MODEL --data=coco:DIR --boxes=detections.json --results=results.json
 
 The command prints a table per data set, in per cent with 95 % bootstrap intervals. "limbs" is the mean over shoulders,
 elbows, wrists, hips, knees and ankles; "auc" is the area under the curve from 0 to the main threshold.
@@ -16,8 +17,10 @@ from absl import flags
 
 from posecascade import datasets, files
 from posecascade.cli import app
+from posecascade.datasets import coco_background
+from posecascade.datasets.coco_background import Background
 from posecascade.errors import InputError
-from posecascade.evaluation import evaluate, metrics, predictions
+from posecascade.evaluation import coco_results, detected, evaluate, metrics, predictions
 from posecascade.evaluation.predictions import Predictions
 from posecascade.evaluation.report import Report, compare, comparison_table
 from posecascade.records import Record
@@ -27,8 +30,13 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string("model", None, "lite or base, which come with the package; a .keras file; the folder of a training "
                     "run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
 flags.DEFINE_string("predictions", None, "file of predictions to score instead of a model: JSON lines (.jsonl), or an "
-                    "array `pred` or `preds` of shape (N, K, 2) or (2, K, N) in a .mat, .h5, .hdf5 or .json file",
+                    "array `pred` or `preds` of shape (N, K, 2) or (2, K, N) in a .mat, .h5, .hdf5 or .json file, "
+                    "or COCO's list of keypoint results (.json)", flag_values=FLAGS)
+flags.DEFINE_string("boxes", None, "file of detected boxes, a list of {image_id, bbox, score, category_id}: predict in "
+                    "these boxes instead of the annotated ones; people that were not detected count as missed",
                     flag_values=FLAGS)
+flags.DEFINE_string("results", None, "file to write the predictions to, as COCO's list of keypoint results, which "
+                    "pycocotools reads; for one data set", flag_values=FLAGS)
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT, a data set; TYPE is one of " + ", ".join(datasets.READERS),
                           flag_values=FLAGS)
 flags.DEFINE_enum("split", None, datasets.SPLITS, "split of each data set (default: test for lsp, val for the others)",
@@ -63,6 +71,7 @@ class _Data:
     split: str
     records: list[Record]
     metric: str
+    background: Background | None
 
 
 def main(arguments: list[str]) -> None:
@@ -99,34 +108,58 @@ def _check(arguments):
         raise InputError("--data: the same data set is given more than once; pass each once")
     if FLAGS.predictions and not FLAGS.compare and (FLAGS.flip_test or FLAGS.protocol != "default"):
         raise InputError("--flip_test and --protocol need a --model; predictions in a file are already decoded")
+    if FLAGS.boxes and not FLAGS.model:
+        raise InputError("--boxes: needs a --model to predict in them; add --model=MODEL")
+    if FLAGS.boxes and FLAGS.protocol == "paper":
+        raise InputError("--boxes: --protocol=paper has boxes of its own; remove one of them")
+    if FLAGS.results and len(FLAGS.data) > 1:
+        raise InputError(f"--results={FLAGS.results}: holds the results of one data set, {len(FLAGS.data)} are given; "
+                         "evaluate each on its own")
     if FLAGS.plot and Path(FLAGS.plot).suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(f"--plot={FLAGS.plot}: unknown suffix; expected one of {', '.join(PLOT_SUFFIXES)}")
 
 
 def _read(spec, schema) -> _Data:
-    kind, _ = datasets.parse(spec)
+    kind, root = datasets.parse(spec)
     split = FLAGS.split or DEFAULT_SPLITS.get(kind, "val")
     notes: list[str] = []
     records = datasets.read(spec, split, schema, notes)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
-    return _Data(spec, kind, split, records, FLAGS.metric or evaluate.default_metric(kind, records))
+    metric = FLAGS.metric or evaluate.default_metric(kind, records)
+    # Only COCO's AP, of several people per image, counts what is predicted besides the people of the records.
+    several = FLAGS.boxes or FLAGS.predictions or FLAGS.compare
+    background = coco_background.read_background(root, split, records) \
+        if several and kind == "coco" and metric == "oks" else None
+    return _Data(spec, kind, split, records, metric, background)
 
 
 def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]) -> Report:
+    found = _predictions(source, is_file, data, models)
+    if FLAGS.results and source == (FLAGS.predictions or FLAGS.model):
+        files.write_json(FLAGS.results, predictions.as_results(found, data.records))
+    return evaluate.score(found, data.records, metric=data.metric, background=data.background)
+
+
+def _predictions(source: str, is_file: bool, data: _Data, models: dict[str, Callable]) -> Predictions:
     if is_file:
-        from_file = predictions.read_predictions(source, data.records, first_pixel=datasets.FIRST_PIXEL[data.kind])
-        return evaluate.score(from_file, data.records, metric=data.metric)
+        return predictions.read_predictions(source, data.records, first_pixel=datasets.FIRST_PIXEL[data.kind])
     if source not in models:
         from posecascade.inference import predictor  # not at the top: files of predictions do not need the runtimes
 
         with app.quietly():  # TensorFlow and LiteRT write start-up lines
             models[source] = predictor.load(source, flip_test=FLAGS.flip_test, protocol=FLAGS.protocol)
+    if FLAGS.boxes:
+        detections, excluded = coco_results.read_detections(FLAGS.boxes)
+        if excluded:
+            print(excluded, file=sys.stderr)
+        return detected.predicted_in_boxes(_with_progress(models[source], len(detections)), data.records, detections,
+                                           FLAGS.boxes, background=data.background, batch_size=FLAGS.batch_size)
     box_of = evaluate.annotated_box
     if FLAGS.protocol == "paper":
         box_of = evaluate.paper_lsp_box if data.kind == "lsp" else evaluate.paper_box
-    return evaluate.evaluate(_with_progress(models[source], len(data.records)), data.records, metric=data.metric,
-                             batch_size=FLAGS.batch_size, box_of=box_of)
+    return evaluate.predicted(_with_progress(models[source], len(data.records)), data.records,
+                              batch_size=FLAGS.batch_size, box_of=box_of)
 
 
 def _with_progress(predict, people: int):

@@ -11,6 +11,10 @@ Output in DIR:
   predictions.csv    the same as a table
   overlays/          NAME.jpg or NAME.mp4 with the poses drawn: keypoints with a score below --min_score are not drawn,
                      those with low visibility are drawn as circles
+  results.json       with --format=coco, COCO's list of keypoint results; images.json has the images and their numbers
+
+With --boxes the people are those of a detector, several per image. An image's number is that of its name
+(000000000785.jpg), or of a COCO .json file given as INPUT, whose images are predicted.
 
 Unreadable inputs are reported on standard error, one line each; the rest is written. The exit status is 2 if an INPUT
 or a JSON line failed or no pose was written; unreadable images in a folder do not change it. Ctrl-C stops the command
@@ -27,6 +31,7 @@ from absl import flags
 
 from posecascade import files, images
 from posecascade.cli import app
+from posecascade.cli.coco_files import DetectedBoxes, ResultsFile, listed_images
 from posecascade.cli.run_summary import RunSummary
 from posecascade.drawing import draw_pose, write_image
 from posecascade.errors import InputError
@@ -51,6 +56,11 @@ flags.DEFINE_float("min_score", 0.25, "smallest score, 0 to 1, at which a keypoi
                    "contain all keypoints", lower_bound=0, upper_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 32, "number of images predicted at once", lower_bound=1, flag_values=FLAGS)
 
+flags.DEFINE_enum("format", "jsonl", ("jsonl", "coco"), "coco: also write results.json, which pycocotools reads, and "
+                  "images.json, the images with the numbers that it uses", flag_values=FLAGS)
+flags.DEFINE_string("boxes", None, "file of detected boxes, a list of {image_id, bbox, score, category_id}: predict in "
+                    "these boxes instead of searching for the person", flag_values=FLAGS)
+
 OVERLAY_LIMIT = 4096       # px: larger images are drawn at reduced size
 PIXELS_AT_ONCE = 10 ** 8   # of images waiting for a batch: 300 MB
 
@@ -58,8 +68,8 @@ PIXELS_AT_ONCE = 10 ** 8   # of images waiting for a batch: 300 MB
 class _Outputs:
     """The files and the summary of a run."""
 
-    def __init__(self, folder: Path, writer: PoseWriter):
-        self.folder, self.writer = folder / "overlays", writer
+    def __init__(self, folder: Path, writer: PoseWriter, results: ResultsFile | None):
+        self.folder, self.writer, self.results = folder / "overlays", writer, results
         self.summary = RunSummary("posecascade-predict")
         self._names: set[str] = set()
 
@@ -73,8 +83,10 @@ class _Outputs:
         self._names.add((choice + suffix).lower())
         return self.folder / (choice + suffix)
 
-    def write(self, image: str, pose, box=None) -> None:
-        self.writer.write(answer(image, pose, box))
+    def write(self, request: Request, pose, image) -> None:
+        self.writer.write(answer(request.image, pose, request.box))
+        if self.results:
+            self.results.add(request, pose, image)
         self.summary.count()
 
 
@@ -89,13 +101,16 @@ def main(arguments: list[str]) -> None:
     folder = Path(FLAGS.output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output={folder}: is a file; expected a folder")
+    boxes = DetectedBoxes(FLAGS.boxes) if FLAGS.boxes else None
+    if boxes and boxes.excluded:
+        print(boxes.excluded, file=sys.stderr)
     from posecascade.inference import predictor  # not at the top: --help and wrong flags do not need the runtimes
 
     with app.quietly():  # TensorFlow and LiteRT write start-up lines
         predict = predictor.load(FLAGS.model, flip_test=FLAGS.flip_test, decoder=FLAGS.decoder, protocol=FLAGS.protocol,
                                  batch_size=FLAGS.batch_size)
     try:
-        summary = _predict_all(arguments, predict, folder)
+        summary = _predict_all(arguments, predict, folder, boxes)
     except OSError as error:  # of writing: errors of reading are InputErrors
         raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free disk space "
                          "or choose another folder") from None
@@ -104,45 +119,52 @@ def main(arguments: list[str]) -> None:
     summary.check_failed()
 
 
-def _predict_all(arguments, predict, folder: Path) -> RunSummary:
+def _predict_all(arguments, predict, folder: Path, boxes: DetectedBoxes | None) -> RunSummary:
     stopped = None
     with files.atomic_write(folder / "predictions.csv") as table, \
             files.atomic_write(folder / "predictions.jsonl") as lines, \
             open(table, "w", encoding="utf-8", errors="surrogateescape", newline="") as rows, \
             open(lines, "w", encoding="utf-8") as text:
-        outputs = _Outputs(folder, PoseWriter(text, rows, predict.schema.keypoints))
+        outputs = _Outputs(folder, PoseWriter(text, rows, predict.schema.keypoints),
+                           ResultsFile(predict.schema) if FLAGS.format == "coco" else None)
         try:
             for argument in arguments:
-                _predict_input(argument, predict, outputs)
+                _predict_input(argument, predict, outputs, boxes)
+            if boxes and not outputs.summary.failed:
+                boxes.check_used()
         except (InputError, KeyboardInterrupt) as error:  # poses written so far are kept
             stopped = error
         if not stopped:
             outputs.summary.check_written()
         elif not outputs.summary.written:
             raise stopped
+    if outputs.results:
+        outputs.results.write(folder)
     if stopped:
         raise stopped
     return outputs.summary
 
 
-def _predict_input(argument: str, predict, outputs: _Outputs) -> None:
+def _predict_input(argument: str, predict, outputs: _Outputs, boxes: DetectedBoxes | None) -> None:
     path = Path(argument)
     if argument.isdecimal() and not path.exists():
         _predict_video(int(argument), argument, predict, outputs)
     elif path.suffix.lower() in video.SUFFIXES and path.is_file():
         _predict_video(path, argument, predict, outputs)
     else:
-        _predict_images(requests_from(argument, sys.stdin), predict, outputs)
+        requests = listed_images(path) if path.suffix.lower() == ".json" else requests_from(argument, sys.stdin)
+        _predict_images(boxes.requests(requests) if boxes else requests, predict, outputs)
 
 
 def _predict_images(requests: Iterable[Request | InputError], predict, outputs: _Outputs) -> None:
-    waiting, pixels = [], 0
+    waiting, pixels, path, image = [], 0, None, np.empty((0, 0, 3), np.uint8)
     for request in requests:
         if isinstance(request, InputError):
             outputs.summary.fail(request)
             continue
         try:
-            image = images.ImageFile(request.path, upright=True).read()
+            if request.path != path:  # several boxes of an image follow each other
+                image, path = images.ImageFile(request.path, upright=True).read(), request.path
         except InputError as error:
             outputs.summary.skip(error) if request.in_folder else outputs.summary.fail(request.with_origin(error))
             continue
@@ -158,7 +180,7 @@ def _predict_images(requests: Iterable[Request | InputError], predict, outputs: 
 def _predict_batch(waiting, predict, outputs: _Outputs) -> None:
     poses = predict.predict_batch([image for _, image in waiting], [request.box for request, _ in waiting])
     for (request, image), pose in zip(waiting, poses, strict=True):
-        outputs.write(request.image, pose, request.box)
+        outputs.write(request, pose, image)
         if FLAGS.draw:
             write_image(outputs.unique(request.image, ".jpg"), overlay(image, pose))
 
@@ -177,7 +199,7 @@ def _predict_video(source: Path | int, argument: str, predict, outputs: _Outputs
                 poses = video.follow(predict.predict, frames, smooth=FLAGS.smooth,
                                      followed=float(predict.calibration(np.float64(video.FOLLOWED))))
                 for number, (frame, pose) in enumerate(poses):
-                    outputs.write(f"{argument}#{number}", pose)
+                    outputs.write(Request(f"{argument}#{number}", Path(f"{argument}#{number}")), pose, frame)
                     if writer:
                         writer.write(overlay(frame, pose))
             except KeyboardInterrupt as error:  # Ctrl-C stops a camera; the video written so far is kept

@@ -39,19 +39,22 @@ def read_coco(root: str, split: str, schema: Schema | None = None, notes: list[s
     otherwise see `hold_out`. Pseudo-labels (annotations with "pseudo": true) do not distinguish occluded from visible
     keypoints. A line about everything that was excluded or looks doubtful is appended to `notes`.
     """
-    text, options = split_options(root)
-    path = existing(text, "coco", LAYOUT)
-    schema, notes = schema or COCO17, notes if notes is not None else []
-    files = {} if path.is_file() else _split_files(path)
-    chosen, held_out = _chosen(files, checked_split(split)) if files else \
-        ([path if path.is_file() else _single_file(path)], True)
-    people = [record for file in chosen for record in _people(file, schema, options, notes)]
+    files, held_out = annotation_files(root, split)
+    options, notes = split_options(root)[1], notes if notes is not None else []
+    people = [record for file in files for record in _people(file, schema or COCO17, options, notes)]
     return hold_out(people, split) if held_out else people
 
 
-def _chosen(files: dict[str, Path], split: str) -> tuple[list[Path], bool]:
-    """Return the files of a split, and whether the split is held out of them."""
-    if split == "all":
+def annotation_files(root: str, split: str) -> tuple[list[Path], bool]:
+    """Return the files of a split, and whether the split is still to be held out of them.
+
+    Raises InputError if ROOT does not exist or holds no file that `read_coco` reads.
+    """
+    path = existing(split_options(root)[0], "coco", LAYOUT)
+    files = {} if path.is_file() else _split_files(path)
+    if not files:
+        return [path if path.is_file() else _single_file(path)], True
+    if checked_split(split) == "all":
         return list(files.values()), False
     if split == "test" and "test" in files:
         return [files["test"]], False

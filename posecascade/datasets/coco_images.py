@@ -40,6 +40,10 @@ class CocoImages:
             self._files[image_id] = self._file(self._entries[image_id])
         return self._files[image_id]
 
+    def files(self) -> dict[int | str, ImageFile]:
+        """Return all images by id, those of annotations and others."""
+        return {image_id: self.of(str(self._path), image_id) for image_id in self._entries}
+
     def scaled(self, records: list[Record]) -> list[Record]:
         """Return the records with labels scaled to the images, for images that were scaled after labeling.
 

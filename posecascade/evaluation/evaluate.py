@@ -10,8 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from posecascade.datasets.coco_background import Background, Ignored
 from posecascade.errors import InputError
-from posecascade.evaluation import metrics
+from posecascade.evaluation import matching, metrics
 from posecascade.evaluation.predictions import Predictions
 from posecascade.evaluation.report import MEASURES, Measure, Report
 from posecascade.files import did_you_mean
@@ -103,8 +104,11 @@ def predicted(predict: Predict, records: Sequence[Record], *, batch_size: int = 
 
 
 def score(predictions: Predictions, records: Sequence[Record], *, metric: str, draws: int = 1000,
-          seed: int = 0) -> Report:
+          seed: int = 0, background: Background | None = None) -> Report:
     """Return the report on predictions for these records, all of one schema.
+
+    `background` is what the data set has besides these people; COCO's AP uses it if several people were predicted per
+    image.
 
     Raises InputError for an unknown metric, or if nobody has a reference length.
     """
@@ -128,15 +132,17 @@ def score(predictions: Predictions, records: Sequence[Record], *, metric: str, d
     return Report(measure, records[0].schema, stages, codes, predictions.visibility, images,
                   int(without_reference.sum()),
                   predictions.missing, predictions.skipped,
-                  average_precision(predictions, records) if metric == "oks" else None, draws, seed)
+                  average_precision(predictions, records, background) if metric == "oks" else None, draws, seed)
 
 
-def average_precision(predictions: Predictions, records: Sequence[Record]) -> dict[str, float | None]:
+def average_precision(predictions: Predictions, records: Sequence[Record],
+                      background: Background | None = None) -> dict[str, float | None]:
     """Return COCO's keypoint AP and AR in 0..1 by pycocotools, and the mean OKS; None for an empty size class.
 
-    Every record is one ground truth and one detection, whose score is the mean score of its keypoints (1 without
-    scores). Keypoints that the model does not predict count as unlabeled. Raises InputError if pycocotools is not
-    installed or the schema has no sigmas.
+    Every record is a ground truth. The detections are `predictions.instances` in the images of the records and of the
+    background; without instances one per record, whose score is the mean score of its keypoints (1 without scores).
+    Keypoints that the model does not predict count as unlabeled. Raises InputError if pycocotools is not installed or
+    the schema has no sigmas.
     """
     schema = records[0].schema
     if schema.sigmas is None:
@@ -147,19 +153,28 @@ def average_precision(predictions: Predictions, records: Sequence[Record]) -> di
     areas = np.array([r.area or r.box.w * r.box.h for r in records])
     oks = metrics.oks(points, true, areas, np.array(schema.sigmas))
     scores = np.ones(len(records)) if predictions.scores is None else predictions.scores[:, predictions.known].mean(1)
-    names = {name: number for number, name in enumerate(dict.fromkeys(r.image_name for r in records), 1)}
+    ids = matching.image_ids(records).tolist()
     truths, detections = [], []
     for i, record in enumerate(records):
         if not predictions.readable[i]:
             continue
-        image = names[record.image_name]
-        truths.append({"id": i + 1, "image_id": image, "category_id": 1, "iscrowd": 0, "area": float(areas[i]),
+        truths.append({"id": i + 1, "image_id": ids[i], "category_id": 1, "iscrowd": 0, "area": float(areas[i]),
                        "bbox": record.box.as_list(), "num_keypoints": int(counted[i].sum()),
                        "keypoints": _flat(true[i], 2.0 * counted[i], 0.0)})
         if np.isfinite(points[i]).all(-1).any():
-            detections.append({"image_id": image, "category_id": 1, "score": float(scores[i]),
+            detections.append({"image_id": ids[i], "category_id": 1, "score": float(scores[i]),
                                "keypoints": _flat(points[i], np.ones(schema.size), _MISSED)})
-    figures = _coco_figures(sorted(names.values()), truths, detections, schema)
+    images = set(ids)
+    if predictions.instances is not None:
+        unreadable = {number for number, readable in zip(ids, predictions.readable, strict=True) if not readable}
+        background = background or Background()
+        images = (images | set(background.images)) - unreadable
+        truths += [_ignored(len(records) + n, region, schema) for n, region in enumerate(background.ignored, 1)
+                   if region.image_id in images]
+        detections = [{"image_id": instance.image_id, "category_id": 1, "score": instance.score,
+                       "keypoints": _flat(instance.keypoints[:, :2], np.ones(schema.size), _MISSED)}
+                      for instance in predictions.instances if instance.image_id in images]
+    figures = _coco_figures(sorted(images), truths, detections, schema)
     return {"mean": None if np.isnan(oks).all() else float(np.nanmean(oks))} | figures
 
 
@@ -203,6 +218,11 @@ def _coco_figures(images, truths, detections, schema: Schema) -> dict[str, float
         run.summarize()
     order = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")
     return {name: float(value) if value >= 0 else None for name, value in zip(order, run.stats, strict=True)}
+
+
+def _ignored(number: int, region: Ignored, schema: Schema) -> dict:
+    return {"id": number, "image_id": region.image_id, "category_id": 1, "iscrowd": int(region.crowd),
+            "area": region.area, "bbox": region.box.as_list(), "num_keypoints": 0, "keypoints": [0] * 3 * schema.size}
 
 
 def _flat(points, codes, placeholder):

@@ -1,20 +1,21 @@
 """Predictions for a list of records, and readers of prediction files (JSON lines, MATLAB, HDF5, JSON)."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import h5py
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from posecascade.datasets.sources import load_json, load_mat
 from posecascade.errors import InputError
+from posecascade.evaluation import coco_results, matching
+from posecascade.evaluation.coco_results import Instance
+from posecascade.evaluation.json_lines import read_lines
 from posecascade.files import did_you_mean, read_bytes
-from posecascade.geometry import Affine, Box, moved_box
+from posecascade.geometry import Affine, moved_box
 from posecascade.images import ImageFile
 from posecascade.records import Record
 
@@ -36,6 +37,7 @@ class Predictions:
         readable: (N,) bool: whether the person's image could be read; the others are not counted.
         missing: number of people without a prediction; their keypoints count as misses.
         skipped: names of the unreadable images.
+        instances: everybody that was predicted in the images, for COCO's AP; None if that is one person per record.
     """
 
     stages: Mapping[str, np.ndarray]
@@ -45,6 +47,7 @@ class Predictions:
     readable: np.ndarray
     missing: int = 0
     skipped: tuple[str, ...] = ()
+    instances: tuple[Instance, ...] | None = None
 
 
 def read_predictions(path: Path | str, records: Sequence[Record], *, first_pixel: float = 0) -> Predictions:
@@ -86,6 +89,8 @@ def _hdf5(path, records, first_pixel):
 
 def _json(path, records, first_pixel):
     content = load_json(path)
+    if coco_results.are_results(content):
+        return from_instances(path, coco_results.results_from(path, content, records[0].schema), records)
     values = content[_field(path, content)] if isinstance(content, dict) else content
     try:
         array = np.array(values, np.float64)
@@ -93,6 +98,45 @@ def _json(path, records, first_pixel):
         raise InputError(f"{path}: is not a regular array of numbers; expected (N, K, 2) as nested lists. "
                          "Or write JSON lines with the suffix .jsonl") from None
     return _from_array(path, array, records, first_pixel)
+
+
+def from_instances(origin: Path | str, instances: Sequence[Instance], records: Sequence[Record],
+                   known: np.ndarray | None = None, skipped: Sequence[str] = ()) -> Predictions:
+    """Return several people per image as Predictions; each record gets the person whose box overlaps its own most.
+
+    Args:
+        origin: where the people come from, for messages.
+        instances: keypoints in the records' schema; images are numbered as in `matching.image_ids`.
+        records: the people of the data set.
+        known: (K,) bool, as in `Predictions`; None if all keypoints are predicted.
+        skipped: names of the unreadable images.
+
+    Raises InputError if no instance is near a person of the records.
+    """
+    schema = records[0].schema
+    chosen = matching.matched_by_id([i.image_id for i in instances], [i.box for i in instances], records)
+    if (chosen < 0).all():
+        first = f" (the first is in image {instances[0].image_id})" if instances else ""
+        raise InputError(f"{origin}: none of its {len(instances)} people{first} overlaps a person of the data (the "
+                         f"first is in image {matching.image_ids(records)[0]}); choose another --data or --split")
+    points = np.full((len(records), schema.size, 2), np.nan)
+    for row, index in zip(points, chosen, strict=True):
+        if index >= 0:
+            row[:] = instances[index].keypoints[:, :2]
+    readable = ~np.isin([record.image_name for record in records], list(skipped))
+    return Predictions({"keypoints": points}, None, None, np.ones(schema.size, bool) if known is None else known,
+                       readable, int((chosen[readable] < 0).sum()), tuple(skipped), tuple(instances))
+
+
+def as_results(predictions: Predictions, records: Sequence[Record]) -> list[dict]:
+    """Return the predictions for these records in COCO's results layout, without people that were not predicted."""
+    if predictions.instances is not None:
+        return [coco_results.result(i.image_id, i.keypoints, i.score) for i in predictions.instances]
+    points = predictions.stages[list(predictions.stages)[-1]]
+    scores = np.ones(points.shape[:2]) if predictions.scores is None else predictions.scores
+    ids = matching.image_ids(records)
+    return [coco_results.result(ids[i], np.column_stack([points[i], scores[i]]), scores[i, predictions.known].mean())
+            for i in range(len(records)) if np.isfinite(points[i]).all(-1).any()]
 
 
 def _field(path: Path, names) -> str:
@@ -127,15 +171,15 @@ def _from_array(path, array, records, first_pixel) -> Predictions:
 
 def _lines(path, records, first_pixel) -> Predictions:
     schema = records[0].schema
-    lines = [_line(f"{path}, line {number}", text)
-             for number, text in enumerate(_text(path).splitlines(), 1) if text.strip()]
+    lines = read_lines(path)
     named = {name for line in lines for name in line["keypoints"]}
     if not named & set(schema.keypoints):
         raise InputError(f"{path}: has {', '.join(sorted(named)[:4]) or 'no keypoints'}; expected keypoints of schema "
                          f"{schema.name!r}, such as {schema.keypoints[0]!r}")
     table = np.full((len(records), schema.size, 4), np.nan)
     to_upright = _maps_to_upright(records)
-    chosen = _matched(path, lines, [replace(record, box=moved_box(record.box, to)) if to else record
+    chosen = matching.matched_by_name(path, lines, [
+        replace(record, box=moved_box(record.box, to)) if to else record
                                     for record, to in zip(records, to_upright, strict=True)])
     for row, index, to in zip(table, chosen, to_upright, strict=True):
         if index >= 0:
@@ -157,94 +201,9 @@ def _maps_to_upright(records: Sequence[Record]) -> list[Affine | None]:
     return [maps.get(record.image_name) for record in records]
 
 
-def _text(path):
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); "
-                         "expected JSON lines") from None
-
-
-def _line(origin: str, text: str) -> dict:
-    try:
-        line = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{origin}: is not JSON ({error}); fix or remove the line") from None
-    if not isinstance(line, dict) or not isinstance(line.get("image"), str) \
-            or not isinstance(line.get("keypoints"), dict):
-        raise InputError(f'{origin}: expected {{"image": PATH, "box": [x, y, w, h], "keypoints": '
-                         "{NAME: [x, y, score, visibility]}}. Fix the line")
-    for name, values in line["keypoints"].items():
-        if values is not None and not (_numbers(values) and 2 <= len(values) <= 4):
-            raise InputError(f"{origin}: keypoint {name!r} is {values!r}; expected [x, y, score, visibility]. "
-                             "Fix the line")
-    box = line.get("box")
-    if box is not None and not (_numbers(box) and len(box) == 4 and np.isfinite(box).all() and min(box[2:]) > 0):
-        raise InputError(f"{origin}: 'box' is {box!r}; expected [x, y, w, h] with w, h > 0. Fix the line")
-    return line
-
-
-def _numbers(values) -> bool:
-    return isinstance(values, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-
-
 def _unless_nan(values, known):
     """Return the values with 0 for NaN, or None if no known keypoint has one."""
     return np.nan_to_num(values) if np.isfinite(values[:, known]).any() else None
-
-
-def _matched(path, lines, records) -> np.ndarray:
-    """Return the index of each record's line, (N,) int, -1 without one.
-
-    Lines are matched by the image's name; several in one image by overlap of boxes, or by order without boxes.
-    """
-    if all(record.image is None for record in records):
-        if len(lines) != len(records):
-            raise InputError(f"{path}: has {len(lines)} lines; expected {len(records)}, one per person of this split "
-                             "in its order, because the data has no images to match by")
-        return np.arange(len(records))
-    names = [record.image_name for record in records]
-    depth = _unique_depth(names)
-    of_image: dict[tuple, list[int]] = {}
-    for index, line in enumerate(lines):
-        of_image.setdefault(_tail(line["image"], depth), []).append(index)
-    people: dict[tuple, list[int]] = {}
-    for index, name in enumerate(names):
-        people.setdefault(_tail(name, depth), []).append(index)
-    chosen = np.full(len(records), -1)
-    for image in people.keys() & of_image.keys():
-        for person, line in _pairs(path, people[image], of_image[image], records, lines):
-            chosen[person] = line
-    if (chosen < 0).all():
-        raise InputError(f"{path}: none of its {len(lines)} images (the first: {lines[0]['image']!r}) is in the "
-                         f"data (the first: {names[0]!r}); choose another --data or --split")
-    return chosen
-
-
-def _tail(name: str, depth: int) -> tuple[str, ...]:
-    return PurePath(name).parts[-depth:]
-
-
-def _unique_depth(names: Sequence[str]) -> int:
-    """Return how many trailing parts of the paths are needed for all of them to differ."""
-    different = set(names)
-    longest = max(len(PurePath(name).parts) for name in different)
-    return next((n for n in range(1, longest) if len({_tail(name, n) for name in different}) == len(different)),
-                longest)
-
-
-def _pairs(path, people, indices, records, lines):
-    """Return (person, line) pairs of one image, for indices into `records` and `lines`."""
-    if len(people) == len(indices) == 1:
-        return [(people[0], indices[0])]
-    if all(lines[index].get("box") for index in indices):
-        overlap = np.array([[records[p].box.iou(Box(*lines[i]["box"])) for i in indices] for p in people])
-        return [(people[p], indices[i]) for p, i in zip(*linear_sum_assignment(-overlap), strict=True)
-                if overlap[p, i] > 0]
-    if len(people) != len(indices):
-        raise InputError(f"{path}: has {len(indices)} lines for {lines[indices[0]]['image']!r}, where the data has "
-                         f"{len(people)} people; add a 'box' to each line")
-    return list(zip(people, indices, strict=True))
 
 
 FORMATS = {".jsonl": _lines, ".mat": _mat, ".h5": _hdf5, ".hdf5": _hdf5, ".json": _json}
