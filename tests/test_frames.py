@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from marked_people import ARM, hits, marked, person, places, to_stored, write_image, write_list
+from marked_people import ARM, SIZE, hits, marked, person, places, to_stored, write, write_image, write_list
 
 from posecascade import images
 from posecascade.datasets import read
@@ -14,22 +14,6 @@ from posecascade.datasets.inspection import inspect
 from posecascade.errors import InputError
 from posecascade.evaluation.predictions import read_predictions
 from posecascade.image_headers import Header, read_header
-from posecascade.training.preflight import check_frames
-
-SIZE = (120, 60)  # width and height of the upright image
-
-
-def size_of(size):
-    return {} if size is None else {"width": size[0], "height": size[1]}
-
-
-def write(folder, rng, orientation=1, *, upright=True, listed=None, size=SIZE, name="a.jpg", scale=1.0):
-    """Write one image and its list, labeled in one of the frames at `scale` times its size; return the data set."""
-    points = places(rng, size)
-    write_image(folder / "images" / name, marked(points, size), orientation)
-    labels = points if upright else to_stored(points, size, orientation)
-    labels = (labels + 0.5) * scale - 0.5
-    return write_list(folder / "people.json", [{"id": 1, "file_name": name, **size_of(listed)}], [person(1, labels)])
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -167,20 +151,6 @@ def test_predictions_for_a_scaled_image_are_refused(tmp_path, rng):
     (tmp_path / "a.jsonl").write_text(json.dumps({"image": "a.jpg", "keypoints": {"wrist": [1, 2]}}))
     with pytest.raises(InputError, match="is 120 x 60 pixels; expected 240 x 120"):
         read_predictions(tmp_path / "a.jsonl", records)
-
-
-def test_start_of_training_reports_rotated_images_and_refuses_wrong_sizes(tmp_path, rng):
-    turned = read(write(tmp_path / "turned", rng, 6), "all", ARM)
-    assert check_frames(turned) == [
-        "1 images are rotated by EXIF: labels count stored pixels in 0, upright pixels in 1 (1 undecided, such as "
-        f"{turned[0].image.name}; state it with #frame=stored or #frame=upright)"]
-    scaled = read(write(tmp_path / "scaled", rng, listed=(240, 120)), "all", ARM)
-    with pytest.raises(InputError, match=r"expected 240 x 120, .*\(1 of 1 images checked; run posecascade-data check"):
-        check_frames(scaled)
-    many = [*turned * 100, *scaled]
-    many = [replace(r, image=replace(r.image, path=write_image(tmp_path / f"{i}.jpg", marked(places(rng, SIZE), SIZE))))
-            for i, r in enumerate(many)]
-    assert "1 images do not have the size that was labeled; image" in check_frames(many)[0]
 
 
 @pytest.mark.parametrize(("upright", "listed"), [(True, None), (True, SIZE), (False, SIZE[::-1])])
