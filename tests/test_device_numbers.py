@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from exported import SIZE
 
-from posecascade import drawing, images
+from posecascade import drawing, image_formats, images
 from posecascade.geometry import CROP_PADDING, Box, crop_transform
 from posecascade.inference import search, smoothing, video
 
@@ -56,7 +56,7 @@ def test_its_numbers_are_the_package_s(kit):
         assert kit.box_in(-0.5, -0.5, width, height) == tuple(search.whole_box(image).as_list())
         assert kit.tile_boxes(width, height) == [tuple(box.as_list()) for box in search.tile_boxes(image)]
     assert (kit.FOLLOWED, kit.MIN_CONFIDENT, kit.USUAL_RATE, kit.VIDEOS) == (
-        video.FOLLOWED, video.MIN_FOLLOWED, video.USUAL_RATE, video.SUFFIXES)
+        video.FOLLOWED, video.MIN_FOLLOWED, video.USUAL_RATE, image_formats.VIDEO_SUFFIXES)
     assert (kit.MIN_CUTOFF, kit.GROWTH, kit.SPEED_CUTOFF) == (
         smoothing.MIN_CUTOFF, smoothing.CUTOFF_GROWTH, smoothing.SPEED_CUTOFF)
     assert (kit.LEFT[::-1], kit.RIGHT[::-1], kit.MIDDLE[::-1], kit.OUTLINE) == (

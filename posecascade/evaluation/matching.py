@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from posecascade.errors import InputError
+from posecascade.files import name_to_text
 from posecascade.geometry import Box
 from posecascade.records import Record
 
@@ -78,7 +79,7 @@ def matched_by_name(path: Any, lines: Sequence[dict], records: Sequence[Record])
 
 
 def _tail(name: str, depth: int) -> tuple[str, ...]:
-    return PurePath(name).parts[-depth:]
+    return PurePath(name_to_text(name)).parts[-depth:]
 
 
 def _unique_depth(names: Sequence[str]) -> int:
