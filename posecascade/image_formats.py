@@ -5,7 +5,7 @@ import io
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -62,27 +62,31 @@ def kind_of_file(path: Path) -> str:
             head = b""  # reported when the image is read
     suffix = path.suffix.lower()
     if head[:4] == b"GIF8":
-        return "video" if frame_count(path.read_bytes()) > 1 else "image"
+        return "video" if frame_count(path) > 1 else "image"
     return kind_of(head) or ("image" if suffix in SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else "")
 
 
-def frame_count(data: bytes) -> int:
-    """Return the number of images in the bytes of a file; 1 if it cannot be read."""
+def frame_count(path: Path) -> int:
+    """Return the number of images in a file, by its headers; 1 if it is a JPEG or cannot be read."""
     try:
-        return int(getattr(opened(data), "n_frames", 1))
+        with open(path, "rb") as file, WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            jpeg = file.read(3) == b"\xff\xd8\xff"
+            file.seek(0)
+            return 1 if jpeg else int(getattr(opened(file), "n_frames", 1))
     except DAMAGED:
         return 1
 
 
-def opened(data: bytes) -> Any:
-    """Return the Pillow image of the bytes, not yet decoded. Raises what Pillow raises if they are none."""
+def opened(source: bytes | IO[bytes]) -> Any:
+    """Return the Pillow image of bytes or a file, not yet decoded. Raises one of DAMAGED if it is none."""
     from PIL import Image  # not at the top: JPEG files, which nearly all images are, do not need it
 
     _register_heif()
     with WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about huge images, and damaged EXIF data
         try:
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         except Image.DecompressionBombError as error:
             raise OSError(str(error)) from None
     if image.format in ("EPS", "WMF"):  # Pillow would start other programs

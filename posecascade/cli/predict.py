@@ -166,6 +166,9 @@ def _predict_images(requests: Iterable[Request | InputError], predict, outputs: 
         try:
             if request.path != path:  # several boxes of an image follow each other
                 image, path = images.ImageFile(request.path, upright=True).read(), request.path
+                count = image_formats.frame_count(path)
+                if count > 1:
+                    outputs.summary.note(f"image {request.image}: holds {count} images; the first was read")
         except InputError as error:
             outputs.summary.skip(error) if request.in_folder else outputs.summary.fail(request.with_origin(error))
             continue
