@@ -180,7 +180,7 @@ def test_results_of_a_data_set_have_its_images(run, tmp_path):
     (tmp_path / "mine.yaml").write_text("name: mine\nkeypoints: [nose, tail]\n")
     person = {"id": 1, "image_id": 5, "category_id": 1, "keypoints": [1, 2, 2, 3, 4, 1], "bbox": [1, 2, 9, 9]}
     (tmp_path / "people.json").write_text(json.dumps({
-        "images": [{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "b.png", "width": 9, "height": 9}],
+        "images": [{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "b.png"}],
         "annotations": [person], "categories": [{"id": 1, "name": "person", "keypoints": ["nose", "tail"]}]}))
     (tmp_path / "results.json").write_text(json.dumps([
         {"image_id": 5, "category_id": 1, "keypoints": [1, 2, 0.5, 3, 4, 0.5], "score": 0.5}]))
