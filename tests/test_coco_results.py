@@ -164,7 +164,7 @@ def test_detected_boxes_count_missed_people_and_detections_without_a_person(run,
     file.write_text(json.dumps(detections))
     code, printed, errors = run("--model=m", f"--data=coco:{folder}", "--split=val", f"--boxes={file}",
                                 f"--results={results}", f"--json={tmp_path / 'r.json'}")
-    assert (code, errors) == (0, f"{file}: excluded 1 of category 18, 1 empty boxes\n")
+    assert (code, errors) == (0, f"{file}: excluded 1 of category 18, 1 boxes without a size\n")
     assert len(toy.boxes) == 6 and Box(50, 50, 40, 40) in toy.boxes
     report = reported(tmp_path / "r.json")
     assert report["missing"] == 1  # the person of image 13, where only the crowd was detected
@@ -195,10 +195,10 @@ LAYOUT = '{"image_id", "category_id", "keypoints": [x, y, score, ...], "score"}'
     ([ENTRY | {"keypoints": [float("nan")] * 51}],
      ", entry 0: 'keypoints' holds 51 values; expected 51 finite numbers (x, y, score for 17 keypoints of coco17). Fix "
      "the file, or pass --schema"),
-    ([ENTRY | {"image_id": "a"}], f", entry 0: is {str(ENTRY | {'image_id': 'a'})[:120]}; expected {LAYOUT}, with a "
-                                  "whole number as image_id and a finite score. Fix the entry"),
+    ([ENTRY | {"image_id": "a"}], f", entry 0: is {str(ENTRY | {'image_id': 'a'})[:120]}; expected {LAYOUT}, with "
+                                  "whole numbers as ids and a finite score. Fix the entry"),
     ([{"image_id": 1, "keypoints": []}], ", entry 0: is {'image_id': 1, 'keypoints': []}; expected " + LAYOUT +
-     ", with a whole number as image_id and a finite score. Fix the entry"),
+     ", with whole numbers as ids and a finite score. Fix the entry"),
     ([ENTRY | {"category_id": 3}, ENTRY | {"category_id": 7}],
      ": has the categories 3, 7; expected 1, COCO's number of people. Remove the others, or write people as 1"),
     ([ENTRY | {"image_id": 5}],
