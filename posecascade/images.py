@@ -84,6 +84,8 @@ class ImageFile:
         Reads the file's header only; a file that is missing or of an unknown kind is taken as upright. Raises
         InputError if the file does not have the size that was labeled.
         """
+        if self.upright and self.size is None:
+            return None
         header = read_header(self.path) if self.path.is_file() else None
         if not header or self.is_upright(header.stored, header.upright) or header.orientation == 1:
             return None
@@ -93,9 +95,13 @@ class ImageFile:
         width, height = self.size or (0, 0)
         turned = f", {_by(stored)} as stored" if stored != upright else ""
         factor = scale_factor((width, height), upright) or scale_factor((width, height), stored)
-        fix = (f"It was scaled by {factor:.4g}: give the original image, or add resized=yes to scale the labels "
-               "(coco:FILE#resized=yes)" if factor else
-               "Give the image that was labeled, or correct its width and height in the list")
+        if factor:
+            fix = (f"It was scaled by {factor:.4g}: give the original image, or add resized=yes to scale the labels "
+                   "(coco:FILE#resized=yes)")
+        elif (height, width) == upright:
+            fix = "It was rotated after labeling, or the list exchanges the two: give the original image, or correct it"
+        else:
+            fix = "Give the image that was labeled, or correct its width and height in the list"
         return (f"image {self.path}: is {_by(upright)} pixels{turned}; expected {_by((width, height))}, the size given "
                 f"with its labels (images[].width and height). {fix}")
 

@@ -80,7 +80,7 @@ class Record:
             raise InputError(f"{self.origin}: has keypoints of shape {keypoints.shape} and visibility of shape "
                              f"{visibility.shape}, schema {self.schema.name!r} has {size} keypoints; "
                              "pass --schema or fix the file")
-        if not np.isin(visibility, list(Visibility)).all():
+        if not ((visibility >= Visibility.UNLABELED) & (visibility <= Visibility.VISIBLE)).all():
             raise InputError(f"{self.origin}: visibility is {visibility.tolist()}, expected 0 (unlabeled), "
                              "1 (occluded) or 2 (visible) each; fix the file")
         keypoints[visibility == Visibility.UNLABELED] = np.nan

@@ -42,17 +42,17 @@ DAY = 86400  # seconds
 
 
 class Exported(NamedTuple):
-    """What the commands left and said.
+    """The files and the output of the two commands.
 
     Attributes:
         run: the training's folder.
         output: the export's; its only version is 1.
-        told, errors: what the export wrote to standard output and standard error.
+        stdout, errors: what the export wrote to standard output and standard error.
     """
 
     run: Path
     output: Path
-    told: str
+    stdout: str
     errors: str
 
     @property
@@ -116,13 +116,13 @@ def built(folder: Path) -> Exported:
 def ended(command, *words) -> tuple[int, list[str], list[str]]:
     """Exit code and lines on standard output and standard error of a command's module, run in this process."""
     command.FLAGS.unparse_flags()  # a process parses once, this one does so again and again
-    told, errors = io.StringIO(), io.StringIO()
+    output, errors = io.StringIO(), io.StringIO()
     name = f"posecascade-{command.__name__.rpartition('.')[2]}"
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(told), \
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), \
             contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as left:
         patch.setenv("KERAS_BACKEND", "tensorflow")  # an export sets it, and this takes it back
         app.run(command.main, command.FLAGS, command.__doc__, [name, *map(str, words)])
-    return left.value.code, told.getvalue().splitlines(), errors.getvalue().splitlines()
+    return left.value.code, output.getvalue().splitlines(), errors.getvalue().splitlines()
 
 
 def people(count: int) -> tuple[list[np.ndarray], list]:

@@ -10,6 +10,7 @@ from posecascade.schema import Schema
 ARM = Schema("arm", ("shoulder", "elbow", "wrist"))
 COLORS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]])  # of shoulder, elbow and wrist
 RADIUS = 4
+SIZE = (120, 60)  # width and height of an upright image
 # EXIF orientation -> the stored pixels of an upright image, by definition of the tag.
 STORED = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1),
           6: np.rot90, 7: lambda a: np.rot90(a.swapaxes(0, 1), 2), 8: lambda a: np.rot90(a, -1)}
@@ -66,3 +67,13 @@ def hits(record, shrink=1):
     image = record.image.read(shrink).astype(int)
     spots = np.clip(np.rint((record.keypoints + 0.5) / shrink - 0.5).astype(int), 0, np.array(image.shape[1::-1]) - 1)
     return sum(np.abs(image[y, x] - color).max() < 90 for (x, y), color in zip(spots, COLORS, strict=True))
+
+
+def write(folder, rng, orientation=1, *, upright=True, listed=None, size=SIZE, name="a.jpg", scale=1.0):
+    """Write one image and its list, labeled in one of the frames at `scale` times its size; return the data set."""
+    points = places(rng, size)
+    write_image(folder / "images" / name, marked(points, size), orientation)
+    labels = points if upright else to_stored(points, size, orientation)
+    given = {} if listed is None else {"width": listed[0], "height": listed[1]}
+    return write_list(folder / "people.json", [{"id": 1, "file_name": name, **given}],
+                      [person(1, (labels + 0.5) * scale - 0.5)])

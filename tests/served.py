@@ -1,4 +1,4 @@
-"""Servers that tests of the client and of the kit ask: the conformance server in this process, or the true binary."""
+"""Start servers for the tests of the client and of the serving kit: the conformance server, or the real binary."""
 
 import contextlib
 import json
@@ -16,14 +16,14 @@ from typing import NamedTuple
 import pytest
 import urllib3
 
-BINARY = "TENSORFLOW_MODEL_SERVER"  # the environment's name of the true program
+BINARY = "TENSORFLOW_MODEL_SERVER"  # environment variable with the path of tensorflow_model_server
 MODEL = "posecascade"
-# A model's status, as `scripted` may answer it.
+# Response of the status request, for `scripted`.
 STATUS = (200, json.dumps({"model_version_status": [{"version": "4", "state": "AVAILABLE"}]}).encode())
 
 
 class Served(NamedTuple):
-    """Where a model is served; `service` is the conformance server's, None of the true one."""
+    """Ports of a server; `service` is the conformance server's `model_server.Service`, None for the real binary."""
 
     grpc_port: int
     rest_port: int
@@ -31,18 +31,18 @@ class Served(NamedTuple):
 
     @property
     def grpc(self) -> str:
-        """URL over gRPC."""
+        """Return the model's URL for gRPC."""
         return f"grpc://127.0.0.1:{self.grpc_port}/{MODEL}"
 
     @property
     def rest(self) -> str:
-        """URL over REST."""
+        """Return the model's URL for REST."""
         return f"http://127.0.0.1:{self.rest_port}/v1/models/{MODEL}"
 
 
 @contextlib.contextmanager
 def answering(service, ssl=None) -> Iterator[Served]:
-    """Both APIs of a conformance `model_server.Service`, on free ports, while the block lasts."""
+    """Run both APIs of a conformance `model_server.Service` on free ports within the block."""
     from model_server import grpc_server
     from model_server_rest import rest_server
 
@@ -60,7 +60,7 @@ def answering(service, ssl=None) -> Iterator[Served]:
 
 
 def service_of(base: Path, batching=None, **config):
-    """A conformance service of the model in `base`, loaded; `batching` is a BatchingParameters message."""
+    """Return a conformance service with the model in `base` loaded; `batching` is a BatchingParameters message."""
     from model_server import Service
     from model_server_batching import Batcher
     from model_server_models import Config, Models
@@ -72,14 +72,14 @@ def service_of(base: Path, batching=None, **config):
 
 @contextlib.contextmanager
 def binary(*words: str, log: Path) -> Iterator[Served]:
-    """The true server with these flags, answering, while the block lasts; skips where the environment names none."""
+    """Run the real server with these flags within the block; skip the test if BINARY is not set."""
     program = os.environ.get(BINARY)
     if not program:
-        pytest.skip(f"needs the true server: {BINARY} names no tensorflow_model_server")
+        pytest.skip(f"needs the real server; set {BINARY} to the path of tensorflow_model_server")
     served = Served(_free_port(), _free_port())
-    with open(log, "w") as told:
+    with open(log, "w") as output:
         ports = f"--port={served.grpc_port}", f"--rest_api_port={served.rest_port}"
-        process = subprocess.Popen([program, *ports, *words], stdout=told, stderr=told)
+        process = subprocess.Popen([program, *ports, *words], stdout=output, stderr=output)
     try:
         _wait_until_available(served.rest, process, log)
         yield served
@@ -105,16 +105,16 @@ def _wait_until_available(url, process, log):
 
 
 class Scripted(BaseHTTPRequestHandler):
-    """Answers as `server.script` says, the last entry again and again; remembers headers."""
+    """Respond with the entries of `server.script` in turn, then with the last one; append headers to `server.seen`."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        """As POST."""
+        """Respond as to POST."""
         self.do_POST()
 
     def do_POST(self):
-        """The next entry: a status and a body."""
+        """Respond with the next entry, a status and a body."""
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.seen.append(dict(self.headers))
         script = self.server.script
@@ -125,12 +125,12 @@ class Scripted(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def scripted() -> Iterator[tuple[ThreadingHTTPServer, str]]:
-    """A server that answers what its `script` says, and the URL of a model there, while the block lasts."""
+    """Run a server that responds as its `script` says within the block; yield it and the URL of a model on it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
     server.daemon_threads, server.script, server.seen = True, [], []
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -1,4 +1,4 @@
-"""A run of seconds for the trainer's tests: its recipe, its people, and the commands that train in another process."""
+"""Trainings of seconds for tests: a recipe, people, and functions that train in another process."""
 
 import contextlib
 import json
@@ -24,20 +24,20 @@ SMALL = {
     "optimizer": {"learning_rate": 0.003, "backbone_lr_factor": 0.5, "warmup_steps": 2, "ema_decay": 0.9},
     "training": {"epochs": 2, "batch_size": BATCH, "checkpoint_every_steps": 3, "validation_people": 8},
 }
-# What makes sums come out in one order.
+# Settings with which floating-point sums have a fixed order.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1",
               "TF_ENABLE_ONEDNN_OPTS": "0",
-              # The compiler's haste: JAX compiles a step in a third of the time.
+              # No optimization by XLA: JAX compiles a step in a third of the time.
               "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"}
 
 
 def small(**changes) -> Recipe:
-    """The small recipe with other values by section."""
+    """Return the small recipe with changed values, given by section."""
     return recipe_from({name: SMALL.get(name, {}) | changes.get(name, {}) for name in {*SMALL, *changes}}, "test")
 
 
 def stub_cascade(keypoints: int, **options):
-    """A cascade in small, with batch norms in both stages and its backbone's names, whose steps compile in a second."""
+    """Return a small cascade, with batch norms in both stages and names of the backbone, whose step compiles fast."""
     import keras
     from keras import layers
 
@@ -58,7 +58,7 @@ def stub_cascade(keypoints: int, **options):
 
 
 class NoTensorFlow:
-    """In `sys.meta_path`: TensorFlow as if it were not installed."""
+    """An entry of `sys.meta_path` that makes TensorFlow appear not installed."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "tensorflow":
@@ -66,7 +66,7 @@ class NoTensorFlow:
 
 
 def quickstart(folder: str) -> None:
-    """The command on the quickstart recipe, in small, on a backend other than TensorFlow; and what its model says."""
+    """Run the command on a small quickstart recipe without TensorFlow; write the trained model's maps to maps.npz."""
     from posecascade.cli import app, train
 
     sys.meta_path.insert(0, NoTensorFlow())
@@ -92,14 +92,14 @@ def quickstart(folder: str) -> None:
 
 
 class Killed(Exception):
-    """Raised instead of a step."""
+    """Raised in place of a training step."""
 
 
 def whole_and_interrupted(folder: str) -> None:
-    """A run of three stages in one go, into FOLDER/whole, and again with three interruptions, into FOLDER/parts.
+    """Train in three phases without interruption into FOLDER/whole, and with three interruptions into FOLDER/parts.
 
-    The last saves before these are at a stage's end, within a stage, and within one that goes on with the optimizer
-    of the one before.
+    The states from which it resumes were saved at the end of a phase, within one, and within one that continues with
+    the optimizer of the previous one.
     """
     if os.environ["KERAS_BACKEND"] != "tensorflow":
         sys.meta_path.insert(0, NoTensorFlow())
@@ -108,9 +108,9 @@ def whole_and_interrupted(folder: str) -> None:
 
     build.cascade, trainer.SCALARS_EVERY = stub_cascade, 1
     trainer._finish = lambda *_: {}  # a measurement that takes longer than the run
-    stages = [{"train": "detector", "share": 5}, {"train": "regressor", "share": 4},
+    phases = [{"train": "detector", "share": 5}, {"train": "regressor", "share": 4},
               {"train": "regressor", "share": 3, "input_size": 32}]
-    recipe = small(training={"epochs": 3, "phases": stages, "checkpoint_every_steps": 5, "evaluate_every_epochs": 3})
+    recipe = small(training={"epochs": 3, "phases": phases, "checkpoint_every_steps": 5, "evaluate_every_epochs": 3})
     trainer.train(recipe, Path(folder) / "whole")
     real = Learner.step
     for last, saved in ((5, 5), (8, 8), (11, 10), (12, 12)):
@@ -129,25 +129,25 @@ def whole_and_interrupted(folder: str) -> None:
 
 
 def environment(**more) -> dict[str, str]:
-    """The process's, with one thread for arithmetic."""
+    """Return the environment of this process, with one thread for arithmetic."""
     return os.environ | ONE_THREAD | more
 
 
 def finished(command, **more) -> subprocess.CompletedProcess:
-    """The command's end, with its output as text."""
+    """Run a command and return its exit status and output as text."""
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, check=False,
                           env=environment(**more))
 
 
 def called(function: str, folder: Path, cache: Path, backend: str) -> subprocess.CompletedProcess:
-    """The end of a process that calls a function of this module with FOLDER, and compiles for JAX once per cache."""
+    """Call a function of this module with FOLDER in a new process; JAX keeps compiled steps in `cache`."""
     code = f"import sys; sys.path.insert(0, sys.argv[1]); import small_runs; small_runs.{function}(sys.argv[2])"
     return finished([sys.executable, "-c", code, Path(__file__).parent, folder], KERAS_BACKEND=backend,
                     JAX_COMPILATION_CACHE_DIR=str(cache), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
 
 
 def weights_of(path: Path) -> dict[str, np.ndarray]:
-    """Every array of a `.keras` file, by its place in it."""
+    """Return all arrays of a `.keras` file by their path in it."""
     found = {}
 
     def keep(name, item):
@@ -160,13 +160,13 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def state_arrays(path: Path, piece: str) -> list[np.ndarray]:
-    """Those of the "network" or the "optimizer" in a state.npz."""
+    """Return the arrays of a state.npz that belong to `piece`: "network" or "optimizer"."""
     with np.load(path) as archive:
         return [archive[f"{piece}/{i}"] for i in range(sum(name.startswith(f"{piece}/") for name in archive.files))]
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    """Bit for bit."""
+    """Assert that two `.keras` files have the same weights, bit for bit."""
     mine, theirs = weights_of(one), weights_of(other)
     assert mine.keys() == theirs.keys() and mine
     for name, value in mine.items():
@@ -174,7 +174,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 def write_people(folder: Path, count: int, joints: int = COCO17.size, **changes) -> Path:
-    """A data set of type coco: `count` pictures of 48 x 64 px with one person each; its .json file."""
+    """Write a data set of type coco, `count` images of 48 x 64 px with one person each; return its .json file."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(count)
     images, annotations = [], []
@@ -190,6 +190,6 @@ def write_people(folder: Path, count: int, joints: int = COCO17.size, **changes)
 
 
 def cut(path: Path) -> None:
-    """Leave a third of the file."""
+    """Truncate the file to a third of its length."""
     data = path.read_bytes()
     path.write_bytes(data[:len(data) // 3])

@@ -42,7 +42,7 @@ def written(folder, tmp_path):
 def test_written_model_predicts_the_same_poses_as_the_trained_one(model, tmp_path):
     code, [printed], errors = ended(demo, f"--model={model}", f"--output={tmp_path / 'site'}")
     assert (code, errors) == (DONE, [])
-    assert re.fullmatch(rf"page and model written to {tmp_path}/site: 8 files, 3\.\d MB", printed)
+    assert re.fullmatch(rf"page and model written to {tmp_path}/site: 10 files, 3\.\d MB", printed)
     path = written(tmp_path / "site", tmp_path)
     contents = tflite_file.read(path)
     assert (contents.metadata["kind"], contents.metadata["precision"]) == ("heatmaps", "float32")

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from marked_people import ARM, marked, person, places, to_stored, write_image, write_list
 
 from posecascade import inference
 from posecascade.cli import app, evaluate
@@ -218,3 +219,29 @@ def test_published_mpii_predictions_have_the_published_figure(run, shared_data, 
     report = json.loads((tmp_path / "report.json").read_text())["data"][f"mpii_val:{folder}"]
     assert code == 0 and report["metric"] == "PCKh" and report["threshold"] == 0.5
     assert report["total"]["value"] == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_predictions_for_rotated_images_score_in_either_frame_of_labels(run, tmp_path, rng, upright):
+    """Labels count upright or stored pixels, as the listed sizes say; predictions always count upright pixels."""
+    size, images, people, lines = (120, 60), [], [], []
+    for number, orientation in enumerate((1, 5, 6, 7, 8), 1):
+        points = places(rng, size)
+        write_image(tmp_path / "images" / f"{number}.jpg", marked(points, size), orientation)
+        labels = points if upright else to_stored(points, size, orientation)
+        width, height = size if upright or orientation == 1 else size[::-1]
+        images.append({"id": number, "file_name": f"{number}.jpg", "width": width, "height": height})
+        people.append(person(number, labels, number))
+        keypoints = dict(zip(ARM.keypoints, points.tolist(), strict=True))
+        lines.append(json.dumps({"image": f"{number}.jpg", "keypoints": keypoints}))
+    (tmp_path / "poses.jsonl").write_text("\n".join(lines))
+    (tmp_path / "arm.yaml").write_text(f"name: arm\nkeypoints: [{', '.join(ARM.keypoints)}]\n"
+                                       "torso: [shoulder, wrist]\n")
+    categories = [{"id": 1, "name": "arm", "keypoints": list(ARM.keypoints)}, {"id": 2, "name": "dog"}]
+    spec = write_list(tmp_path / "a.json", images, [*people, person(1, points, 9, category_id=2)], categories)
+    code, _, errors = run(f"--predictions={tmp_path / 'poses.jsonl'}", f"--data={spec}", "--split=all",
+                          f"--schema={tmp_path / 'arm.yaml'}", "--metric=pck", f"--json={tmp_path / 'out.json'}")
+    assert (code, errors) == (0, f"warning: {tmp_path / 'a.json'}: reads category arm; excluded annotations of others: "
+                                 "1 dog\n")
+    total = json.loads((tmp_path / "out.json").read_text())["data"][spec]["total"]
+    assert (total["value"], total["count"]) == (PERFECT, 15)

@@ -47,7 +47,7 @@ def test_version_holds_every_artifact_and_nothing_else(exported):
 def test_output_is_what_was_written_and_the_table(exported):
     """Nothing is on standard error, although the environment sets JAX as backend and TensorFlow's converter logs."""
     assert exported.errors == ""
-    lines = exported.told.splitlines()
+    lines = exported.stdout.splitlines()
     assert lines[0] == "SavedModel written" and lines[-1] == f"exported to {exported.version}"
     sizes = [f"tflite/{name}: {(exported.version / 'tflite' / name).stat().st_size / 1e6:.2f} MB" for name in NAMES]
     assert lines[1:10] == sizes and lines[10] == f"measuring on {MEASURED} people"
@@ -62,7 +62,7 @@ def test_certificate_agrees_with_the_table(exported):
     content = json.loads((exported.version / "certificate.json").read_text())
     assert content["limits"] == {"max_float_error_px": 5, "max_pck_drop": 50} and content["people"] == MEASURED
     assert [row["name"] for row in content["artifacts"]] == ROWS
-    for row, line in zip(content["artifacts"], exported.told.splitlines()[12:], strict=False):
+    for row, line in zip(content["artifacts"], exported.stdout.splitlines()[12:], strict=False):
         away = row["distance_px_of_crop"]
         assert line.split()[1:6] == [f"{away['p50']:.4f}", f"{away['p99']:.3f}", f"{away['max']:.2f}",
                                      f"{row['score']:.2f}", f"{row['loss']:+.2f}"]

@@ -193,6 +193,30 @@ def test_subsets_of_cvat_are_splits_and_their_folders_are_found(tmp_path, rng, n
     assert len(read(f"coco:{tmp_path}", "all", ARM)) == 3
 
 
+@pytest.mark.parametrize(("names", "splits"), [
+    (("train", "val"), [1, 2, 2, 3]), (("train", "test"), [1, 0, 2, 3]), (("train", "val", "test"), [1, 2, 3, 6])])
+@pytest.mark.parametrize("prefix", ["annotations/person_keypoints_", "person_keypoints_", "annotations/", ""])
+def test_files_of_a_folder_are_splits_by_their_names(tmp_path, prefix, names, splits):
+    """The first file has one person, the second two, the third three; without a val, it is held out of train."""
+    for count, name in enumerate(names, 1):
+        write_list(tmp_path / f"{prefix}{name}.json", [IMAGE], [arm(n) for n in range(count)])
+        write_json(tmp_path / "annotations" / f"captions_{name}.json", {})
+    if names == ("train", "test") and "person_keypoints" not in prefix:
+        with pytest.raises(InputError, match=r"\.json files \("):
+            read(f"coco:{tmp_path}", "all", ARM)
+        return
+    if "annotations" not in prefix:
+        for path in (tmp_path / "annotations").iterdir():
+            path.unlink()
+    found = []
+    for split in ("train", "val", "test", "all"):
+        try:
+            found.append(len(read(f"coco:{tmp_path}", split, ARM)))
+        except InputError:  # a single image cannot be divided
+            found.append(0)
+    assert found == splits
+
+
 def test_training_and_check_say_what_was_excluded(tmp_path, capsys, rng):
     points = places(rng, (120, 60))
     write_image(tmp_path / "a.jpg", marked(points, (120, 60)))
@@ -212,3 +236,11 @@ def test_training_and_check_say_what_was_excluded(tmp_path, capsys, rng):
                                             f"--schema={tmp_path / 'arm.yaml'}", f"--output={tmp_path / 'out.json'}"])
     assert all(f"note: {note}\n" in capsys.readouterr().out for note in expected[:1])
     assert json.loads((tmp_path / "out.json").read_text())[spec]["notes"] == expected
+
+
+def test_run_is_not_resumed_in_another_frame(tmp_path):
+    spec = write_list(tmp_path / "a.json", [IMAGE, {"id": 2, "file_name": "b.jpg"}], [arm(1), arm(2, image_id=2)])
+    torso = Schema("arm", ARM.keypoints, torso=("shoulder", "wrist"))
+    prints = [load_splits([f"{spec}{options}"], torso, custom=True).fingerprint()
+              for options in ("", "#arm", "#frame=stored", "#frame=upright")]
+    assert prints[0] == prints[1] and len(set(prints)) == 3

@@ -25,6 +25,7 @@ LAST_DIGIT = 0.0011  # px: a number that lies between two may be rounded to eith
 DECODED = 0.005  # px: the decoder of a file of maps computes in float32, the predictor in float64; frames add up
 CLOSE = 0.05  # px of the picture: what a gray level in a thousandth of a crop's pixels does, without OpenCV
 FILES = [("heatmaps", "float32"), ("heatmaps", "int8"), ("keypoints", "float16"), ("keypoints", "int8")]
+NO_CHECKSUM = "does not end with the checksum of posecascade-export; copy it again, or give another .tflite file"
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +70,16 @@ def test_alone_it_gives_what_posecascade_predict_gives(exported, folder, tmp_pat
     monkeypatch.chdir(folder)
     model = exported.tflite(kind, precision)
     for words in ([], ["--no-smooth"]) if precision == "int8" else ([],):
-        code, told, errors = alone(folder, model, *INPUTS, *words)
+        code, output, errors = alone(folder, model, *INPUTS, *words)
         assert (code, errors) == (DONE, [])
         assert ended(predict, *INPUTS, f"--model={model}", f"--output={tmp_path}", "--nodraw",
                      *(word.replace("no-", "no") for word in words))[0] == DONE
         expected = (tmp_path / "predictions.jsonl").read_text().splitlines()
-        for line, other in zip(told, expected, strict=True):
+        for line, other in zip(output, expected, strict=True):
             line, other = json.loads(line), json.loads(other)
             assert list(line) == list(other) and line["image"] == other["image"]
             assert list(line["keypoints"]) == list(other["keypoints"])
-        (boxes, found), (other_boxes, wanted) = table(told), table(expected)
+        (boxes, found), (other_boxes, wanted) = table(output), table(expected)
         close = DECODED if kind == "heatmaps" else LAST_DIGIT
         np.testing.assert_allclose(boxes, other_boxes, atol=close)
         np.testing.assert_allclose(found, wanted, atol=close)
@@ -127,8 +128,8 @@ def test_it_draws_pictures_and_videos_and_leaves_out_what_is_unlikely(exported, 
     (tmp_path / "more").mkdir()
     shutil.copy(folder / "plain.png", tmp_path / "more" / "plain.png")
     words = [model, "plain.png", tmp_path / "more" / "plain.png", "clip.mp4", f"--draw={tmp_path / 'drawn'}"]
-    code, told, errors = alone(folder, *words)
-    assert (code, len(told), errors) == (DONE, 8, [])
+    code, output, errors = alone(folder, *words)
+    assert (code, len(output), errors) == (DONE, 8, [])
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["clip.mp4", "plain.jpg", "plain_2.jpg"]
     plain, drawn = (cv2.imread(str(path)) for path in (folder / "plain.png", tmp_path / "drawn" / "plain.jpg"))
     assert plain.shape == drawn.shape and (np.abs(plain.astype(int) - drawn) > 100).sum() > 100
@@ -143,8 +144,8 @@ def test_a_file_of_lines_appears_whole_or_stays_as_it_was(exported, folder, tmp_
     file.write_text("older\n")
     assert alone(folder, model, "none.png", f"--json={file}")[:2] == (BAD_INPUT, [])
     assert file.read_text() == "older\n" and [path.name for path in tmp_path.iterdir()] == ["poses.jsonl"]
-    code, told, errors = alone(folder, model, "none.png", "plain.png", f"--json={file}")
-    assert (code, told, len(errors), len(file.read_text().splitlines())) == (BAD_INPUT, [], 1, 1)
+    code, output, errors = alone(folder, model, "none.png", "plain.png", f"--json={file}")
+    assert (code, output, len(errors), len(file.read_text().splitlines())) == (BAD_INPUT, [], 1, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["poses.jsonl"]
 
 
@@ -188,8 +189,8 @@ def test_a_camera_s_joints_are_smoothed_by_the_time_that_passed(kit, monkeypatch
 
 
 @pytest.mark.parametrize(("harm", "problem"), [
-    (lambda data: data[:-3], "does not end with posecascade's seal; copy it again, or give another .tflite file"),
-    (lambda data: b"not a model", "does not end with posecascade's seal; copy it again, or give another .tflite file"),
+    (lambda data: data[:-3], NO_CHECKSUM),
+    (lambda data: b"not a model", NO_CHECKSUM),
     (lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
      "is damaged (its checksum differs); copy or download it again")], ids=["cut", "foreign", "flipped"])
 def test_a_damaged_file_is_told_in_one_line(exported, folder, tmp_path, harm, problem):
@@ -203,14 +204,15 @@ def test_what_cannot_be_done_is_told_in_one_line(kit, exported, folder, tmp_path
     broken, text = tmp_path / "broken.jpg", tmp_path / "text.png"
     broken.write_bytes((folder / "turned.jpg").read_bytes()[:5000])
     text.write_text("hello")
-    code, told, errors = alone(folder, model, broken, text, "none.png", "77", "none.mp4", "plain.png")
-    assert code == BAD_INPUT and len(told) == 1
+    code, output, errors = alone(folder, model, broken, text, "none.png", "77", "none.mp4", "plain.png")
+    assert code == BAD_INPUT and len(output) == 1
     assert errors == [
         f"pose_tflite.py: image {broken}: the JPEG data end too early; copy the file again",
         f"pose_tflite.py: image {text}: cannot be decoded; save it again as JPEG or PNG",
         "pose_tflite.py: image none.png: cannot be read (No such file or directory); check the path",
         "pose_tflite.py: camera 77: cannot be opened, or has no frame; check its number",
-        "pose_tflite.py: video none.mp4: cannot be opened, or has no frame; check its path, or convert it to .mp4"]
+        "pose_tflite.py: video none.mp4: cannot be opened, or has no frame; check its path, or convert it to .mp4 in "
+        "H.264"]
     assert alone(folder, "none.tflite", "plain.png") == (BAD_INPUT, [], [
         "pose_tflite.py: none.tflite: cannot be read (No such file or directory); give a file of posecascade-export"])
     assert alone(folder, model, "plain.png", without=f"{OURS},cv2") == (BAD_INPUT, [], [

@@ -5,29 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from marked_people import ARM, hits, marked, person, places, to_stored, write_image, write_list
+from marked_people import ARM, SIZE, hits, marked, person, places, to_stored, write, write_image, write_list
 
+from posecascade import images
 from posecascade.datasets import read
 from posecascade.datasets.frames import inspect_frames
+from posecascade.datasets.inspection import inspect
 from posecascade.errors import InputError
 from posecascade.evaluation.predictions import read_predictions
-from posecascade.image_headers import read_header
-from posecascade.training.preflight import check_frames
-
-SIZE = (120, 60)  # width and height of the upright image
-
-
-def size_of(size):
-    return {} if size is None else {"width": size[0], "height": size[1]}
-
-
-def write(folder, rng, orientation=1, *, upright=True, listed=None, size=SIZE, name="a.jpg", scale=1.0):
-    """Write one image and its list, labeled in one of the frames at `scale` times its size; return the data set."""
-    points = places(rng, size)
-    write_image(folder / "images" / name, marked(points, size), orientation)
-    labels = points if upright else to_stored(points, size, orientation)
-    labels = (labels + 0.5) * scale - 0.5
-    return write_list(folder / "people.json", [{"id": 1, "file_name": name, **size_of(listed)}], [person(1, labels)])
+from posecascade.image_headers import Header, read_header
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -92,14 +78,32 @@ def test_image_scaled_after_labeling_is_refused_and_can_be_accepted(tmp_path, rn
     assert inspect_frames([record]).wrong_size == (problem,)
     accepted, = read(f"{spec}#resized=yes", "all", ARM)
     assert hits(accepted) == 3 and inspect_frames([accepted]).wrong_size == ()
+    np.testing.assert_allclose(accepted.keypoints, (record.keypoints + 0.5) / scale - 0.5)
     assert accepted.box.side == pytest.approx(record.box.side / scale)
     assert accepted.area == pytest.approx(record.area / scale ** 2)
 
 
 @pytest.mark.parametrize("resized", ["", "#resized=yes"])
-def test_image_of_another_shape_is_refused(tmp_path, rng, resized):
-    record, = read(write(tmp_path, rng, listed=(200, 60)) + resized, "all", ARM)
-    with pytest.raises(InputError, match=r"is 120 x 60 pixels; expected 200 x 60, .*Give the image that was labeled"):
+@pytest.mark.parametrize(("listed", "fix"), [
+    ((200, 60), "Give the image that was labeled"), ((60, 120), "It was rotated after labeling")])
+def test_image_of_another_shape_is_refused(tmp_path, rng, listed, fix, resized):
+    record, = read(write(tmp_path, rng, listed=listed) + resized, "all", ARM)
+    with pytest.raises(InputError, match=f"is 120 x 60 pixels; expected {listed[0]} x {listed[1]}, .*{fix}"):
+        record.image.read()
+
+
+@pytest.mark.parametrize("listed", [(360, 180), (180, 360)])
+@pytest.mark.parametrize("upright", [True, False])
+def test_stated_frame_holds_for_scaled_images_whichever_size_is_listed(tmp_path, rng, upright, listed):
+    spec = write(tmp_path, rng, 6, upright=upright, listed=listed, scale=3)
+    record, = read(f"{spec}#frame={'upright' if upright else 'stored'},resized=yes", "all", ARM)
+    assert [hits(record, shrink) for shrink in (1, 2)] == [3, 3]
+
+
+def test_image_that_the_decoder_does_not_turn_as_its_header_says_is_refused(tmp_path, rng, monkeypatch):
+    record, = read(write(tmp_path, rng, 1, listed=SIZE[::-1]), "all", ARM)
+    monkeypatch.setattr(images, "image_header", lambda data: Header(SIZE, 6))
+    with pytest.raises(InputError, match="is 120 x 60 pixels; expected 60 x 120"):
         record.image.read()
 
 
@@ -149,18 +153,21 @@ def test_predictions_for_a_scaled_image_are_refused(tmp_path, rng):
         read_predictions(tmp_path / "a.jsonl", records)
 
 
-def test_start_of_training_reports_rotated_images_and_refuses_wrong_sizes(tmp_path, rng):
-    turned = read(write(tmp_path / "turned", rng, 6), "all", ARM)
-    assert check_frames(turned) == [
-        "1 images are rotated by EXIF: labels count stored pixels in 0, upright pixels in 1 (1 undecided, such as "
-        f"{turned[0].image.name}; state it with #frame=stored or #frame=upright)"]
-    scaled = read(write(tmp_path / "scaled", rng, listed=(240, 120)), "all", ARM)
-    with pytest.raises(InputError, match=r"expected 240 x 120, .*\(1 of 1 images checked; run posecascade-data check"):
-        check_frames(scaled)
-    many = [*turned * 30, *scaled]
-    many = [replace(r, image=replace(r.image, path=write_image(tmp_path / f"{i}.jpg", marked(places(rng, SIZE), SIZE))))
-            for i, r in enumerate(many)]
-    assert "1 images do not have the size that was labeled; image" in check_frames(many)[0]
+@pytest.mark.parametrize(("upright", "listed"), [(True, None), (True, SIZE), (False, SIZE[::-1])])
+def test_check_counts_keypoints_outside_in_the_labels_frame(tmp_path, rng, upright, listed):
+    records = read(write(tmp_path, rng, 6, upright=upright, listed=listed), "all", ARM)
+    points = np.array([[0, 0], np.array(SIZE if upright else SIZE[::-1]) - 1, [0, 130]])
+    report = inspect([replace(records[0], keypoints=points)])
+    assert (report.joints_outside, len(report.turned), len(report.stored)) == (1, 1, int(not upright))
+    assert (report.corrupt, report.wrong_size) == ((), ())
+    lines = report.table().splitlines()
+    assert f"  labels as stored        {int(not upright)}" in lines
+
+
+def test_check_lists_wrong_sizes(tmp_path, rng):
+    report = inspect(read(write(tmp_path, rng, listed=(240, 120)), "all", ARM))
+    assert (len(report.wrong_size), report.corrupt, report.missing) == (1, (), ())
+    assert f"images of another size    1\n    {report.wrong_size[0]}" in report.table()
 
 
 def test_limited_check_says_how_many_headers_were_read(tmp_path, rng):

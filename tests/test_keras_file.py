@@ -164,7 +164,7 @@ def test_keypoints_of_another_schema_are_matched_by_name(options, tmp_path, rng)
     silence(source, [MPII16.index("pelvis"), MPII16.index("thorax")])
     keras_file.save(source, tmp_path / "mpii.keras", keras_file.Metadata(MPII16, 64, options.get("stride", 4)))
     summary = keras_file.warm_start(target, LSP14, tmp_path / "mpii.keras")
-    assert (summary.partly, summary.left, summary.new_joints) == (0, (), ())
+    assert (summary.partly, summary.left, summary.new_keypoints) == (0, (), ())
     image = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
     theirs, ours = source.predict(image, verbose=0), target.predict(image, verbose=0)
     order = [MPII16.index(name) for name in LSP14.keypoints]
@@ -190,7 +190,7 @@ def test_new_keypoints_and_other_shapes_keep_initial_weights(tmp_path):
     target = small_model(16, width=8)
     before = target.get_layer("detector").get_layer("parts").get_weights()[0].copy()
     summary = keras_file.warm_start(target, MPII16, tmp_path / "lsp.keras")
-    assert summary.new_joints == ("pelvis", "thorax")
+    assert summary.new_keypoints == ("pelvis", "thorax")
     assert (summary.partly, summary.left) == (3, ())  # parts, from_parts, maps
     after = target.get_layer("detector").get_layer("parts").get_weights()[0]
     theirs = source.get_layer("detector").get_layer("parts").get_weights()[0]

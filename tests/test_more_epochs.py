@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ def steps(monkeypatch):
         return {"loss": 3.0}
 
     monkeypatch.setattr(Learner, "step", step)
-    monkeypatch.setattr(trainer, "_finish", lambda *_: {})  # takes longer than the run
+    for name in ("_preflight", "_finish"):  # they take longer than the run
+        monkeypatch.setattr(trainer, name, lambda *_: {})
     monkeypatch.setattr(trainer, "_validated", lambda *arguments: {"result": 100.0 - arguments[-1]})  # minus the step
     return noted
 
@@ -73,9 +75,9 @@ def test_run_goes_on_in_its_last_phase_at_the_rate_of_the_longer_run(steps, tmp_
 
 def test_added_epochs_can_be_interrupted_and_added_to_again(steps, tmp_path, monkeypatch):
     trained(tmp_path / "once", 3)
+    shutil.copytree(tmp_path / "once", tmp_path / "twice")
     trained(tmp_path / "once", 5)
     whole = steps[STEPS:]
-    trained(tmp_path / "twice", 3)
     steps.clear()
     real = Learner.step
 

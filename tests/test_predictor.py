@@ -9,7 +9,7 @@ import pytest
 import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_spots import CODEC, HIDDEN, MEASURED, SIZE, TOY, Spots, person, picture, predictor
+from toy_spots import CODEC, HIDDEN, MEASURED, SIZE, TOY, Spots, person, predictor, spots_image
 
 import posecascade
 from posecascade.codec import decoders
@@ -37,7 +37,7 @@ def people(draw):
               (draw(st.floats(78, 92)), draw(st.floats(66, 92)))]
     transform = crop_transform(box, SIZE)
     keypoints = transform.inverse()(np.array(keypoints))
-    return picture(height, width, keypoints, max(3 / transform.zoom, 1.5)), keypoints, box, transform.zoom
+    return spots_image(height, width, keypoints, max(3 / transform.zoom, 1.5)), keypoints, box, transform.zoom
 
 
 @given(case=people(), decoder=st.sampled_from(["dark", "soft"]), stride=st.sampled_from([2, 4]), flip=st.booleans())

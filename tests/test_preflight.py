@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from marked_people import ARM, SIZE, marked, places, write, write_image
 from small_runs import cut, write_people
 
 from posecascade import datasets
@@ -134,3 +135,17 @@ def test_keypoints_without_any_label_are_named():
     visibility[missing[0]] = 1
     other = replace(record, keypoints=keypoints, visibility=visibility)
     assert preflight.check_targets(batch_with([1]), [one, other]) == ("thorax",)
+
+
+def test_start_of_training_reports_rotated_images_and_refuses_wrong_sizes(tmp_path, rng):
+    turned = datasets.read(write(tmp_path / "turned", rng, 6), "all", ARM)
+    assert preflight.check_frames(turned) == [
+        "1 images are rotated by EXIF: labels count stored pixels in 0, upright pixels in 1 (1 undecided, such as "
+        f"{turned[0].image.name}; state it with #frame=stored or #frame=upright)"]
+    scaled = datasets.read(write(tmp_path / "scaled", rng, listed=(240, 120)), "all", ARM)
+    with pytest.raises(InputError, match=r"expected 240 x 120, .*\(1 of 1 images checked; run posecascade-data check"):
+        preflight.check_frames(scaled)
+    many = [*turned * 100, *scaled]
+    many = [replace(r, image=replace(r.image, path=write_image(tmp_path / f"{i}.jpg", marked(places(rng, SIZE), SIZE))))
+            for i, r in enumerate(many)]
+    assert "1 images do not have the size that was labeled; image" in preflight.check_frames(many)[0]

@@ -40,7 +40,7 @@ class Sighted(Spots):
     """Gives low scores to people who are small in the crop, and none to those who are cut off, like a real model."""
 
     def __call__(self, batch):
-        reaches = [np.ptp(self.joints(image)[:, 1]) for image in batch]
+        reaches = [np.ptp(self.keypoints(image)[:, 1]) for image in batch]
         maps = super().__call__(batch)
         return maps | {"heatmaps": maps["heatmaps"] * np.float32([1 if reach > 30 else 0.2 for reach in reaches])[
             :, None, None, None]}

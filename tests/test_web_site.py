@@ -38,6 +38,14 @@ def test_site_contains_all_files_that_the_page_requests():
     assert sum(map(len, pages.values())) - len(pages[site.MODEL]) < MAX_BYTES
 
 
+def test_site_contains_the_licenses_of_what_it_contains():
+    """A folder for static hosting is passed on without the package. If this fails, build the page again."""
+    pages = site.website(MODEL)
+    for name in ("LICENSE", "THIRD_PARTY_NOTICES.md"):
+        assert pages[f"{name.removesuffix('.md')}.txt"] == (WEB.parents[1] / name).read_bytes()
+    assert "litert.wasm.gz" in pages["THIRD_PARTY_NOTICES.txt"].decode()
+
+
 def test_service_worker_s_version_is_the_hash_of_its_files():
     pages = site.website(MODEL)
     names = json.loads(re.search(r"const FILES = (\[.*?\]);", pages["sw.js"].decode())[1])

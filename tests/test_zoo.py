@@ -84,7 +84,7 @@ def test_same_model_gives_same_bytes(model, file, tmp_path):
 
 def test_shipped_format_initializes_a_model(model, file):
     start = keras_file.warm_start(cascade(2, **OPTIONS), PAIR, file)
-    assert start.copied > 0 and not start.left and not start.new_joints
+    assert start.copied > 0 and not start.left and not start.new_keypoints
 
 
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.9])

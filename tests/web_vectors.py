@@ -38,7 +38,7 @@ def vectors() -> dict:
     rng = np.random.default_rng(7)
     return {"crops": crops(rng), "boxes": boxes(rng), "smoothing": smoothing(rng),
             "search": search(), "calibration": calibration(), "answer": line(rng), "colors": colors(),
-            "sealed": sealed_file()}
+            "model_file": model_file()}
 
 
 def crops(rng) -> dict:
@@ -112,8 +112,8 @@ def colors() -> list[dict]:
     return [{"schema": schema.as_dict(), "colors": drawing.keypoint_colors(schema)} for schema in (LSP14, COCO17)]
 
 
-def sealed_file() -> dict:
-    """Return a sealed file, with other bytes in place of its models, and its content."""
+def model_file() -> dict:
+    """Return an exported file, with other bytes in place of its models, and its content."""
     metadata = Metadata(LSP14, 160, 4, decoder="dark", calibration=Calibration(1.5, -0.25))
     card = {"model": metadata_dict(metadata), "license": "CC0", "source": {"file": "some.keras"}, "kind": "heatmaps",
             "precision": "float16"}

@@ -32,7 +32,7 @@ import numpy as np
 
 CONFIDENT, MIN_CONFIDENT, MIN_SIDE, UNSURE, TILES = 0.3, 3, 0.05, 0.4, 3  # the search
 ROUNDS, MIN_SCORE_RATIO, CONVERGED_IOU, GRID, PADDING = 2, 0.8, 0.9, 32, 1.25
-EDGE, DECODER = 1e-4, "decoder.tflite"  # the score calibration, sealed files
+EDGE, DECODER = 1e-4, "decoder.tflite"  # the score calibration, exported files
 FOLLOWED, USUAL_RATE, MIN_CUTOFF, GROWTH, SPEED_CUTOFF = 0.15, 25.0, 1.0, 10.0, 1.0  # video.py, smoothing.py
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 LEFT, RIGHT, MIDDLE, OUTLINE = (255, 140, 60), (40, 130, 255), (90, 220, 90), (20, 20, 20)  # BGR, as in drawing.py
@@ -51,14 +51,15 @@ class Pose(NamedTuple):
     box: tuple
 
 
-def unsealed(path):
+def contents_of(path):
     """Return an exported file's bytes, posecascade.json and decoder (or None); InputError if a byte has changed."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file of posecascade-export") from None
     if data[-71:-64] != b"sha256:":
-        raise InputError(f"{path}: does not end with posecascade's seal; copy it again, or give another .tflite file")
+        raise InputError(f"{path}: does not end with the checksum of posecascade-export; copy it again, or give "
+                         "another .tflite file")
     if hashlib.sha256(data[:-64]).hexdigest().encode() != data[-64:]:
         raise InputError(f"{path}: is damaged (its checksum differs); copy or download it again")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -73,7 +74,7 @@ class PoseModel:
     """
 
     def __init__(self, path, threads=2, cv2=None):
-        data, sidecar, decoder = unsealed(path)
+        data, sidecar, decoder = contents_of(path)
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
@@ -297,7 +298,7 @@ def frames(cv2, word):
     read, frame = capture.read()
     if not read:
         raise InputError(f"{'camera' if camera else 'video'} {word}: cannot be opened, or has no frame; check its "
-                         f"{'number' if camera else 'path, or convert it to .mp4'}")
+                         f"{'number' if camera else 'path, or convert it to .mp4 in H.264'}")
     rate, number, last = capture.get(cv2.CAP_PROP_FPS), 0, time.monotonic()
     seconds = 1 / (rate if 1 <= rate <= 1000 else USUAL_RATE)
     while read:

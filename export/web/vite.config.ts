@@ -1,4 +1,4 @@
-/** Builds the page into the Python package, with LiteRT's runtime, the service worker and a list of its sources. */
+/** Builds the page into the Python package, with LiteRT's runtime, licenses, service worker and a list of sources. */
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
@@ -8,6 +8,7 @@ import { defineConfig, minifySync, type Plugin } from "vite";
 const RUNTIME = "node_modules/@litertjs/core/wasm/litert_wasm_compat_internal"; // runs in every browser with SIMD
 const { version } = JSON.parse(readFileSync("node_modules/@litertjs/core/package.json", "utf8"));
 const NOTICE = `/* LiteRT.js ${version}, copyright Google LLC, Apache-2.0 */\n`;
+const LICENSES = ["LICENSE", "THIRD_PARTY_NOTICES.md"]; // of the repository; a host serves them as text
 const SOURCES = ["index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src"];
 
 function files(path: string): string[] {
@@ -28,6 +29,19 @@ function runtime(): Plugin {
       this.emitFile({ type: "asset", fileName: "assets/litert.js", source: NOTICE + script.code });
       this.emitFile({ type: "asset", fileName: "assets/litert.wasm.gz",
                       source: gzipSync(readFileSync(`${RUNTIME}.wasm`), { level: 9 }) });
+    },
+  };
+}
+
+/** The licenses of what the page contains, which whoever passes the page on passes on too. */
+function licenses(): Plugin {
+  return {
+    name: "licenses",
+    generateBundle() {
+      for (const name of LICENSES) {
+        const fileName = `${name.replace(/\.md$/, "")}.txt`;
+        this.emitFile({ type: "asset", fileName, source: readFileSync(`../../${name}`, "utf8") });
+      }
     },
   };
 }
@@ -55,7 +69,7 @@ function offline(): Plugin {
 
 export default defineConfig({
   base: "./",
-  plugins: [runtime(), offline()],
+  plugins: [runtime(), licenses(), offline()],
   build: {
     outDir: "../../posecascade/web/page",
     emptyOutDir: true,

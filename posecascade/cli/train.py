@@ -12,6 +12,7 @@ Output in DIR:
   state.npz                    the state to resume from
 
 An interrupted run is resumed by the same command, with the same result as a run without interruption.
+A larger training.epochs with the same DIR adds epochs to a run.
 """
 
 from absl import flags

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from posecascade.datasets import mpii
 from posecascade.datasets.coco import read_coco
+from posecascade.datasets.coco_options import split_options
 from posecascade.datasets.lsp import read_lsp, read_lspet
 from posecascade.datasets.mpii import read_mpii, read_mpii_json, read_mpii_val
 from posecascade.datasets.sources import SPLITS, hold_out
@@ -14,7 +15,7 @@ from posecascade.files import did_you_mean
 from posecascade.records import Record
 from posecascade.schema import Schema
 
-__all__ = ["FIRST_PIXEL", "READERS", "SPLITS", "hold_out", "parse", "read"]
+__all__ = ["FIRST_PIXEL", "READERS", "SPLITS", "hold_out", "parse", "read", "stated_frame"]
 
 READERS: dict[str, Callable[[str, str, Schema | None], list[Record]]] = {
     "lsp": read_lsp,
@@ -49,6 +50,16 @@ def parse(spec: str) -> tuple[str, str]:
         raise InputError(f"--data={spec}: type {kind} takes no options, and {root!r} does not exist; expected "
                          f"{kind}:ROOT. Remove #{root.rpartition('#')[2]} (coco:FILE#OPTIONS takes options)")
     return kind, root
+
+
+def stated_frame(spec: str) -> str:
+    """Return the frame of the labels that the data set's options state, "upright" or "stored"; "" if none.
+
+    >>> stated_frame("coco:people.json#frame=stored"), stated_frame("lspet:/data/lspet")
+    ('stored', '')
+    """
+    kind, root = parse(spec)
+    return split_options(root)[1].frame if kind == "coco" else ""
 
 
 def read(spec: str, split: str, schema: Schema | None = None, notes: list[str] | None = None) -> list[Record]:

@@ -39,35 +39,41 @@ def read_coco(root: str, split: str, schema: Schema | None = None, notes: list[s
     otherwise see `hold_out`. Pseudo-labels (annotations with "pseudo": true) do not distinguish occluded from visible
     keypoints. A line about everything that was excluded or looks doubtful is appended to `notes`.
     """
-    files, official = annotation_files(root, split)
+    files, held_out = annotation_files(root, split)
     options, notes = split_options(root)[1], notes if notes is not None else []
-    records = [record for file in files for record in _people(file, schema or COCO17, options, notes)]
-    return records if official else hold_out(records, split)
+    people = [record for file in files for record in _people(file, schema or COCO17, options, notes)]
+    return hold_out(people, split) if held_out else people
 
 
 def annotation_files(root: str, split: str) -> tuple[list[Path], bool]:
-    """Return the files of a split, and whether they are an official split; otherwise people are still to be held out.
+    """Return the files of a split, and whether the split is still to be held out of them.
 
     Raises InputError if ROOT does not exist or holds no file that `read_coco` reads.
     """
     path = existing(split_options(root)[0], "coco", LAYOUT)
-    split_files = _split_files(path) if path.is_dir() else {}
-    if len(split_files) < 2:
-        return [path if path.is_file() else next(iter(split_files.values()), None) or _single_file(path)], False
-    chosen = {"train": ("train",), "val": ("val",), "test": ("test" if "test" in split_files else "val",),
-              "all": tuple(split_files)}
-    return [split_files[name] for name in chosen[checked_split(split)] if name in split_files], True
+    files = {} if path.is_file() else _split_files(path)
+    if not files:
+        return [path if path.is_file() else _single_file(path)], True
+    if checked_split(split) == "all":
+        return list(files.values()), False
+    if split == "test" and "test" in files:
+        return [files["test"]], False
+    if "train" in files and "val" in files:
+        return [files["train" if split == "train" else "val"]], False
+    return [next(iter(files.values()))], True
 
 
 def _split_files(root: Path) -> dict[str, Path]:
-    """Return the files of "train", "val" and "test", those of the three that exist."""
-    files = sorted([*root.glob("annotations/person_keypoints_*.json"), *root.glob("person_keypoints_*.json")]) or \
-        sorted(file for file in root.glob("annotations/*.json") if not file.name.startswith(_WITHOUT_KEYPOINTS))
+    """Return the files of "train", "val" and "test", those of the three that exist, in this order."""
+    named = [*root.glob("annotations/person_keypoints_*.json"), *root.glob("person_keypoints_*.json")]
+    others = list(root.glob("annotations/*.json")) or list(root.glob("*.json"))
     found: dict[str, list[Path]] = {name: [] for name in ("train", "val", "test")}
-    for file in files:
+    for file in sorted(named or (file for file in others if not file.name.startswith(_WITHOUT_KEYPOINTS))):
         words = re.findall("[a-z]+", file.stem.lower())
         for name in dict.fromkeys(_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS):
             found[name].append(file)
+    if not named and not (found["train"] and found["val"]):  # names of any files
+        return {}
     for same in found.values():
         if len(same) > 1:
             raise InputError(f"coco: {root} holds {', '.join(f.name for f in same)}; give one of them as ROOT")

@@ -48,7 +48,7 @@ def read_background(root: str, split: str, records: Sequence[Record]) -> Backgro
 
     In a file that has no official split, the images without people are in the splits "test" and "all" alone.
     """
-    files, official = annotation_files(root, split)
+    files, held_out = annotation_files(root, split)
     with_people = {record.image_id for record in records}
     images: dict[int, ImageFile] = {}
     ignored: list[Ignored] = []
@@ -57,7 +57,7 @@ def read_background(root: str, split: str, records: Sequence[Record]) -> Backgro
         listed = CocoImages(path, content["images"], split_options(root)[1]).files()
         images |= {number: image for number, image in listed.items() if isinstance(number, int)}
         ignored += [region for annotation in content["annotations"] if (region := _ignored(annotation))]
-    if not official and split not in ("test", "all"):
+    if held_out and split not in ("test", "all"):
         images = {number: image for number, image in images.items() if number in with_people}
     return Background(images, tuple(region for region in ignored if region.image_id in images))
 

@@ -85,7 +85,7 @@ class CocoImages:
         """Return the search below the file's folder: for annotations/mine_train.json, the folder of annotations/."""
         base = self._path.parent.parent if self._path.parent.name.lower() == "annotations" else self._path.parent
         words = self._path.stem.split("_")
-        subsets = ["_".join(words[start:]) for start in range(len(words))]
+        subsets = ["_".join(words[start:]) for start in range(len(words)) if words[start:] != [""]]
         folders = [*(top / subset for subset in subsets for top in (base, base / "images")), base / "images", base,
                    self._path.parent]
         if self._options.images:
@@ -123,16 +123,20 @@ def _rescaled(image: ImageFile) -> tuple[ImageFile, Affine | None] | None:
     header = read_header(image.path) if image.path.is_file() else None
     if not header:
         return None
-    frames = sorted([(True, header.upright), (False, header.stored)], key=lambda frame: frame[0] is not image.upright)
     if image.size is None or image.size in (header.upright, header.stored):
         return image, None
-    for upright, size in frames:
-        if scale_factor(image.size, size):
-            x, y = (now / labeled for now, labeled in zip(size, image.size, strict=True))
-            # The corner of the image stays at -0.5, the edge of the first pixel.
-            to_image = Affine(np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]]))
-            return replace(image, size=size, upright=upright), to_image
-    return image, None
+    upright, labeled = image.upright, image.size
+    own, other = (header.upright, header.stored) if upright else (header.stored, header.upright)
+    if not scale_factor(labeled, own):
+        if not scale_factor(labeled, other):
+            return image, None
+        if image.by_size:
+            upright, own = not upright, other
+        else:  # the stated frame holds, and the list has the size in the other one
+            labeled = labeled[::-1]
+    x, y = (now / before for now, before in zip(own, labeled, strict=True))
+    # The corner of the image stays at -0.5, the edge of the first pixel.
+    return replace(image, size=own, upright=upright), Affine(np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]]))
 
 
 def _moved(record: Record, image: ImageFile, to_image: Affine | None) -> Record:

@@ -30,13 +30,13 @@ class WarmStart:
         copied: layers copied completely.
         partly: layers in which the channels of new keypoints kept their initial weights.
         left: names of the layers that the source lacks or has in another shape; they were not changed.
-        new_joints: keypoints that the source's schema lacks.
+        new_keypoints: keypoints that the source's schema lacks.
     """
 
     copied: int
     partly: int
     left: tuple[str, ...]
-    new_joints: tuple[str, ...]
+    new_keypoints: tuple[str, ...]
 
 
 def save(model: keras.Model, path: Path | str, metadata: Metadata) -> None:

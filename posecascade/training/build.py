@@ -72,7 +72,7 @@ def build(recipe: Recipe, schema: Schema, log: Callable[[str], None],
         load_backbone(twin, model.backbone, model.backbone_weights)
     if begin and model.init_from:
         start = keras_file.warm_start(twin, schema, model.init_from)
-        new = f"; new keypoints: {', '.join(start.new_joints)}" if start.new_joints else ""
+        new = f"; new keypoints: {', '.join(start.new_keypoints)}" if start.new_keypoints else ""
         log(f"started from {model.init_from}: {start.copied} layers copied, {start.partly} in part, "
             f"{len(start.left)} new{new}")
     with keras_settings(recipe.training.precision):

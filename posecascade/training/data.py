@@ -54,8 +54,11 @@ class Splits:
         return [record for records in self.train for record in records]
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the training records: image file names, boxes, keypoints and flags, but no folders."""
-        digest = hashlib.sha256()
+        """Return a SHA-256 over the training records: image file names, boxes, keypoints and flags, but no folders.
+
+        A frame of the labels that a source states is part of it too.
+        """
+        digest = hashlib.sha256("".join(map(datasets.stated_frame, self.sources)).encode())
         for record in self.train_records:
             digest.update(Path(record.image_name).name.encode())
             for values in (record.box.as_list(), record.keypoints, record.visibility):

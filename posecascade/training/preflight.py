@@ -9,6 +9,7 @@ import numpy as np
 from posecascade.backend import keras
 from posecascade.datasets.frames import inspect_frames
 from posecascade.errors import InputError
+from posecascade.evaluation.evaluate import UNREADABLE_LIMIT
 from posecascade.records import Record
 from posecascade.training.batches import Batch
 
@@ -97,10 +98,10 @@ def check_images(records: Sequence[Record]) -> list[str]:
 def check_frames(records: Sequence[Record]) -> list[str]:
     """Return lines about images that are rotated by EXIF, or do not have the size that was labeled.
 
-    Raises InputError if the latter are more than FAULTY_LIMIT of the images checked.
+    Raises InputError if the latter, which cannot be read, are so many that the run would stop later.
     """
     frames = inspect_frames(records, HEADERS)
-    if len(frames.wrong_size) > FAULTY_LIMIT * frames.checked:
+    if len(frames.wrong_size) > UNREADABLE_LIMIT * frames.checked:
         raise InputError(f"{frames.wrong_size[0]} ({len(frames.wrong_size)} of {frames.checked} images checked; run "
                          "posecascade-data check)")
     return frames.notes()

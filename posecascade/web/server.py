@@ -11,7 +11,7 @@ from posecascade.errors import InputError
 
 TYPES = {  # of the page's files; they take precedence over the machine's own table
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8", ".gz": "application/gzip"}
+    ".css": "text/css; charset=utf-8", ".txt": "text/plain; charset=utf-8", ".gz": "application/gzip"}
 HEADERS = {
     "Cache-Control": "no-cache",  # revalidate: another model may be served at the same address later
     "X-Content-Type-Options": "nosniff",

@@ -237,7 +237,7 @@ def test_errors_are_one_line_and_the_page_goes_on(demo, exported, opened, images
     (tmp_path / "damaged.tflite").write_bytes(damaged)
     page.locator("#file").set_input_files(tmp_path / "damaged.tflite")
     wait_for_error(page, re.compile(
-        r"^Damaged\.tflite: is damaged \(its SHA-256 begins \w{12}, its seal says \w{12}\); "))
+        r"^Damaged\.tflite: is damaged \(its SHA-256 begins with \w{12}, expected \w{12}\); "))
 
     page.get_by_role("button", name="Start the camera").click()  # permission was not granted
     wait_for_error(page, "The camera is blocked; allow it in the browser's settings for this page.")

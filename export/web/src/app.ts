@@ -77,12 +77,12 @@ async function find(image: SourceImage): Promise<void> {
   refresh();
   showImage(image);
   setStatus("Searching for the person.");
-  const found = await engine.predict(await createImageBitmap(image.bitmap), null);
+  const prediction = await engine.predict(await createImageBitmap(image.bitmap), null);
   if (asked !== turn) return;
-  const pose = enlarged(found.pose, image.toFile);
-  shown = { image, found, pose };
+  const pose = enlarged(prediction.pose, image.toFile);
+  shown = { image, prediction, pose };
   lines = [answer(image.name, pose, model!.ready.schema.keypoints)];
-  speed = `${found.milliseconds.toFixed(0)} ms for the search.`;
+  speed = `${prediction.milliseconds.toFixed(0)} ms for the search.`;
   refresh();
   setStatus(summaryOf(shown, model!.ready));
 }
@@ -100,15 +100,15 @@ async function runCamera(): Promise<void> {
     for (let frame = 0; cameraOn && asked === turn; frame++) {
       const bitmap = await nextFrame(page.video);
       const now = performance.now();
-      const found = await engine.predict(await createImageBitmap(bitmap), follower.box);
+      const prediction = await engine.predict(await createImageBitmap(bitmap), follower.box);
       if (!cameraOn || asked !== turn) break;
-      const pose = follower.follow(found, bitmap.width, bitmap.height, now, model!.ready.followed);
+      const pose = follower.follow(prediction, bitmap.width, bitmap.height, now, model!.ready.followed);
       shown?.image.bitmap.close();
-      shown = { image: { bitmap, name: `camera#${frame}`, toFile: shrinkTransform(1) }, found, pose };
+      shown = { image: { bitmap, name: `camera#${frame}`, toFile: shrinkTransform(1) }, prediction, pose };
       if (lines.length === FRAMES_KEPT) lines.shift();
       lines.push(answer(shown.image.name, pose, model!.ready.schema.keypoints));
       const frames = rate.count(performance.now()).toFixed(0);
-      speed = `${frames} frames a second, ${found.milliseconds.toFixed(0)} ms a pose.`;
+      speed = `${frames} frames a second, ${prediction.milliseconds.toFixed(0)} ms a pose.`;
       refresh();
       if (now - statusAt > STATUS_EVERY) {
         setStatus(summaryOf(shown, model!.ready));

@@ -56,8 +56,8 @@ export class Follower {
   box: Box | null = null;
 
   /** Smooth the pose of a frame of `width` x `height` pixels taken at `milliseconds`; `least` as in `nextBox`. */
-  follow(found: TimedPrediction, width: number, height: number, milliseconds: number, least: number): Pose {
-    const { pose } = found;
+  follow(prediction: TimedPrediction, width: number, height: number, milliseconds: number, least: number): Pose {
+    const { pose } = prediction;
     const seconds = Math.max((milliseconds - this.lastTime) / 1000, 1e-3);
     this.smoothed = oneEuro(this.box && this.smoothed, pose.keypoints, seconds, Math.max(pose.box.w, pose.box.h));
     this.lastTime = milliseconds;

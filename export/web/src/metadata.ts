@@ -1,4 +1,4 @@
-/** Reads a sealed .tflite file: checks its checksum and returns the model, its decoder and its metadata. */
+/** Reads an exported .tflite file: checks its checksum and returns the model, its decoder and its metadata. */
 
 import type { Calibration } from "./calibration";
 import { firstLine, UserError } from "./errors";
@@ -27,8 +27,8 @@ export interface Metadata {
   readonly calibration: Calibration;
 }
 
-/** The content of a sealed file. */
-export interface Sealed {
+/** The content of an exported file. */
+export interface ModelFile {
   readonly model: Uint8Array<ArrayBuffer>;
   /** The model that makes keypoints of the maps; empty if the file holds none. */
   readonly decoder: Uint8Array<ArrayBuffer>;
@@ -41,8 +41,8 @@ export interface Sealed {
   readonly license: string;
 }
 
-/** Read a sealed file; throws UserError, which begins with the file's `name`, if it is damaged or foreign. */
-export async function readSealed(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<Sealed> {
+/** Read an exported file; throws UserError, which begins with the file's `name`, if it is damaged or foreign. */
+export async function readModelFile(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<ModelFile> {
   await check(bytes, name);
   let card: Record<string, unknown>;
   let start: number;
@@ -69,14 +69,14 @@ async function check(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<void
   }
   const [, expected] = /^sha256:([0-9a-f]{64})$/.exec(text(-MARK.length - DIGITS)) ?? [];
   if (!expected) {
-    throw new UserError(`${name}: does not end with the seal of posecascade-export, so its keypoints are ` +
+    throw new UserError(`${name}: does not end with the checksum of posecascade-export, so its keypoints are ` +
                         `unknown, or it was cut short; give a model that posecascade-export wrote, or ${AGAIN}`);
   }
   if (!crypto.subtle) return; // not available over plain HTTP from another machine
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes.subarray(0, -DIGITS)));
-  const found = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (found !== expected) {
-    throw new UserError(`${name}: is damaged (its SHA-256 begins ${found.slice(0, 12)}, its seal says ` +
+  const actual = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (actual !== expected) {
+    throw new UserError(`${name}: is damaged (its SHA-256 begins with ${actual.slice(0, 12)}, expected ` +
                         `${expected.slice(0, 12)}); ${AGAIN}`);
   }
 }
@@ -85,8 +85,8 @@ function metadataFrom(value: unknown, name: string): Metadata {
   const card = (value ?? {}) as Record<string, unknown>;
   const need = (holds: boolean, key: string) => {
     if (holds) return;
-    const found = JSON.stringify(card[key]) ?? "nothing";
-    throw new UserError(`${name}: '${key}' holds ${found.slice(0, 80)}, which this page cannot use; export the model ` +
+    const value = JSON.stringify(card[key]) ?? "nothing";
+    throw new UserError(`${name}: '${key}' holds ${value.slice(0, 80)}, which this page cannot use; export the model ` +
                         "again");
   };
   const curve = (card.calibration ?? [1, 0]) as number[]; // files exported before 2026-11-25 have none
@@ -97,10 +97,10 @@ function metadataFrom(value: unknown, name: string): Metadata {
   need(typeof schema?.name === "string" && isNames(schema.keypoints) && schema.keypoints.length > 0, "schema");
   const keypoints = schema!.keypoints as string[];
   const namePairs = (key: "pairs" | "limbs") => {
-    const found = (schema![key] ?? []) as [string, string][];
-    need(Array.isArray(found) && found.every((pair) => isNames(pair) && pair.length === 2 &&
+    const pairs = (schema![key] ?? []) as [string, string][];
+    need(Array.isArray(pairs) && pairs.every((pair) => isNames(pair) && pair.length === 2 &&
                                                        pair.every((one) => keypoints.includes(one))), "schema");
-    return found;
+    return pairs;
   };
   return {
     schema: { name: String(schema!.name), keypoints, pairs: namePairs("pairs"), limbs: namePairs("limbs") },

@@ -4,7 +4,7 @@ import { isWebGPUSupported, loadAndCompile, loadLiteRt, Tensor, type CompiledMod
 import { firstLine, UserError } from "./errors";
 import type { Point } from "./geometry";
 import { gunzipped } from "./gunzip";
-import type { Sealed } from "./metadata";
+import type { ModelFile } from "./metadata";
 
 /** What a model can run on: WebAssembly, or WebGPU. */
 export type Device = "wasm" | "webgpu";
@@ -86,19 +86,19 @@ async function instantiated(imports: WebAssembly.Imports): Promise<WebAssembly.I
 }
 
 /** Compile a model and its decoder; throws UserError if the browser or the device cannot run them. */
-export async function compiled(sealed: Sealed, device: Device): Promise<Network> {
+export async function compiled(file: ModelFile, device: Device): Promise<Network> {
   try {
     await (started ??= start());
   } catch (error) {
     started = null; // the next load tries again
     throw new UserError(`the runtime did not load (${firstLine(error)}); reload the page, or use a newer browser`);
   }
-  const decoder = await decoderOf(sealed);
+  const decoder = await decoderOf(file);
   let model: MapsModel | null = null;
   let distance = 0;
   try {
-    model = await mapsModel(sealed.model, device);
-    if (device !== "wasm") distance = await distanceToCpu(model, sealed);
+    model = await mapsModel(file.model, device);
+    if (device !== "wasm") distance = await distanceToCpu(model, file);
   } catch (error) {
     decoder.delete();
     model?.delete();
@@ -139,10 +139,10 @@ async function mapsModel(bytes: Uint8Array<ArrayBuffer>, device: Device): Promis
 }
 
 /** The file's decoder, compiled for the CPU: it takes a fraction of a millisecond. */
-async function decoderOf(sealed: Sealed): Promise<Decoder> {
+async function decoderOf(file: ModelFile): Promise<Decoder> {
   let model: CompiledModel;
   try {
-    model = await loadAndCompile(sealed.decoder, { accelerator: "wasm" });
+    model = await loadAndCompile(file.decoder, { accelerator: "wasm" });
   } catch (error) {
     throw new UserError(`the model's decoder cannot be run in a browser (${firstLine(error)}); export the model again`);
   }
@@ -184,10 +184,10 @@ async function valuesOf(tensor: Tensor): Promise<Float32Array> {
 }
 
 /** How far the GPU's maps are from the CPU's; throws UserError if they differ too much to be shown. */
-async function distanceToCpu(gpu: MapsModel, sealed: Sealed): Promise<number> {
-  const size = sealed.metadata.inputSize;
+async function distanceToCpu(gpu: MapsModel, file: ModelFile): Promise<number> {
+  const size = file.metadata.inputSize;
   const crop = Uint8Array.from({ length: 3 * size * size }, (_, i) => (i * 7919) % 251);
-  const cpu = await mapsModel(sealed.model, "wasm");
+  const cpu = await mapsModel(file.model, "wasm");
   let most = 0;
   try {
     const [one, other] = [await gpu.run(crop), await cpu.run(crop)];

@@ -48,21 +48,21 @@ export async function predictCrop(run: Run, metadata: Metadata, image: Pixels, b
 export async function search(run: Run, metadata: Metadata, image: Pixels): Promise<Prediction> {
   const { width, height } = image;
   const least = calibrated(metadata.calibration, CONFIDENT);
-  let found = await predictCrop(run, metadata, image, boxIn(-0.5, -0.5, width, height));
-  if (mean(found.pose.scores) < calibrated(metadata.calibration, UNSURE)) {
+  let best = await predictCrop(run, metadata, image, boxIn(-0.5, -0.5, width, height));
+  if (mean(best.pose.scores) < calibrated(metadata.calibration, UNSURE)) {
     for (const box of tileBoxes(width, height)) {
       const tile = await predictCrop(run, metadata, image, box);
-      if (mean(tile.pose.scores) > mean(found.pose.scores)) found = tile;
+      if (mean(tile.pose.scores) > mean(best.pose.scores)) best = tile;
     }
   }
   for (let round = 0; round < ROUNDS; round++) {
-    const box = confidentBox(found.pose, width, height, least);
+    const box = confidentBox(best.pose, width, height, least);
     if (!box) break;
     const again = await predictCrop(run, metadata, image, box);
-    if (!(mean(again.pose.scores) >= MIN_SCORE_RATIO * mean(found.pose.scores))) break;
-    found = again;
+    if (!(mean(again.pose.scores) >= MIN_SCORE_RATIO * mean(best.pose.scores))) break;
+    best = again;
   }
-  return found;
+  return best;
 }
 
 /** Return the box whose crop is the square around these pixels. */

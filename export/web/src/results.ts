@@ -18,7 +18,7 @@ export function inWords(name: string): string {
 /** Return one sentence about the pose. */
 export function summary(pose: Pose, names: readonly string[], minScore: number): string {
   const states = names.map((_, k) => stateOf(pose, k, minScore));
-  const count = (state: string) => states.filter((found) => found === state).length;
+  const count = (state: string) => states.filter((one) => one === state).length;
   const occluded = names.filter((_, k) => states[k] === "occluded").map(inWords);
   const which = occluded.length ? ` (${occluded.join(", ")})` : "";
   const rest = count("not drawn") ? `, ${count("not drawn")} not drawn (score below ${minScore.toFixed(2)})` : "";

@@ -13,7 +13,7 @@ const LONGEST = 1600; // px of the canvas with the image
 /** What the page shows: an image, its prediction, and its pose in pixels of the file. */
 export interface Shown {
   readonly image: SourceImage;
-  readonly found: TimedPrediction;
+  readonly prediction: TimedPrediction;
   readonly pose: Pose;
 }
 
@@ -85,7 +85,7 @@ export function showImage(image: SourceImage): void {
 
 /** Show a pose as the user chose to see it. */
 export function show(shown: Shown, ready: Ready, speed: string): void {
-  const { found, image, pose } = shown;
+  const { prediction, image, pose } = shown;
   const chosen = choice();
   delete outputs.stage.dataset.empty;
   outputs.results.hidden = false;
@@ -93,7 +93,7 @@ export function show(shown: Shown, ready: Ready, speed: string): void {
   outputs.scoreValue.value = chosen.minScore.toFixed(2);
   let panels = 0;
   for (const view of page.views) {
-    const there = view.value === "skeleton" || found.maps[view.value as "parts" | "heatmaps"] !== undefined;
+    const there = view.value === "skeleton" || prediction.maps[view.value as "parts" | "heatmaps"] !== undefined;
     view.disabled = !there;
     panel(view.value).hidden = !(there && view.checked);
     panels += Number(there && view.checked);
@@ -102,9 +102,9 @@ export function show(shown: Shown, ready: Ready, speed: string): void {
   const toCanvas = drawImageAlone(image);
   drawPose(canvasOf("skeleton"), pose, ready.schema, toCanvas, chosen);
   for (const stage of ["parts", "heatmaps"] as const) {
-    const maps = found.maps[stage];
+    const maps = prediction.maps[stage];
     if (!maps || panel(stage).hidden) continue;
-    drawMaps(canvasOf(stage), found, maps, chosen);
+    drawMaps(canvasOf(stage), prediction, maps, chosen);
     const what = stage === "parts" ? "visibility" : "scores";
     panel(stage).querySelector(".value")!.textContent = chosen.keypoint === null ? "" :
       `${inWords(ready.schema.keypoints[chosen.keypoint])}: ${pose[what][chosen.keypoint].toFixed(2)}.`;
@@ -115,7 +115,7 @@ export function show(shown: Shown, ready: Ready, speed: string): void {
 /** Return the sentence about the pose, for the status line. */
 export function summaryOf(shown: Shown, ready: Ready): string {
   const sentence = summary(shown.pose, ready.schema.keypoints, choice().minScore);
-  if (shown.found.maps.parts) return sentence;
+  if (shown.prediction.maps.parts) return sentence;
   return `${sentence} This model has no part detector: no part maps, and visibility equals the confidence map's peak.`;
 }
 

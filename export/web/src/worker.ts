@@ -1,29 +1,29 @@
 /** The worker: runs the model, so that the page stays responsive. */
 
 import { calibrated } from "./calibration";
-import { readSealed, type Sealed } from "./metadata";
+import { readModelFile, type ModelFile } from "./metadata";
 import type { TimedPrediction, Ready, Reply, Request } from "./messages";
 import { compiled, hasGpu, type Device, type Network } from "./network";
 import type { Pixels } from "./pixels";
 import { FOLLOWED, predictCrop, search } from "./predictor";
 import { firstLine, UserError } from "./errors";
 
-let current: { sealed: Sealed; network: Network } | null = null;
+let current: { file: ModelFile; network: Network } | null = null;
 let canvas: OffscreenCanvas | null = null;
 
 async function load(bytes: ArrayBuffer, name: string, device: Device): Promise<Ready> {
-  const sealed = await readSealed(new Uint8Array(bytes), name);
-  if (sealed.kind !== "heatmaps") {
+  const file = await readModelFile(new Uint8Array(bytes), name);
+  if (file.kind !== "heatmaps") {
     throw new UserError(`${name}: gives no maps, which this page shows; give the file of the same export whose name ` +
                         "begins with heatmaps");
   }
-  if (!sealed.decoder.length) {
+  if (!file.decoder.length) {
     throw new UserError(`${name}: holds no decoder (exported before 2026-12); export the model again`);
   }
-  const network = await compiled(sealed, device); // if this fails, the previous model stays
+  const network = await compiled(file, device); // if this fails, the previous model stays
   current?.network.delete();
-  current = { sealed, network };
-  const { metadata, precision, source, license } = sealed;
+  current = { file, network };
+  const { metadata, precision, source, license } = file;
   const followed = calibrated(metadata.calibration, FOLLOWED);
   return { ...metadata, precision, source, license, followed, device, gpu: await hasGpu() };
 }
@@ -31,11 +31,11 @@ async function load(bytes: ArrayBuffer, name: string, device: Device): Promise<R
 async function predict(image: ImageBitmap, box: Parameters<typeof predictCrop>[3] | null): Promise<TimedPrediction> {
   const pixels = pixelsOf(image);
   if (!current) throw new UserError("there is no model; drop a .tflite file that posecascade-export wrote");
-  const { network, sealed } = current;
+  const { network, file } = current;
   const started = performance.now();
-  const found = box ? await predictCrop(network.run, sealed.metadata, pixels, box)
-                    : await search(network.run, sealed.metadata, pixels);
-  return { ...found, milliseconds: performance.now() - started };
+  const prediction = box ? await predictCrop(network.run, file.metadata, pixels, box)
+                         : await search(network.run, file.metadata, pixels);
+  return { ...prediction, milliseconds: performance.now() - started };
 }
 
 /** Return the image's bytes, transparency over white; the image is closed. */

@@ -1,4 +1,4 @@
-/** Reads the stored members of the ZIP at the end of a sealed .tflite file. */
+/** Reads the stored members of the ZIP at the end of an exported .tflite file. */
 
 const END = 0x06054b50;
 const ENTRY = 0x02014b50;

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { calibrated } from "../src/calibration";
 import { keypointColors } from "../src/drawing";
 import { cropTransform, inverse, type Affine, type Box, type Point } from "../src/geometry";
-import { readSealed } from "../src/metadata";
+import { readModelFile } from "../src/metadata";
 import { crop } from "../src/pixels";
 import { answer, type Pose } from "../src/poses";
 import { boxIn, confidentBox, nextBox, tileBoxes } from "../src/predictor";
@@ -26,8 +26,8 @@ function box([x, y, w, h]: number[]): Box {
   return { x, y, w, h };
 }
 
-function expectClose(found: readonly unknown[], expected: readonly unknown[], within: number): void {
-  const [one, other] = [found.flat(2) as number[], expected.flat(2) as number[]];
+function expectClose(result: readonly unknown[], expected: readonly unknown[], within: number): void {
+  const [one, other] = [result.flat(2) as number[], expected.flat(2) as number[]];
   expect(one.length).toBe(other.length);
   one.forEach((value, i) => expect(Math.abs(value - other[i]), `number ${i}`).toBeLessThanOrEqual(within));
 }
@@ -38,10 +38,10 @@ describe("crops", () => {
     const transform = cropTransform(box(one.box), one.size);
     expectClose(transform, one.transform, 1e-6);
     expectClose(inverse(one.transform as Affine), one.inverse, 1e-6);
-    const found = crop({ data: bytes(image), width, height, channels: 3 }, transform, one.size);
+    const result = crop({ data: bytes(image), width, height, channels: 3 }, transform, one.size);
     const expected = bytes(one.crop);
-    expectClose([...found], [...expected], 1); // grey level: not every processor rounds alike
-    expect(found.filter((value, i) => value !== expected[i]).length).toBeLessThanOrEqual(expected.length / 200);
+    expectClose([...result], [...expected], 1); // grey level: not every processor rounds alike
+    expect(result.filter((value, i) => value !== expected[i]).length).toBeLessThanOrEqual(expected.length / 200);
   });
 
   test("are the same with a fourth channel", () => {
@@ -56,7 +56,7 @@ describe("crops", () => {
 
 test.each(named(golden.boxes, (_, i) => i))("boxes of pose %s", (_, one) => {
   const pose: Pose = { keypoints: one.keypoints, scores: one.scores, visibility: one.scores, box: box(one.box) };
-  const list = (found: Box | null) => (found ? [found.x, found.y, found.w, found.h] : null);
+  const list = (result: Box | null) => (result ? [result.x, result.y, result.w, result.h] : null);
   const confident = list(confidentBox(pose, one.width, one.height, one.least));
   expect(confident).toEqual(one.confident); // on a grid, so exact
   const next = list(nextBox(pose, one.width, one.height, one.followed));
@@ -84,36 +84,36 @@ test.each(named(golden.calibration, (one) => one.curve))("curve %s", (_, one) =>
 
 test("the line of predictions.jsonl", () => {
   const { image, keypoints, scores, visibility, box: where, names, line } = golden.answer;
-  const found = JSON.parse(answer(image, { keypoints, scores, visibility, box: box(where) }, names));
-  expect(found).toEqual(line);
-  expect(Object.keys(found.keypoints)).toEqual(names);
+  const result = JSON.parse(answer(image, { keypoints, scores, visibility, box: box(where) }, names));
+  expect(result).toEqual(line);
+  expect(Object.keys(result.keypoints)).toEqual(names);
 });
 
 test.each(named(golden.colors, (one) => one.schema.name))("colors of %s", (_, one) => {
   expect(keypointColors(one.schema)).toEqual(one.colors.map((rgb: number[]) => `rgb(${rgb.join(" ")})`));
 });
 
-describe("a sealed file", () => {
-  const { file, model, decoder, card } = golden.sealed;
+describe("an exported file", () => {
+  const { file, model, decoder, card } = golden.model_file;
 
   test("says what it holds", async () => {
-    const found = await readSealed(bytes(file), "a.tflite");
-    expect([...found.model]).toEqual([...bytes(model)]);
-    expect([...found.decoder]).toEqual([...bytes(decoder)]);
-    expect(found).toMatchObject({ kind: "heatmaps", precision: "float16", source: "some.keras", license: "CC0" });
+    const result = await readModelFile(bytes(file), "a.tflite");
+    expect([...result.model]).toEqual([...bytes(model)]);
+    expect([...result.decoder]).toEqual([...bytes(decoder)]);
+    expect(result).toMatchObject({ kind: "heatmaps", precision: "float16", source: "some.keras", license: "CC0" });
     const { schema, input_size, calibration } = card.model;
-    expect(found.metadata).toEqual({ inputSize: input_size, calibration, schema: {
+    expect(result.metadata).toEqual({ inputSize: input_size, calibration, schema: {
       name: schema.name, keypoints: schema.keypoints, pairs: schema.pairs, limbs: schema.limbs } });
   });
 
   test.each([
     ["altered", (b: Uint8Array<ArrayBuffer>) => b.map((byte, i) => (i === 20 ? 255 : byte)),
-     /^a: is damaged \(its SHA-256 begins \w{12}, its seal says \w{12}\); /],
+     /^a: is damaged \(its SHA-256 begins with \w{12}, expected \w{12}\); /],
     ["cut short", (b: Uint8Array<ArrayBuffer>) => b.slice(0, -40),
-     /^a: does not end with the seal of posecascade-export, so its keypoints are unknown, or it was cut short; /],
+     /^a: does not end with the checksum of posecascade-export, so its keypoints are unknown, or it was cut short; /],
     ["an image", () => Uint8Array.from(Buffer.from("\xff\xd8\xff\xe0JFIF")), /^a: is no \.tflite file; give a model/],
     ["empty", () => new Uint8Array(), /^a: is no \.tflite file; /],
-  ] as const)("%s is refused", async (_, change, told) => {
-    await expect(readSealed(change(bytes(file)), "a")).rejects.toThrow(told);
+  ] as const)("%s is refused", async (_, change, message) => {
+    await expect(readModelFile(change(bytes(file)), "a")).rejects.toThrow(message);
   });
 });

@@ -1,8 +1,8 @@
 // The service worker: a page that was loaded once works without a network. Files come from the network if there is one, so
 // that a new version or model is used at once, else from the cache. The build sets FILES and VERSION.
 
-const FILES = ["assets/index.css","assets/index.js","assets/litert.js","assets/litert.wasm.gz","assets/worker.js","index.html"];
-const VERSION = "posecascade-e1b2754688ae544f";
+const FILES = ["LICENSE.txt","THIRD_PARTY_NOTICES.txt","assets/index.css","assets/index.js","assets/litert.js","assets/litert.wasm.gz","assets/worker.js","index.html"];
+const VERSION = "posecascade-27f58abe8ecfa824";
 const MODEL = "model.tflite.gz";
 
 self.addEventListener("install", (event) => {
