@@ -109,6 +109,25 @@ def test_results_file_has_the_ap_of_pycocotools(run, crowded, rng, tmp_path):
     assert report["missing"] == 1 and "1 not predicted (counted as missed)" in printed
 
 
+def test_lines_that_are_nobody_s_count_against_ap(run, crowded, tmp_path):
+    folder, people = crowded
+    truths = [people[0], people[1], people[2], people[0]]  # the last one is found twice
+    offsets = [5.0, 0.2, 0.1, 0.0]
+    lines, results = [], []
+    for truth, offset, score in zip(truths, offsets, (0.9, 0.8, 0.7, 0.95), strict=True):
+        points = np.array(truth["keypoints"]).reshape(17, 3)[:, :2] + offset
+        rows = np.column_stack([points, np.full(17, score)]).tolist()
+        lines.append({"image": f"{truth['image_id']}.png", "box": truth["bbox"],
+                      "keypoints": dict(zip(COCO17.keypoints, rows, strict=True))})
+        results.append({"image_id": truth["image_id"], "category_id": 1, "keypoints": np.ravel(rows).tolist(),
+                        "score": score})
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "a.json").write_text(json.dumps(results))
+    assert run(f"--predictions={tmp_path / 'a.jsonl'}", f"--data=coco:{folder}", "--split=val",
+               f"--json={tmp_path / 'r.json'}")[0] == 0
+    assert_same(reported(tmp_path / "r.json")["oks"], official(folder, tmp_path / "a.json"))
+
+
 class Center:
     """Replaces `inference.predictor`; its model predicts the keypoints of `truth` in whose box the crop is, moved."""
 

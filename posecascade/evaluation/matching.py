@@ -77,6 +77,13 @@ def matched_by_name(path: Any, lines: Sequence[dict], records: Sequence[Record])
     return chosen
 
 
+def somebody_in_the_image(lines: Sequence[dict], records: Sequence[Record]) -> list[int]:
+    """Return the index of a record in the image of each line, -1 if its image has none."""
+    depth = _unique_depth([record.image_name for record in records])
+    of_image = {_tail(record.image_name, depth): index for index, record in enumerate(records)}
+    return [of_image.get(_tail(line["image"], depth), -1) for line in lines]
+
+
 def _tail(name: str, depth: int) -> tuple[str, ...]:
     return PurePath(name).parts[-depth:]
 
