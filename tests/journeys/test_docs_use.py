@@ -39,5 +39,5 @@ def test_page_on_labels_of_other_tools(folder):
         assert len(records) == people and all(record.image.path.is_file() for record in records)
     assert not [line for lines in shown.values() for line in lines if line.startswith(("excluded:", "missing:"))]
     [task] = json.loads((folder / "poses" / "tasks.json").read_text())
-    assert len(task["predictions"][0]["result"]) == 1 + 2 * 14
+    assert len(task["predictions"][0]["result"]) == 1 + 2 * MPII16.size
     assert (folder / "poses" / "upload.labels.json").is_file()
