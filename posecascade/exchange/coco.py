@@ -37,7 +37,8 @@ def read_coco(source: Path, options: Options) -> People:
     """Return the people of a COCO file or folder, in all images that it lists."""
     root = f"{source}#{options.category}" if options.category else str(source)
     records = datasets.read(f"coco:{root}", "all", options.schema)
-    images = {image.name: image for image in read_background(root, "all", records).images.values()}
+    background = read_background(root, "all", records)
+    images = {image.name: image for image in background.images.values()}
     people: dict[str, list[Person]] = {name: [] for name in images}
     to_upright = {name: image.to_upright() for name, image in images.items()}
     for record in records:
@@ -48,7 +49,8 @@ def read_coco(source: Path, options: Options) -> People:
         people.setdefault(record.image_name, []).append(Person(points, moved_box(record.box, to) if to else record.box))
     schema = records[0].schema
     return People(schema, tuple(_image(name, options, of_image) for name, of_image in people.items()),
-                  options.category or "person")
+                  options.category or "person",
+                  {"crowds and people without keypoints": len(background.ignored)} if background.ignored else {})
 
 
 def _image(name: str, options: Options, people: list[Person]) -> LabeledImage:
