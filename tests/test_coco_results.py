@@ -193,14 +193,15 @@ def test_detected_boxes_count_missed_people_and_detections_without_a_person(run,
     assert "1 not predicted (counted as missed)" in printed
 
 
-def test_results_for_data_without_image_numbers_count_images_in_order(tmp_path):
-    schema = COCO17
-    records = [Record(None, f"a.mat, person {i}", schema, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2))
+def test_results_for_data_without_image_numbers_are_refused(tmp_path):
+    records = [Record(None, f"a.mat, person {i}", COCO17, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2))
                for i in range(2)]
-    entries = [{"image_id": i, "keypoints": [float(i), 1.0, 0.5] * 17, "score": 1} for i in (2, 1)]
-    (tmp_path / "a.json").write_text(json.dumps(entries))
-    found = read_predictions(tmp_path / "a.json", records)
-    assert found.stages["keypoints"][:, 0, 0].tolist() == [1, 2]
+    (tmp_path / "a.json").write_text(json.dumps([{"image_id": 1, "keypoints": [1.0] * 51, "score": 1}]))
+    with pytest.raises(InputError) as error:
+        read_predictions(tmp_path / "a.json", records)
+    assert str(error.value) == (
+        f"{tmp_path / 'a.json'}: COCO's results name images by number, and the images of the data have none (the first: "
+        "a.mat, person 0); expected whole numbers as their ids. Use predictions in JSON lines")
 
 
 ENTRY = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5] * 17, "score": 0.5}
@@ -227,7 +228,8 @@ LAYOUT = '{"image_id", "category_id", "keypoints": [x, y, score, ...], "score"}'
 def test_invalid_results_are_refused(tmp_path, entries, message):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(entries))
-    records = [Record(None, "a.mat, person 0", COCO17, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2))]
+    records = [Record(None, "a.mat, person 0", COCO17, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2),
+                      image_id=1)]
     with pytest.raises(InputError) as error:
         read_predictions(path, records)
     assert str(error.value) == f"{path}{message}"

@@ -114,6 +114,7 @@ def from_instances(origin: Path | str, instances: Sequence[Instance], records: S
 
     Raises InputError if no instance is near a person of the records.
     """
+    matching.check_numbered(records, origin)
     schema = records[0].schema
     chosen = matching.matched_by_id([i.image_id for i in instances], [i.box for i in instances], records)
     if (chosen < 0).all():
@@ -129,8 +130,12 @@ def from_instances(origin: Path | str, instances: Sequence[Instance], records: S
                        readable, int((chosen[readable] < 0).sum()), tuple(skipped), tuple(instances))
 
 
-def as_results(predictions: Predictions, records: Sequence[Record]) -> list[dict]:
-    """Return the predictions for these records in COCO's results layout, without people that were not predicted."""
+def as_results(predictions: Predictions, records: Sequence[Record], origin: Path | str) -> list[dict]:
+    """Return the predictions for these records in COCO's results layout, without people that were not predicted.
+
+    Raises InputError, beginning with `origin`, if the images have no numbers.
+    """
+    matching.check_numbered(records, origin)
     if predictions.instances is not None:
         return [coco_results.result(i.image_id, i.keypoints, i.score) for i in predictions.instances]
     points = predictions.stages[list(predictions.stages)[-1]]

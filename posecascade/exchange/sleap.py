@@ -36,6 +36,9 @@ def read_sleap(source: Path, options: Options) -> People:
         raise InputError(f"{source}: labels frames of a video; expected them as images. Extract them, and give their "
                          "folder with --images; each name ends in the frame's number, as in frame_000012.png")
     paths = _frame_images(options.images)
+    if len(paths) > 1 and set(paths) == set(range(1, len(paths) + 1)):
+        raise InputError(f"--images={options.images}: its images count from 1, SLEAP's frames from 0; expected the "
+                         "frame 0, or the labeled frames alone. Extract them again (ffmpeg: -start_number 0)")
     missing = [frame for frame in frames if frame not in paths]
     if len(missing) == len(frames):
         raise InputError(f"--images={options.images}: has no image of the labeled frames ({missing[0]}, ...); expected "
