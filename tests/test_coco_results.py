@@ -200,8 +200,8 @@ def test_results_for_data_without_image_numbers_are_refused(tmp_path):
     with pytest.raises(InputError) as error:
         read_predictions(tmp_path / "a.json", records)
     assert str(error.value) == (
-        f"{tmp_path / 'a.json'}: COCO's results name images by number, and the images of the data have none (the first: "
-        "a.mat, person 0); expected whole numbers as their ids. Use predictions in JSON lines")
+        f"{tmp_path / 'a.json'}: COCO's results name images by number, and the images of the data have none (the "
+        "first: a.mat, person 0); expected whole numbers as their ids. Use predictions in JSON lines")
 
 
 ENTRY = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5] * 17, "score": 0.5}
