@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import sys
 
@@ -11,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
-from PIL import Image
 
 import posecascade
 from posecascade.cli import app, predict
@@ -161,34 +159,6 @@ def test_alpha_16_bit_and_rotated_images_give_the_same_pose(run, tmp_path):
     assert np.median(np.abs(difference)) < 1  # JPEG artifacts can move single keypoints of a random model
     drawn = cv2.imread("out/overlays/turned.jpg", cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR)
     assert drawn.shape == (300, 512, 3)
-
-
-def test_of_several_images_in_a_file_the_first_is_read_and_this_is_said(run):
-    pages = [Image.new("RGB", (64, 48), (0, 0, shade)) for shade in (250, 3)]
-    pages[0].save("a.png", save_all=True, append_images=pages[1:])
-    pages[0].save("plain.png")
-    code, [line, plain], _, errors = run("a.png", "plain.png", "--nodraw")
-    assert (code, errors) == (DONE, ["posecascade-predict: image a.png: holds 2 images; the first was read"])
-    assert line["keypoints"] == plain["keypoints"]
-
-
-def test_names_that_are_not_utf_8_lose_no_results_and_no_drafts_stay(run, tmp_path, photos):
-    name = os.fsdecode(b"caf\xe9")
-    shutil.copy(photos / "camera.jpg", f"{name}.jpg")
-    with video.Writer(tmp_path / "a.mp4", 0.5) as writer:
-        for _ in range(3):
-            writer.write(skimage.data.astronaut()[:100, :100])
-    os.rename("a.mp4", f"{name}.mts")
-    code, lines, _, errors = run(f"{name}.jpg", f"{name}.mts")
-    assert (code, errors) == (DONE, [])
-    assert [line["image"] for line in lines] == [r"caf\xe9.jpg", *(rf"caf\xe9.mts#{i}" for i in range(3))]
-    assert overlays(tmp_path) == [f"{name}.jpg", f"{name}.mp4"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "overlays", "predictions.csv", "predictions.jsonl"]
-    with video.opened(tmp_path / "out" / "overlays" / f"{name}.mp4", "overlay") as back:
-        assert back.rate == 0.5
-    (tmp_path / "again.jsonl").write_text(json.dumps(lines[0]))
-    assert run("again.jsonl", "--nodraw")[1][0]["keypoints"].keys() == lines[0]["keypoints"].keys()
 
 
 def test_overlay_of_a_huge_image_is_shrunk(run):
