@@ -11,7 +11,7 @@ from posecascade.drawing import write_image
 from posecascade.inference import video
 
 
-def test_of_several_images_in_a_file_the_first_is_read_and_this_is_said(run):
+def test_of_several_images_in_a_file_the_first_is_read_and_this_is_said(run):  # noqa: F811
     pages = [Image.new("RGB", (64, 48), (0, 0, shade)) for shade in (250, 3)]
     pages[0].save("a.png", save_all=True, append_images=pages[1:])
     pages[0].save("plain.png")
@@ -20,7 +20,7 @@ def test_of_several_images_in_a_file_the_first_is_read_and_this_is_said(run):
     assert line["keypoints"] == plain["keypoints"]
 
 
-def test_names_that_are_not_utf_8_lose_no_results_and_no_drafts_stay(run, tmp_path):
+def test_names_that_are_not_utf_8_lose_no_results_and_no_drafts_stay(run, tmp_path):  # noqa: F811
     name = os.fsdecode(b"caf\xe9")
     write_image(tmp_path / f"{name}.jpg", skimage.data.astronaut()[:100, :100])
     with video.Writer(tmp_path / "a.mp4", 0.5) as writer:
