@@ -217,3 +217,20 @@ def test_home_folder_is_expanded_in_flags_and_unknown_ones_are_named(monkeypatch
     with pytest.raises(SystemExit), warnings.catch_warnings():
         train.FLAGS.unparse_flags()
         app.run(train.main, train.FLAGS, train.__doc__, ["posecascade-train", "--model_dir=~/a"])
+
+
+def test_predictions_of_such_a_name_are_matched(tmp_path):
+    from posecascade.evaluation.predictions import read_predictions
+    from posecascade.geometry import Box
+    from posecascade.records import Record
+    from posecascade.schema import Schema
+
+    schema = Schema("toy", ("head", "tail"))
+    names = [f"{NAME}.jpg", r"caf\xe9b.jpg"]
+    records = [Record(images.ImageFile(tmp_path / name), name, schema, Box(0, 0, 9, 9), np.array([[1, 2], [3, 4]]),
+                      np.array([2, 2])) for name in names]
+    lines = [{"image": files.name_to_text(name), "keypoints": {"head": [number, 1], "tail": [2, 2]}}
+             for number, name in enumerate(names)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines[::-1])))
+    found = read_predictions(str(tmp_path / "a.jsonl"), records)
+    assert found.stages["keypoints"][:, 0, 0].tolist() == [0, 1]
