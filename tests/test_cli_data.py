@@ -59,7 +59,7 @@ def test_check_accepts_output_file_split_and_schema(coco, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "no action given; expected check or show"),
+    ([], "no action given; expected check, show or convert"),
     (["chek"], "unknown action 'chek'; did you mean 'check'?"),
     (["check"], "no data set given; add --data=TYPE:ROOT"),
     (["check", "--data=lspte:x"], "unknown type 'lspte'; did you mean 'lspet'?"),

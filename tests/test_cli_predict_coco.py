@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from image_files import jpeg, segment, tiff
 
 from posecascade import inference
 from posecascade.cli import app, predict
@@ -111,6 +112,23 @@ def test_every_detected_box_is_a_person(run, tmp_path, detections, listed):
     assert len(images["images"]) == 1
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert [line["box"] for line in lines] == [[1, 2, 10, 20], [20, 2, 10, 20]]
+
+
+def test_boxes_and_results_of_coco_s_own_turned_images_count_stored_pixels(run, tmp_path):
+    image = jpeg(np.full((40, 60, 3), 99, np.uint8), segment(b"Exif\0\0" + tiff(6)))  # shown 40 wide, 60 high
+    (tmp_path / "val2017").mkdir()
+    (tmp_path / "val2017" / "1.jpg").write_bytes(image)
+    (tmp_path / "image_info_val2017.json").write_text(json.dumps({"images": [
+        {"id": 1, "file_name": "1.jpg", "width": 60, "height": 40,
+         "coco_url": "http://images.cocodataset.org/val2017/1.jpg"}]}))
+    (tmp_path / "boxes.json").write_text(json.dumps([
+        {"image_id": 1, "bbox": [10, 20, 30, 6], "score": 1, "category_id": 1}]))
+    assert run("image_info_val2017.json", "--boxes=boxes.json", "--format=coco")[0] == 0
+    results, images = written(tmp_path)
+    assert results[0]["keypoints"][3:5] == [25, 23]  # the center of the box
+    assert (images["images"][0]["width"], images["images"][0]["height"]) == (60, 40)
+    [line] = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert json.loads(line)["box"][2:] == [6, 30]  # lines count upright pixels
 
 
 @pytest.mark.parametrize(("names", "arguments", "message"), [

@@ -109,6 +109,25 @@ def test_results_file_has_the_ap_of_pycocotools(run, crowded, rng, tmp_path):
     assert report["missing"] == 1 and "1 not predicted (counted as missed)" in printed
 
 
+def test_lines_that_are_nobody_s_count_against_ap(run, crowded, tmp_path):
+    folder, people = crowded
+    truths = [people[0], people[1], people[2], people[0]]  # the last one is found twice
+    offsets = [5.0, 0.2, 0.1, 0.0]
+    lines, results = [], []
+    for truth, offset, score in zip(truths, offsets, (0.9, 0.8, 0.7, 0.95), strict=True):
+        points = np.array(truth["keypoints"]).reshape(17, 3)[:, :2] + offset
+        rows = np.column_stack([points, np.full(17, score)]).tolist()
+        lines.append({"image": f"{truth['image_id']}.png", "box": truth["bbox"],
+                      "keypoints": dict(zip(COCO17.keypoints, rows, strict=True))})
+        results.append({"image_id": truth["image_id"], "category_id": 1, "keypoints": np.ravel(rows).tolist(),
+                        "score": score})
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "a.json").write_text(json.dumps(results))
+    assert run(f"--predictions={tmp_path / 'a.jsonl'}", f"--data=coco:{folder}", "--split=val",
+               f"--json={tmp_path / 'r.json'}")[0] == 0
+    assert_same(reported(tmp_path / "r.json")["oks"], official(folder, tmp_path / "a.json"))
+
+
 class Center:
     """Replaces `inference.predictor`; its model predicts the keypoints of `truth` in whose box the crop is, moved."""
 
@@ -164,7 +183,7 @@ def test_detected_boxes_count_missed_people_and_detections_without_a_person(run,
     file.write_text(json.dumps(detections))
     code, printed, errors = run("--model=m", f"--data=coco:{folder}", "--split=val", f"--boxes={file}",
                                 f"--results={results}", f"--json={tmp_path / 'r.json'}")
-    assert (code, errors) == (0, f"{file}: excluded 1 of category 18, 1 empty boxes\n")
+    assert (code, errors) == (0, f"{file}: excluded 1 of category 18, 1 boxes without a size\n")
     assert len(toy.boxes) == 6 and Box(50, 50, 40, 40) in toy.boxes
     report = reported(tmp_path / "r.json")
     assert report["missing"] == 1  # the person of image 13, where only the crowd was detected
@@ -174,14 +193,15 @@ def test_detected_boxes_count_missed_people_and_detections_without_a_person(run,
     assert "1 not predicted (counted as missed)" in printed
 
 
-def test_results_for_data_without_image_numbers_count_images_in_order(tmp_path):
-    schema = COCO17
-    records = [Record(None, f"a.mat, person {i}", schema, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2))
+def test_results_for_data_without_image_numbers_are_refused(tmp_path):
+    records = [Record(None, f"a.mat, person {i}", COCO17, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2))
                for i in range(2)]
-    entries = [{"image_id": i, "keypoints": [float(i), 1.0, 0.5] * 17, "score": 1} for i in (2, 1)]
-    (tmp_path / "a.json").write_text(json.dumps(entries))
-    found = read_predictions(tmp_path / "a.json", records)
-    assert found.stages["keypoints"][:, 0, 0].tolist() == [1, 2]
+    (tmp_path / "a.json").write_text(json.dumps([{"image_id": 1, "keypoints": [1.0] * 51, "score": 1}]))
+    with pytest.raises(InputError) as error:
+        read_predictions(tmp_path / "a.json", records)
+    assert str(error.value) == (
+        f"{tmp_path / 'a.json'}: COCO's results name images by number, and the images of the data have none (the "
+        "first: a.mat, person 0); expected whole numbers as their ids. Use predictions in JSON lines")
 
 
 ENTRY = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5] * 17, "score": 0.5}
@@ -195,10 +215,10 @@ LAYOUT = '{"image_id", "category_id", "keypoints": [x, y, score, ...], "score"}'
     ([ENTRY | {"keypoints": [float("nan")] * 51}],
      ", entry 0: 'keypoints' holds 51 values; expected 51 finite numbers (x, y, score for 17 keypoints of coco17). Fix "
      "the file, or pass --schema"),
-    ([ENTRY | {"image_id": "a"}], f", entry 0: is {str(ENTRY | {'image_id': 'a'})[:120]}; expected {LAYOUT}, with a "
-                                  "whole number as image_id and a finite score. Fix the entry"),
+    ([ENTRY | {"image_id": "a"}], f", entry 0: is {str(ENTRY | {'image_id': 'a'})[:120]}; expected {LAYOUT}, with "
+                                  "whole numbers as ids and a finite score. Fix the entry"),
     ([{"image_id": 1, "keypoints": []}], ", entry 0: is {'image_id': 1, 'keypoints': []}; expected " + LAYOUT +
-     ", with a whole number as image_id and a finite score. Fix the entry"),
+     ", with whole numbers as ids and a finite score. Fix the entry"),
     ([ENTRY | {"category_id": 3}, ENTRY | {"category_id": 7}],
      ": has the categories 3, 7; expected 1, COCO's number of people. Remove the others, or write people as 1"),
     ([ENTRY | {"image_id": 5}],
@@ -208,7 +228,8 @@ LAYOUT = '{"image_id", "category_id", "keypoints": [x, y, score, ...], "score"}'
 def test_invalid_results_are_refused(tmp_path, entries, message):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(entries))
-    records = [Record(None, "a.mat, person 0", COCO17, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2))]
+    records = [Record(None, "a.mat, person 0", COCO17, Box(0, 0, 9, 9), np.ones((17, 2)), np.full(17, 2),
+                      image_id=1)]
     with pytest.raises(InputError) as error:
         read_predictions(path, records)
     assert str(error.value) == f"{path}{message}"

@@ -180,8 +180,9 @@ def test_results_of_a_data_set_have_its_images(run, tmp_path):
     (tmp_path / "mine.yaml").write_text("name: mine\nkeypoints: [nose, tail]\n")
     person = {"id": 1, "image_id": 5, "category_id": 1, "keypoints": [1, 2, 2, 3, 4, 1], "bbox": [1, 2, 9, 9]}
     (tmp_path / "people.json").write_text(json.dumps({
-        "images": [{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "b.png", "width": 9, "height": 9}],
-        "annotations": [person], "categories": [{"id": 1, "name": "person", "keypoints": ["nose", "tail"]}]}))
+        "images": [{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "b.png"}],
+        "annotations": [person, person | {"id": 2, "keypoints": [0] * 6}],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["nose", "tail"]}]}))
     (tmp_path / "results.json").write_text(json.dumps([
         {"image_id": 5, "category_id": 1, "keypoints": [1, 2, 0.5, 3, 4, 0.5], "score": 0.5}]))
     code, _, errors = run("results.json", "--from=predictions", "--to=cvat", "--output=a.xml", "--schema=mine.yaml")
@@ -193,7 +194,9 @@ def test_results_of_a_data_set_have_its_images(run, tmp_path):
                "--data=coco:people.json")[0] == 0
     assert [image.get("name") for image in ET.parse(tmp_path / "a.xml").getroot().iterfind("image")] == ["a.png",
                                                                                                         "b.png"]
-    assert run("people.json", "--from=coco", "--to=labelstudio", "--output=tasks.json", "--schema=mine.yaml")[0] == 0
+    code, printed, _ = run("people.json", "--from=coco", "--to=labelstudio", "--output=tasks.json",
+                           "--schema=mine.yaml")
+    assert code == 0 and printed.startswith("excluded: 1 crowds and people without keypoints\nwrote tasks.json and ")
     first, second = json.loads((tmp_path / "tasks.json").read_text())
     assert [r["type"] for r in first["annotations"][0]["result"]] == ["rectanglelabels", "keypointlabels", "relation",
                                                                      "keypointlabels", "choices", "relation"]

@@ -186,6 +186,11 @@ def test_sleap_needs_the_frames_as_images(tmp_path, frames):
     assert refused(source, "sleap", tmp_path, images=frames) == (
         "--images=DIR/frames: frame_000012.png and other_12.png both are frame 12; expected one image per frame. Give "
         "a folder of one video's frames")
+    for number in (1, 2, 3):
+        write_image(tmp_path / "counted" / f"{number:06}.png")
+    assert refused(source, "sleap", tmp_path, images=tmp_path / "counted") == (
+        "--images=DIR/counted: its images count from 1, SLEAP's frames from 0; expected the frame 0, or the labeled "
+        "frames alone. Extract them again (ffmpeg: -start_number 0)")
     (tmp_path / "empty").mkdir()
     assert refused(source, "sleap", tmp_path, images=tmp_path / "empty").startswith(
         "--images=DIR/empty: has no image of the labeled frames (3, ...); expected names")

@@ -20,7 +20,7 @@ from posecascade.cli import app
 from posecascade.datasets import coco_background
 from posecascade.datasets.coco_background import Background
 from posecascade.errors import InputError
-from posecascade.evaluation import coco_results, detected, evaluate, metrics, predictions
+from posecascade.evaluation import coco_results, detected, evaluate, matching, metrics, predictions
 from posecascade.evaluation.predictions import Predictions
 from posecascade.evaluation.report import Report, compare, comparison_table
 from posecascade.records import Record
@@ -126,6 +126,8 @@ def _read(spec, schema) -> _Data:
     records = datasets.read(spec, split, schema, notes)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
+    if FLAGS.boxes or FLAGS.results:  # before hours of predicting
+        matching.check_numbered(records, f"--boxes={FLAGS.boxes}" if FLAGS.boxes else f"--results={FLAGS.results}")
     metric = FLAGS.metric or evaluate.default_metric(kind, records)
     # Only COCO's AP, of several people per image, counts what is predicted besides the people of the records.
     several = FLAGS.boxes or FLAGS.predictions or FLAGS.compare
@@ -137,7 +139,7 @@ def _read(spec, schema) -> _Data:
 def _report(source: str, is_file: bool, data: _Data, models: dict[str, Callable]) -> Report:
     found = _predictions(source, is_file, data, models)
     if FLAGS.results and source == (FLAGS.predictions or FLAGS.model):
-        files.write_json(FLAGS.results, predictions.as_results(found, data.records))
+        files.write_json(FLAGS.results, predictions.as_results(found, data.records, FLAGS.results))
     return evaluate.score(found, data.records, metric=data.metric, background=data.background)
 
 

@@ -64,9 +64,13 @@ def read_background(root: str, split: str, records: Sequence[Record]) -> Backgro
 
 def _ignored(annotation: dict[str, Any]) -> Ignored | None:
     """Return a crowd or a person without labeled keypoints as COCO's evaluation sees it; None for what it counts."""
-    crowd = bool(annotation.get("iscrowd"))
-    labeled = any((annotation.get("keypoints") or ())[2::3])
-    box, area = annotation.get("bbox"), annotation.get("area")
-    if (labeled and not crowd) or not isinstance(box, list) or len(box) != 4 or min(box[2:]) <= 0:
+    crowd, image_id = bool(annotation.get("iscrowd")), annotation.get("image_id")
+    labeled = any(list(annotation.get("keypoints") or ())[2::3])
+    if (labeled and not crowd) or not isinstance(image_id, int):
         return None
-    return Ignored(annotation.get("image_id", -1), Box(*map(float, box)), float(area or box[2] * box[3]), crowd)
+    try:
+        box = Box(*map(float, annotation["bbox"]))
+        area = float(annotation.get("area") or box.w * box.h)
+    except (KeyError, TypeError, ValueError):  # no box, or an empty one: there is no region
+        return None
+    return Ignored(image_id, box, area, crowd)

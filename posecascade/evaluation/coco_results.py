@@ -1,6 +1,5 @@
 """Read and write lists in COCO's results layout: keypoints of people, and boxes of a detector, several per image."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from posecascade.datasets.sources import load_json
 from posecascade.errors import InputError
 from posecascade.geometry import Box
-from posecascade.poses_io import box_from
+from posecascade.poses_io import BOX_LIMITS, box_from
 from posecascade.schema import Schema
 
 PERSON = 1  # COCO's category_id of people
@@ -68,7 +67,7 @@ def read_detections(path: Path | str) -> tuple[list[Instance], str]:
     kept = [detection for detection in found if detection]
     if not kept:
         raise InputError(f"{path}: has no box of a person; expected a list of {_LAYOUTS['bbox']}")
-    empty = [f"{len(found) - len(kept)} empty boxes"] * (len(kept) < len(found))
+    empty = [f"{len(found) - len(kept)} boxes without a size"] * (len(kept) < len(found))
     excluded = ", ".join([f"{count} of category {key}" for key, count in others.items()] + empty)
     return kept, f"{path}: excluded {excluded}" if excluded else ""
 
@@ -105,9 +104,10 @@ def _of_people(path: Path, content: Any, field: str) -> tuple[list[tuple[int, di
         raise InputError(f"{path}: is {type(content).__name__}; expected a list of {_LAYOUTS[field]}")
     for number, entry in enumerate(content):
         if not isinstance(entry, dict) or not _is_number(entry.get("image_id"), whole=True) \
+                or not _is_number(entry.get("category_id", PERSON), whole=True) \
                 or not _is_number(entry.get("score")) or not isinstance(entry.get(field), list):
-            raise InputError(f"{path}, entry {number}: is {str(entry)[:120]}; expected {_LAYOUTS[field]}, with a whole "
-                             "number as image_id and a finite score. Fix the entry")
+            raise InputError(f"{path}, entry {number}: is {str(entry)[:120]}; expected {_LAYOUTS[field]}, with whole "
+                             "numbers as ids and a finite score. Fix the entry")
     counts = Counter(entry.get("category_id", PERSON) for entry in content)
     if len(counts) > 1 and PERSON not in counts:
         raise InputError(f"{path}: has the categories {', '.join(map(str, counts))}; expected {PERSON}, COCO's number "
@@ -144,4 +144,4 @@ def _box(values: Sequence[float] | None) -> Box | None:
 
 def _is_number(value: Any, whole: bool = False) -> bool:
     kinds = int if whole else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kinds) and not isinstance(value, bool) and (whole or abs(value) <= BOX_LIMITS[1])

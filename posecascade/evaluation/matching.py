@@ -14,11 +14,26 @@ from posecascade.records import Record
 
 def image_ids(records: Sequence[Record]) -> np.ndarray:
     """Return the number of each record's image, (N,) int: the data set's own, otherwise 1, 2, ... in its order."""
-    names = {name: number for number, name in enumerate(dict.fromkeys(r.image_name for r in records), 1)}
-    own = {record.image_name: record.image_id for record in records}
-    if min(own.values(), default=-1) >= 0 and len(set(own.values())) == len(own):
-        names = own
+    names = _own_numbers(records) or {
+        name: number for number, name in enumerate(dict.fromkeys(r.image_name for r in records), 1)}
     return np.array([names[record.image_name] for record in records])
+
+
+def check_numbered(records: Sequence[Record], origin: Any) -> None:
+    """Raise InputError, beginning with `origin`, if the data set has no numbers of images, which COCO's results need.
+
+    Numbers in the order of a split would name other images in another split.
+    """
+    if not _own_numbers(records):
+        raise InputError(f"{origin}: COCO's results name images by number, and the images of the data have none (the "
+                         f"first: {records[0].image_name}); expected whole numbers as their ids. Use predictions in "
+                         "JSON lines")
+
+
+def _own_numbers(records: Sequence[Record]) -> dict[str, int]:
+    """Return the data set's number of each image; nothing if some have none or the same one."""
+    own = {record.image_name: record.image_id for record in records}
+    return own if min(own.values(), default=-1) >= 0 and len(set(own.values())) == len(own) else {}
 
 
 def matched_by_id(numbers: Sequence[int], boxes: Sequence[Box], records: Sequence[Record]) -> np.ndarray:
@@ -75,6 +90,13 @@ def matched_by_name(path: Any, lines: Sequence[dict], records: Sequence[Record])
         raise InputError(f"{path}: none of its {len(lines)} images (the first: {lines[0]['image']!r}) is in the "
                          f"data (the first: {names[0]!r}); choose another --data or --split")
     return chosen
+
+
+def somebody_in_the_image(lines: Sequence[dict], records: Sequence[Record]) -> list[int]:
+    """Return the index of a record in the image of each line, -1 if its image has none."""
+    depth = _unique_depth([record.image_name for record in records])
+    of_image = {_tail(record.image_name, depth): index for index, record in enumerate(records)}
+    return [of_image.get(_tail(line["image"], depth), -1) for line in lines]
 
 
 def _tail(name: str, depth: int) -> tuple[str, ...]:

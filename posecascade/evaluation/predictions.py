@@ -18,6 +18,7 @@ from posecascade.files import did_you_mean, read_bytes
 from posecascade.geometry import Affine, moved_box
 from posecascade.images import ImageFile
 from posecascade.records import Record
+from posecascade.schema import Schema
 
 FIELDS = ("pred", "preds")  # names of the array in the files of the paper, DeeperCut, pytorch-pose and HRNet
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -113,6 +114,7 @@ def from_instances(origin: Path | str, instances: Sequence[Instance], records: S
 
     Raises InputError if no instance is near a person of the records.
     """
+    matching.check_numbered(records, origin)
     schema = records[0].schema
     chosen = matching.matched_by_id([i.image_id for i in instances], [i.box for i in instances], records)
     if (chosen < 0).all():
@@ -128,8 +130,12 @@ def from_instances(origin: Path | str, instances: Sequence[Instance], records: S
                        readable, int((chosen[readable] < 0).sum()), tuple(skipped), tuple(instances))
 
 
-def as_results(predictions: Predictions, records: Sequence[Record]) -> list[dict]:
-    """Return the predictions for these records in COCO's results layout, without people that were not predicted."""
+def as_results(predictions: Predictions, records: Sequence[Record], origin: Path | str) -> list[dict]:
+    """Return the predictions for these records in COCO's results layout, without people that were not predicted.
+
+    Raises InputError, beginning with `origin`, if the images have no numbers.
+    """
+    matching.check_numbered(records, origin)
     if predictions.instances is not None:
         return [coco_results.result(i.image_id, i.keypoints, i.score) for i in predictions.instances]
     points = predictions.stages[list(predictions.stages)[-1]]
@@ -176,21 +182,43 @@ def _lines(path, records, first_pixel) -> Predictions:
     if not named & set(schema.keypoints):
         raise InputError(f"{path}: has {', '.join(sorted(named)[:4]) or 'no keypoints'}; expected keypoints of schema "
                          f"{schema.name!r}, such as {schema.keypoints[0]!r}")
-    table = np.full((len(records), schema.size, 4), np.nan)
     to_upright = _maps_to_upright(records)
     chosen = matching.matched_by_name(path, lines, [
         replace(record, box=moved_box(record.box, to)) if to else record
-                                    for record, to in zip(records, to_upright, strict=True)])
+        for record, to in zip(records, to_upright, strict=True)])
+    table = np.full((len(records), schema.size, 4), np.nan)
     for row, index, to in zip(table, chosen, to_upright, strict=True):
         if index >= 0:
-            for k, name in enumerate(schema.keypoints):
-                values = lines[index]["keypoints"].get(name) or ()
-                row[k, :len(values)] = values
-            row[:, :2] = to.inverse()(row[:, :2]) if to else row[:, :2]
+            row[:] = _keypoints(lines[index], schema, to)
     known = np.array([name in named for name in schema.keypoints])
     return Predictions({"keypoints": table[..., :2]}, _unless_nan(table[..., 2], known),
                        _unless_nan(table[..., 3], known), known, np.ones(len(records), bool),
-                       missing=int((chosen < 0).sum()))
+                       missing=int((chosen < 0).sum()), instances=_everybody(lines, records, to_upright, chosen, known))
+
+
+def _keypoints(line: dict, schema: Schema, to_upright: Affine | None) -> np.ndarray:
+    """Return (K, 4): x and y in the records' pixels, score, visibility; NaN where the line has none."""
+    row = np.full((schema.size, 4), np.nan)
+    for k, name in enumerate(schema.keypoints):
+        values = line["keypoints"].get(name) or ()
+        row[k, :len(values)] = values
+    row[:, :2] = to_upright.inverse()(row[:, :2]) if to_upright else row[:, :2]
+    return row
+
+
+def _everybody(lines, records, to_upright, chosen, known) -> tuple[Instance, ...] | None:
+    """Return the people of all lines in the records' images; None if each is that of a record."""
+    owners = matching.somebody_in_the_image(lines, records)
+    inside = [index for index, owner in enumerate(owners) if owner >= 0]
+    if set(inside) <= set(chosen.tolist()):
+        return None
+    ids, instances = matching.image_ids(records), []
+    for index in inside:
+        record = records[owners[index]]
+        row = _keypoints(lines[index], record.schema, to_upright[owners[index]])
+        scores = np.nan_to_num(row[known, 2]) if np.isfinite(row[known, 2]).any() else np.ones(1)
+        instances.append(Instance(int(ids[owners[index]]), float(scores.mean()), record.box, row[:, :3]))
+    return tuple(instances)
 
 
 def _maps_to_upright(records: Sequence[Record]) -> list[Affine | None]:

@@ -13,11 +13,22 @@ from posecascade.datasets.coco_background import read_background
 from posecascade.datasets.sources import load_json
 from posecascade.errors import InputError
 from posecascade.evaluation import coco_results, json_lines
-from posecascade.exchange.people import LabeledImage, Options, People, Person, found_image, image_size, people_of
-from posecascade.geometry import Affine, Box, moved_box
+from posecascade.exchange.people import (
+    LabeledImage,
+    Options,
+    People,
+    Person,
+    found_image,
+    image_size,
+    number,
+    people_of,
+    schema_of,
+)
+from posecascade.geometry import Affine, moved_box
 from posecascade.images import ImageFile
+from posecascade.poses_io import box_from
 from posecascade.records import Visibility
-from posecascade.schema import COCO17, Schema, find_schema
+from posecascade.schema import Schema, find_schema
 
 IMAGES = "images.json"  # next to a list of results: the images with their numbers
 
@@ -26,7 +37,8 @@ def read_coco(source: Path, options: Options) -> People:
     """Return the people of a COCO file or folder, in all images that it lists."""
     root = f"{source}#{options.category}" if options.category else str(source)
     records = datasets.read(f"coco:{root}", "all", options.schema)
-    images = {image.name: image for image in read_background(root, "all", records).images.values()}
+    background = read_background(root, "all", records)
+    images = {image.name: image for image in background.images.values()}
     people: dict[str, list[Person]] = {name: [] for name in images}
     to_upright = {name: image.to_upright() for name, image in images.items()}
     for record in records:
@@ -37,7 +49,8 @@ def read_coco(source: Path, options: Options) -> People:
         people.setdefault(record.image_name, []).append(Person(points, moved_box(record.box, to) if to else record.box))
     schema = records[0].schema
     return People(schema, tuple(_image(name, options, of_image) for name, of_image in people.items()),
-                  options.category or "person")
+                  options.category or "person",
+                  {"crowds and people without keypoints": len(background.ignored)} if background.ignored else {})
 
 
 def _image(name: str, options: Options, people: list[Person]) -> LabeledImage:
@@ -61,8 +74,8 @@ def _lines(source: Path, options: Options) -> People:
         points = {name: (values[0], values[1], int(Visibility.VISIBLE)) for name, values in line["keypoints"].items()
                   if values is not None and np.isfinite(values[:2]).all()}
         scores = [values[2] for values in line["keypoints"].values() if values is not None and len(values) > 2]
-        box = Box(*line["box"]) if line.get("box") else None
-        people.setdefault(line["image"], []).append(Person(points, box, float(np.mean(scores)) if scores else None))
+        score = float(np.mean(scores)) if scores else None
+        people.setdefault(line["image"], []).append(Person(points, box_from(line.get("box")), score))
     images = []
     for name, of_image in people.items():
         path = found_image(name, (Path(), source.parent, options.images))
@@ -111,17 +124,18 @@ def _images_next_to(source: Path, options: Options) -> tuple[Images, Schema]:
                          "Give the data set of the results, such as --data=coco:people.json")
     content = load_json(path)
     try:
-        names = tuple(content["categories"][0]["keypoints"])
+        names = tuple(map(str, content["categories"][0]["keypoints"]))
         images: Images = {}
         for image in content["images"]:
             file = found_image(image["file_name"], (source.parent, options.images))
-            size = (int(image["width"]), int(image["height"])) if image.get("width") else image_size(file)
+            sides = [int(number(image[side], f"{path}: {side}")) for side in ("width", "height") if image.get(side)]
+            size = (sides[0], sides[1]) if len(sides) == 2 else image_size(file)
             images[image["id"]] = (str(file or image["file_name"]), size, None)
-    except (KeyError, TypeError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is no list of images as posecascade-predict writes it ({error!r}); predict again "
                          "with --format=coco") from None
-    known = next((schema for schema in (options.schema, COCO17) if schema and schema.keypoints == names), None)
-    return images, known or Schema("keypoints", names)
+    fits = options.schema is not None and options.schema.keypoints == names
+    return images, options.schema if fits and options.schema else schema_of(names)
 
 
 def write_coco(people: People, output: Path) -> list[Path]:
@@ -137,8 +151,8 @@ def write_coco(people: People, output: Path) -> list[Path]:
         entry: dict[str, Any] = {"id": image_id, "file_name": files.relative_if_inside(image.path, base)}
         images.append(entry | (dict(zip(("width", "height"), image.size, strict=True)) if image.size else {}))
         annotations += (_annotation(people, person, image_id) for person in image.people)
-    for number, annotation in enumerate(annotations, 1):
-        annotation["id"] = number
+    for annotation_id, annotation in enumerate(annotations, 1):
+        annotation["id"] = annotation_id
     schema = _write_schema(people.schema, output.with_suffix(".yaml"))
     files.write_json(output, {"images": images, "annotations": annotations,
                               "categories": [coco_results.category(people.schema, people.category)]})

@@ -1,6 +1,5 @@
 """Read the labels of DeepLabCut: CollectedData_SCORER as .csv, or as .h5 in pandas' fixed layout."""
 
-import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,16 @@ import numpy as np
 
 from posecascade import files
 from posecascade.errors import InputError
-from posecascade.exchange.people import LabeledImage, Options, People, Person, found_image, image_size, people_of
+from posecascade.exchange.people import (
+    LabeledImage,
+    Options,
+    People,
+    Person,
+    csv_rows,
+    found_image,
+    image_size,
+    people_of,
+)
 from posecascade.records import Visibility
 
 LEVELS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
@@ -55,14 +63,17 @@ def _limbs(source: Path) -> list[Sequence[str]]:
 
 def _csv(source: Path) -> tuple[list[tuple[str, str, str]], Iterator[tuple[str, list[float]]]]:
     """Return (individual, bodypart, coordinate) of each column, and the rows; "" for a single individual."""
-    table = list(csv.reader(io.StringIO(files.read_bytes(source).decode("utf-8-sig", "replace"))))
-    first_cells = [row[0] for row in table[:4] if row]
+    table = csv_rows(source)
+    first_cells = [row[0][:40] for row in table[:4] if row]
     heads = next((table[:len(names)] for names in LEVELS if first_cells[:len(names)] == names), None)
     if not heads:
         raise InputError(f"{source}: begins with {', '.join(first_cells) or 'nothing'}; expected rows scorer, "
                          "(individuals,) bodyparts, coords as in CollectedData_*.csv")
     # The image's path is in the first column, or its three parts are in the first three.
     first = next((i for i, cell in enumerate(heads[-1]) if cell in ("x", "y")), len(heads[-1]))
+    if len({len(row) for row in heads}) > 1:
+        raise InputError(f"{source}: the rows of its header have {', '.join(str(len(row)) for row in heads)} cells; "
+                         "expected as many in each. Fix the header")
     columns = [(head[1] if len(heads) == 4 else "", head[-2], head[-1])
                for head in zip(*(row[first:] for row in heads), strict=True)]
     rows = (row for row in table[len(heads):] if any(row))
@@ -108,7 +119,7 @@ def _hdf5(source: Path) -> tuple[list[tuple[str, str, str]], Iterator[tuple[str,
             levels = _axis(source, group, "axis0")
             names = _axis(source, group, "axis1")
             values = np.asarray(group["block0_values"], np.float64)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source}: is not a complete HDF5 file ({error}); copy it again") from None

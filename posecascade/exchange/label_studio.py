@@ -38,9 +38,7 @@ def read_label_studio(source: Path, options: Options) -> People:
     keypoints of an image are one person. A keypoint is occluded if its per-region choice is "occluded" or if it is
     hidden, otherwise visible. Of several annotations of a task the last one that was not skipped is read.
     """
-    tasks = load_json(source)
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise InputError(f"{source}: is no list of tasks; expected Label Studio's export in the format JSON")
+    tasks = _mappings(load_json(source), f"{source}: the export")
     excluded = Counter[str]()
     found = [_task(f"{source}, task {task.get('id', index)}", task, excluded) for index, task in enumerate(tasks)]
     labels = Counter(label for _, _, people in found for label, _ in people if label)
@@ -67,23 +65,36 @@ def _task(origin: str, task: dict, excluded: Counter[str]) -> tuple[str, tuple[i
          or text.lower().endswith(SUFFIXES)), None)
     if not name:
         raise InputError(f"{origin}: 'data' has no image ({', '.join(data)}); expected its path, as in \"image\"")
-    annotations = [a for a in task.get("annotations", task.get("completions")) or [] if not a.get("was_cancelled")]
+    listed = _mappings(task.get("annotations", task.get("completions")) or [], f"{origin}: 'annotations'")
+    annotations = [annotation for annotation in listed if not annotation.get("was_cancelled")]
     if not annotations:
         excluded["tasks without annotation"] += 1
         return name, None, []
     excluded.update({"further annotations of a task": len(annotations) - 1} if len(annotations) > 1 else {})
     latest = max(annotations, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at", ""))))
-    return name, *_people(origin, latest.get("result") or [], excluded)
+    return name, *_people(origin, _mappings(latest.get("result") or [], f"{origin}: 'result'"), excluded)
+
+
+def _mappings(value: Any, what: str) -> list[dict]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise InputError(f"{what} is no list of mappings; expected Label Studio's export in the format JSON")
+    return value
+
+
+def _key(region: dict, field: str = "id") -> str:
+    value = region.get(field)
+    return "" if value is None else str(value)
 
 
 def _people(origin: str, results: list[dict], excluded: Counter[str]) -> tuple[tuple[int, int] | None, list]:
-    sizes = {(r["original_width"], r["original_height"]) for r in results
+    sizes = {(int(number(r["original_width"], f"{origin}: original_width")),
+              int(number(r["original_height"], f"{origin}: original_height"))) for r in results
              if r.get("original_width") and r.get("original_height")}
     if len(sizes) > 1 or any(r.get("image_rotation") for r in results):
         raise InputError(f"{origin}: its image was rotated in Label Studio, or replaced by one of another size; "
                          "expected labels of one upright image. Rotate the file and label it again")
     size = next(iter(sizes), None)
-    rectangles = {r.get("id"): r for r in results if r.get("type") == "rectanglelabels"}
+    rectangles = {_key(r): r for r in results if r.get("type") == "rectanglelabels"}
     points = [r for r in results if r.get("type") == "keypointlabels"]
     if points and not size:
         raise InputError(f"{origin}: its keypoints have no original_width and original_height, which numbers in per "
@@ -91,7 +102,7 @@ def _people(origin: str, results: list[dict], excluded: Counter[str]) -> tuple[t
     excluded.update(Counter(f"regions of type {r.get('type')}" for r in results
                             if r.get("type") not in ("rectanglelabels", "keypointlabels", "relation", "choices")))
     owners = _owners(origin, points, rectangles, results, size)
-    hidden = {r.get("id") for r in results if r.get("type") == "choices" and OCCLUDED in _value(r).get("choices", ())}
+    hidden = {_key(r) for r in results if r.get("type") == "choices" and _label(r, "choices") == OCCLUDED}
     people: dict[Any, dict[str, tuple[float, float, int]]] = {key: {} for key in rectangles}
     for point, owner in zip(points, owners, strict=True):
         label, x, y = _point(origin, point, size)
@@ -99,7 +110,7 @@ def _people(origin: str, results: list[dict], excluded: Counter[str]) -> tuple[t
         if label in person:
             raise InputError(f"{origin}: has keypoint {label!r} twice for one person; expected one. Draw a rectangle "
                              "around each person, and relate the keypoints to it")
-        is_hidden = point.get("id") in hidden or point.get("hidden") or _value(point).get("hidden")
+        is_hidden = _key(point) in hidden or point.get("hidden") or _value(point).get("hidden")
         person[label] = (x, y, Visibility.OCCLUDED if is_hidden else Visibility.VISIBLE)
     return size, [(_label(rectangles.get(key), "rectanglelabels"),
                    Person(person, _box(origin, rectangles.get(key), size))) for key, person in people.items()]
@@ -107,13 +118,14 @@ def _people(origin: str, results: list[dict], excluded: Counter[str]) -> tuple[t
 
 def _owners(origin: str, points: list[dict], rectangles: dict, results: list[dict], size: Any) -> list:
     """Return the id of the rectangle of each keypoint; None without rectangles."""
-    related: dict[Any, Any] = {}
+    related: dict[str, str] = {}
     for relation in (r for r in results if r.get("type") == "relation"):
-        ends = relation.get("from_id"), relation.get("to_id")
+        ends = _key(relation, "from_id"), _key(relation, "to_id")
         related |= {one: other for one, other in (ends, ends[::-1]) if other in rectangles}
     owners = []
     for point in points:
-        owner = point.get("parentID") if point.get("parentID") in rectangles else related.get(point.get("id"))
+        parent = _key(point, "parentID")
+        owner = parent if parent in rectangles else related.get(_key(point))
         if owner is None and rectangles:
             around = [key for key, r in rectangles.items() if _is_inside(_value(point), _value(r))]
             if len(around) != 1 and len(rectangles) > 1:

@@ -79,6 +79,8 @@ def _shape(origin: str, shape: Any) -> tuple[str, str, list[tuple[float, float]]
     """Return type, label and points of a shape, checked."""
     points = shape.get("points") if isinstance(shape, dict) else None
     if not isinstance(points, list) or not points or not isinstance(shape.get("label"), str) \
+            or not isinstance(shape.get("group_id"), (int, str, type(None))) \
+            or not isinstance(shape.get("flags") or {}, dict) \
             or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise InputError(f'{origin}: is {str(shape)[:80]}; expected {{"label", "points": [[x, y]], "shape_type", '
                          '"group_id"}. Fix the file')

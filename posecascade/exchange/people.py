@@ -1,5 +1,7 @@
 """Labeled people of any tool: what its reader returns and what its writer takes, in pixels of the labeled image."""
 
+import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from posecascade import files
 from posecascade.datasets.image_search import spellings
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean
 from posecascade.geometry import Box
 from posecascade.image_headers import read_header
+from posecascade.poses_io import BOX_LIMITS
 from posecascade.records import Visibility
 from posecascade.schema import SCHEMAS, Schema
 
@@ -121,7 +125,7 @@ def people_of(origin: Path | str, names: Iterable[str], images: Iterable[Labeled
         if name not in schema.keypoints:
             raise InputError(f"{origin}: has keypoint {name!r}, schema {schema.name!r} does not; "
                              f"{did_you_mean(name, schema.keypoints)}")
-    renamed = tuple(LabeledImage(image.path, image.size, tuple(
+    renamed = tuple(LabeledImage(image.path, image.size if image.size and min(image.size) > 0 else None, tuple(
         Person({plain[name]: point for name, point in person.points.items()}, person.box, person.score)
         for person in image.people)) for image in images)
     return People(schema, renamed, category or "person", Counter(excluded or {}))
@@ -172,6 +176,15 @@ def _other_side(name: str) -> str:
     return re.sub(whole if re.search(whole, name) else side, _SIDES[side], name, count=1)
 
 
+def csv_rows(source: Path) -> list[list[str]]:
+    """Return the rows of a CSV file, blank ones included. Raises InputError if it is none."""
+    text = files.read_bytes(source).decode("utf-8-sig", "replace")
+    try:
+        return list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise InputError(f"{source}: is no CSV file ({error}); export it again") from None
+
+
 def found_image(name: str, folders: Iterable[Path | None]) -> Path | None:
     """Return the file of an image: the path itself, or the path or its name in one of the folders; None if missing.
 
@@ -204,9 +217,9 @@ def chosen(origin: Path | str, counts: Mapping[str, int], option: str, what: str
 
 
 def number(value: Any, origin: str) -> float:
-    """Return a finite number, also from text. Raises InputError, beginning with `origin`, for anything else."""
+    """Return a number of pixels or a share, also from text. Raises InputError, beginning with `origin`, otherwise."""
     try:
-        if isinstance(value, bool) or not np.isfinite(result := float(value)):
+        if isinstance(value, bool) or not abs(result := float(value)) <= BOX_LIMITS[1]:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{origin} is {str(value)[:60]!r}; expected a finite number. Fix the file") from None

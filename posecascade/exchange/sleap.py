@@ -1,6 +1,5 @@
 """Read the analysis files of SLEAP, CSV and HDF5: keypoints of tracks in the frames of a video."""
 
-import csv
 import io
 import json
 import re
@@ -13,7 +12,7 @@ import numpy as np
 
 from posecascade import files
 from posecascade.errors import InputError
-from posecascade.exchange.people import LabeledImage, Options, People, Person, image_size, number, people_of
+from posecascade.exchange.people import LabeledImage, Options, People, Person, csv_rows, image_size, number, people_of
 from posecascade.images import SUFFIXES
 from posecascade.records import Visibility
 
@@ -31,10 +30,15 @@ def read_sleap(source: Path, options: Options) -> People:
         raise InputError(f"{source}: is a project of SLEAP; expected an analysis file. Use File > Export Analysis HDF5 "
                          "or CSV in SLEAP")
     names, limbs, frames = (_csv if source.suffix.lower() == ".csv" else _hdf5)(source)
+    if not frames:
+        raise InputError(f"{source}: has no labeled keypoint in any frame; give another file")
     if options.images is None:
         raise InputError(f"{source}: labels frames of a video; expected them as images. Extract them, and give their "
                          "folder with --images; each name ends in the frame's number, as in frame_000012.png")
     paths = _frame_images(options.images)
+    if len(paths) > 1 and set(paths) == set(range(1, len(paths) + 1)):
+        raise InputError(f"--images={options.images}: its images count from 1, SLEAP's frames from 0; expected the "
+                         "frame 0, or the labeled frames alone. Extract them again (ffmpeg: -start_number 0)")
     missing = [frame for frame in frames if frame not in paths]
     if len(missing) == len(frames):
         raise InputError(f"--images={options.images}: has no image of the labeled frames ({missing[0]}, ...); expected "
@@ -58,18 +62,18 @@ def _frame_images(folder: Path) -> dict[int, Path]:
 
 
 def _csv(source: Path) -> tuple[list[str], list[tuple[str, str]], Frames]:
-    rows = list(csv.DictReader(io.StringIO(files.read_bytes(source).decode("utf-8-sig", "replace"))))
-    columns = list(rows[0]) if rows else []
+    columns, *table = csv_rows(source) or [[]]
+    rows = [(line, dict(zip(columns, row, strict=False))) for line, row in enumerate(table, 2) if row]
     names = [column[:-2] for column in columns if column.endswith(".x") and f"{column[:-2]}.y" in columns]
     if "frame_idx" not in columns or not names:
         raise InputError(f"{source}: has the columns {', '.join(map(str, columns[:4])) or 'none'}, ...; expected "
                          "track, frame_idx, instance.score, NODE.x, NODE.y, ... as in SLEAP's analysis CSV")
     frames: Frames = {}
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         origin = f"{source}, line {line}"
         points = {name: _point(row, name, origin) for name in names if _is_given(row, name)}
         if points:
-            frames.setdefault(int(number(row["frame_idx"], f"{origin}: frame_idx")), []).append(points)
+            frames.setdefault(int(number(row.get("frame_idx"), f"{origin}: frame_idx")), []).append(points)
     return names, [], frames
 
 
@@ -79,7 +83,7 @@ def _point(row: dict[str, str], name: str, origin: str) -> tuple[float, float, i
 
 
 def _is_given(row: dict[str, str], name: str) -> bool:
-    return all((row[f"{name}.{axis}"] or "").strip().lower() not in ("", "nan") for axis in "xy")
+    return all(row.get(f"{name}.{axis}", "").strip().lower() not in ("", "nan") for axis in "xy")
 
 
 def _hdf5(source: Path) -> tuple[list[str], list[tuple[str, str]], Frames]:
@@ -93,7 +97,7 @@ def _hdf5(source: Path) -> tuple[list[str], list[tuple[str, str]], Frames]:
             limbs = [(a.decode("utf-8"), b.decode("utf-8")) for a, b in edges]
             axes = _axes(file["tracks"])
             tracks = np.asarray(file["tracks"], np.float64)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source}: is not a complete analysis HDF5 of SLEAP ({error}); export it again") from None
@@ -108,7 +112,7 @@ def _hdf5(source: Path) -> tuple[list[str], list[tuple[str, str]], Frames]:
 
 def _axes(dataset: Any) -> list[str]:
     dims = dataset.attrs.get("dims")
-    return list(json.loads(dims)) if dims is not None else list(MATLAB)
+    return list(map(str, json.loads(dims))) if dims is not None else list(MATLAB)
 
 
 def _people(names: list[str], table: np.ndarray) -> Iterator[tuple[int, list[dict[str, tuple[float, float, int]]]]]:

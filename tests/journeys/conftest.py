@@ -28,6 +28,9 @@ def folder(tmp_path_factory, exported):
     [arms] = [block.text for block in documents.blocks("docs/data.md") if documents.name_of(block) == "arms.yaml"]
     _write_coco(place / "arms.json", records, schema_from(yaml.safe_load(arms), "docs/data.md"))
 
+    boxes = [{"image_id": number, "category_id": 1, "bbox": record.box.as_list(), "score": 0.9}
+             for number, record in enumerate(records, 1)]
+    (place / "detections.json").write_text(json.dumps(boxes))
     (place / "people.jsonl").write_text('{"image": "photo.jpg", "box": [20, 20, 90, 100]}\n')
     cv2.imwrite(str(place / "photo.jpg"), images[0][..., ::-1])
     (place / "holiday").mkdir()

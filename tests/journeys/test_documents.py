@@ -18,7 +18,7 @@ from posecascade.training.recipe import Recipe, recipe_names
 README_LIMIT = 8192  # bytes
 # By test_readme.py and test_docs_*.py.
 TESTED = {"README.md", "docs/getting-started.md", "docs/data.md", "docs/train.md", "docs/predict.md",
-          "docs/evaluate.md", "docs/export.md", "docs/models.md", "export/web/README.md"}
+          "docs/evaluate.md", "docs/exchange.md", "docs/export.md", "docs/models.md", "export/web/README.md"}
 
 
 @pytest.fixture(scope="module")
