@@ -31,8 +31,8 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
         argv: Sequence[str] | None = None) -> None:
     """Parse `argv` (default: `sys.argv`) into `flag_values`, call `main` and exit.
 
-    Exit status: 0 on success, 2 for bad input (one line on standard error), 130 if interrupted, 141 if standard output
-    was closed before a run had ended.
+    Exit status: 0 on success, 2 for bad input (one line on standard error), 130 if interrupted. A command whose only
+    output is printed ends with 0 when nobody reads it any more; others print with `streams.say` and go on.
     """
     streams.prepare()
     command, *words = sys.argv if argv is None else argv
@@ -51,10 +51,6 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
     except KeyboardInterrupt:
         status = INTERRUPTED
         streams.complain(f"{name}: interrupted")
-    except streams.OutputClosed as error:
-        status = streams.CLOSED
-        streams.complain(f"{name}: stopped, because standard output cannot be written ({error})")
-        streams.drop_output()
     except BrokenPipeError:  # the reader of the pipe, such as `head`, has read enough
         streams.drop_output()
     except OSError as error:

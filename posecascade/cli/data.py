@@ -10,13 +10,14 @@ convert: bring labels from another tool, --from=TOOL, into COCO's layout, with a
        them there. Images are not copied.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from posecascade import datasets, exchange, files
-from posecascade.cli import app
+from posecascade.cli import app, streams
 from posecascade.datasets.inspection import inspect
 from posecascade.drawing import write_image
 from posecascade.errors import InputError
@@ -65,14 +66,15 @@ def check() -> None:
     """Print a table per data set; write all of them as JSON if --output is given."""
     path = _output("check.json", (".json",)) if _OUTPUT.value else None
     reports = {}
+    say = streams.say if path else partial(print, flush=True)
     for spec in _DATA.value:
         notes: list[str] = []
         report = inspect(_read(spec, notes))
-        print(f"{spec} ({_SPLIT.value})\n{report.table()}\n", *(f"note: {note}\n" for note in notes), flush=True)
+        say("\n".join((f"{spec} ({_SPLIT.value})\n{report.table()}", *(f"note: {note}" for note in notes))) + "\n")
         reports[spec] = report.as_dict() | {"notes": notes}
     if path:
         files.write_json(path, reports)
-        print(f"wrote {path}")
+        streams.say(f"wrote {path}")
 
 
 def show() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from posecascade import datasets, files
-from posecascade.cli import app
+from posecascade.cli import app, streams
 from posecascade.datasets import coco_background
 from posecascade.datasets.coco_background import Background
 from posecascade.errors import InputError
@@ -81,14 +81,15 @@ def main(arguments: list[str]) -> None:
     sets = [_read(spec, schema) for spec in FLAGS.data]
     models: dict[str, Callable] = {}
     first, second = {}, {}
+    say = streams.say if FLAGS.json or FLAGS.plot else print  # the files are written also if nobody reads the tables
     for data in sets:
         first[data.spec] = _report(FLAGS.predictions or FLAGS.model, bool(FLAGS.predictions), data, models)
-        print(f"\n{data.spec} (split {data.split})\n{first[data.spec].table()}")
+        say(f"\n{data.spec} (split {data.split})\n{first[data.spec].table()}")
         if FLAGS.compare:
             is_file = Path(FLAGS.compare).suffix.lower() in predictions.FORMATS
             second[data.spec] = _report(FLAGS.compare, is_file, data, models)
             names = (FLAGS.predictions or FLAGS.model, FLAGS.compare)
-            print(f"\n{comparison_table(compare(first[data.spec], second[data.spec]), names)}")
+            say(f"\n{comparison_table(compare(first[data.spec], second[data.spec]), names)}")
     if FLAGS.json:
         files.write_json(FLAGS.json, _content(sets, first, second))
     if FLAGS.plot:

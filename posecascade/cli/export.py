@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
         except OSError as error:
             raise InputError(f"--output={FLAGS.output}: cannot be written ({error.strerror or error}); "
                              "free disk space or choose another folder") from None
-    print(f"exported to {folder}")
+    streams.say(f"exported to {folder}")
 
 
 def _check(arguments):

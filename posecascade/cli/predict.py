@@ -30,7 +30,7 @@ import numpy as np
 from absl import flags
 
 from posecascade import files, image_formats, images
-from posecascade.cli import app
+from posecascade.cli import app, streams
 from posecascade.cli.coco_files import DetectedBoxes, ResultsFile, listed_images
 from posecascade.cli.run_summary import RunSummary
 from posecascade.drawing import draw_pose, write_image
@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--output={folder}: cannot be written ({error.strerror}); free disk space "
                          "or choose another folder") from None
     unreadable = f" ({summary.unreadable} images could not be read)" if summary.unreadable else ""
-    print(f"{summary.written} poses written to {folder / 'predictions.jsonl'}{unreadable}")
+    streams.say(f"{summary.written} poses written to {folder / 'predictions.jsonl'}{unreadable}")
     summary.check_failed()
 
 

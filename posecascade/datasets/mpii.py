@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from posecascade.datasets.boxes import box_around
 from posecascade.datasets.mpii_release import Person, annotated_people
 from posecascade.datasets.sources import (
     HEAD_SIZE_FACTOR,
@@ -105,7 +106,7 @@ def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[R
 
 
 def _record(origin, image, points, codes, head_size, image_id, person_id, occlusion_known, square):
-    box = Box.around(labeled_keypoints(origin, points, codes))
+    box = box_around(labeled_keypoints(origin, points, codes), square)
     return Record(image, origin, MPII16, box, points, codes, head_size=None if head_size is None else float(head_size),
                   area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known,
                   square=square)
