@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import tempfile
 import zipfile
 import zlib
@@ -37,8 +38,10 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    stem = path.stem[:40] if is_unicode(path) else "draft"  # libraries crash on others; names have a largest length
+    suffix = path.suffix if is_unicode(path.suffix) else ""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=suffix, dir=path.parent)
     except OSError as error:
         error.filename = str(path)  # not the draft's
         raise
@@ -52,6 +55,63 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def is_unicode(path: Path | str) -> bool:
+    """Return whether the path is UTF-8; Python represents the other bytes of a file's name by lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in str(path))
+
+
+@contextlib.contextmanager
+def unicode_path(path: Path) -> Iterator[Path]:
+    """Yield a path of the file that every library can open: OpenCV crashes on names that are not UTF-8."""
+    if is_unicode(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"file{path.suffix if is_unicode(path.suffix) else ''}"
+        link.symlink_to(path.absolute())
+        yield link
+
+
+def name_to_text(name: str) -> str:
+    r"""Return a file's name as text: itself, or, if it is not UTF-8, with \xNN for such bytes and \\ for backslashes.
+
+    >>> print(name_to_text("caf\udce9.jpg"), name_to_text("café.jpg"))
+    caf\xe9.jpg café.jpg
+    """
+    if is_unicode(name):
+        return name
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c
+                   for c in name.replace("\\", "\\\\"))
+
+
+def name_from_text(text: str) -> str:
+    r"""Return the name that `name_to_text` wrote as `text`.
+
+    >>> name_from_text(r"caf\xe9.jpg") == "caf\udce9.jpg", name_from_text(r"a\b.jpg")
+    (True, 'a\\b.jpg')
+    """
+    if not re.search(r"\\x[89a-f][0-9a-f]", text):
+        return text
+    return re.sub(r"\\(\\|x[89a-f][0-9a-f])", lambda found: "\\" if found[1] == "\\" else
+                  chr(0xDC00 + int(found[1][1:], 16)), text)
+
+
+def expanded(path: str) -> str:
+    """Return the path with the home folder for a leading `~`. Raises InputError if it is unknown.
+
+    >>> expanded("runs/a"), expanded("~backup.jpg")
+    ('runs/a', '~backup.jpg')
+    """
+    user, slash, _ = path.partition("/")
+    if user[:1] != "~":
+        return path
+    whole = os.path.expanduser(path)
+    if whole == path and (slash or user == "~"):
+        raise InputError(f"{path}: the home folder of {user[1:] or 'this user'} is unknown; set HOME, or give the "
+                         "complete path")
+    return whole
 
 
 @contextlib.contextmanager

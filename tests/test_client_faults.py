@@ -172,7 +172,8 @@ def test_unexpected_answer_is_reported_in_one_line(proxy, answer, code, words):
 
 
 @pytest.mark.parametrize(("outputs", "words"), [
-    ([1, 2], "the answer has no 'outputs'; check that"), ({"card": [[1], [2, 3]]}, "an output is not a regular array"),
+    ([1, 2], "the answer has no 'outputs'; check that"),
+    ({"card": [[1], [2, 3]]}, "output 'card': is not a regular array of numbers or texts"),
     ({"card": ["{"], "joints": [["a"]]}, "the signature model_card returns no JSON metadata; export the model again"),
     ({"joints": [["a"]]}, "the signature model_card returns no JSON metadata; export the model again"),
     ({"card": ["{}"], "joints": [["a"]]}, "model card: the schema holds None"),

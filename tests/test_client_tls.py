@@ -33,13 +33,15 @@ def certificates(tmp_path_factory):
                                    "keyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n")
     (folder / "names.txt").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nsubjectKeyIdentifier=hash\n"
                                       "authorityKeyIdentifier=keyid\n")
+    (folder / "other.txt").write_text((folder / "names.txt").read_text().replace("IP:127.0.0.1,DNS:localhost",
+                                                                                 "DNS:other.example"))
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-config",
             "ca.cnf", "-extensions", "ca", cwd=folder)
-    for name in ("server", "client"):
+    for name, extensions in (("server", "names"), ("client", "names"), ("other", "other")):
         openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", cwd=folder)
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
-                f"{name}.pem", "-extfile", "names.txt", cwd=folder)
+                f"{name}.pem", "-extfile", f"{extensions}.txt", cwd=folder)
     return folder
 
 
@@ -81,3 +83,24 @@ def test_tls_over_rest(certificates):
         with connect(url, timeout=5) as client, pytest.raises(ServerError, match="no TLS connection") as error:
             client.status()
         assert error.value.code == "UNAUTHENTICATED"
+
+
+def test_certificate_of_another_host_is_refused(small_model, certificates):
+    """The client trusts its authority; the server must not get the images all the same."""
+    script = ["bash", KIT / "ssl_config.sh", "other.key", "other.pem"]
+    text = subprocess.run(script, cwd=certificates, check=True, capture_output=True, text=True).stdout
+    own, config = certificates / "ca.pem", text_format.Parse(text, model_server_protos.CLASSES["SSLConfig"]())
+    with answering(service_of(small_model), config) as one, \
+            connect(one.grpc.replace("grpc:", "grpcs:"), timeout=1, ca=own) as client, \
+            pytest.raises(ServerError, match="UNAVAILABLE"):
+        client.predict([GOOD])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates / "other.pem", certificates / "other.key")
+    with scripted() as (server, url):
+        server.script = [STATUS]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None
+        with connect(url.replace("http:", "https:"), timeout=5, ca=own) as client, \
+                pytest.raises(ServerError, match=r"no TLS connection .*; check the certificates") as error:
+            client.predict([GOOD])
+        assert (error.value.code, server.seen) == ("UNAUTHENTICATED", [])

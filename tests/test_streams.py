@@ -40,7 +40,11 @@ CASES = {  # name -> what happens before the command
     "full": FULL,
     "full, at the end": FULL + "main = lambda _: print('done')",
     "no reader": PIPE,
-    "no reader of a training": PIPE + "main = lambda _: streams.say('epoch 1')",
+    "no reader of a training": PIPE + "main = lambda _: [streams.say(f'epoch {n}') for n in range(9)]; "
+                               "words.append('--output=no_reader.json')\n"
+                               "main = lambda _, say=main: (say(_), data.main(_))",
+    "no reader, interrupted": PIPE + "def main(_):\n    streams.say('epoch 1')\n    raise KeyboardInterrupt",
+    "full, of a training": FULL + "main = lambda _: [streams.say(f'epoch {n}') for n in range(9)]",
     "ASCII": ASCII + "main = lambda _: print('p\\xf6se \\udcff')",
     "no temporary folder": "tempfile.tempdir = None; tempfile._candidate_tempdir_list = lambda: []\n"
                            "main = lambda _: tempfile.mkdtemp()",
@@ -85,11 +89,18 @@ def test_output_that_cannot_be_written_is_one_line(outcomes):
            "disk space\n"
     assert ended["full"] == ended["full, at the end"] == (2, "", full)
     assert ended["no reader"] == (0, "", "")
-    assert ended["no reader of a training"] == (
-        141, "", "posecascade-data: stopped, because standard output cannot be written (Broken pipe)\n")
+    assert ended["full, of a training"] == (
+        0, "", "standard output cannot be written (No space left on device); going on without it\n")
     assert ended["folder that cannot be written"] == (
         2, ended["plain"][1], "posecascade-data: error: /proc/nowhere: cannot be read or written (No such file or "
                               "directory); check the path and its permissions\n")
+
+
+def test_a_reader_that_went_away_stops_no_command_that_writes_files(outcomes):
+    ended, folder = outcomes
+    assert ended["no reader of a training"] == (0, "", "")
+    assert list(json.loads((folder / "no_reader.json").read_text())) == ["synthetic:2"]
+    assert ended["no reader, interrupted"] == (130, "", "posecascade-data: interrupted\n")
 
 
 def test_characters_that_cannot_be_encoded_are_escaped(outcomes):
@@ -106,5 +117,6 @@ def test_a_missing_temporary_folder_is_one_line(outcomes):
 
 def test_no_file_is_left_behind(outcomes):
     _, folder = outcomes
-    expected = {f"{name}.{file}" for name in CASES for file in ("out", "err")} | {"closed_output.json"}
+    expected = {f"{name}.{file}" for name in CASES for file in ("out", "err")} | {
+        "closed_output.json", "no_reader.json"}
     assert set(os.listdir(folder)) == expected

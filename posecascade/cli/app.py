@@ -14,6 +14,7 @@ from typing import IO
 
 from absl import flags
 
+from posecascade import files
 from posecascade.cli import streams
 from posecascade.errors import InputError
 
@@ -30,8 +31,8 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
         argv: Sequence[str] | None = None) -> None:
     """Parse `argv` (default: `sys.argv`) into `flag_values`, call `main` and exit.
 
-    Exit status: 0 on success, 2 for bad input (one line on standard error), 130 if interrupted, 141 if standard output
-    was closed before a run had ended.
+    Exit status: 0 on success, 2 for bad input (one line on standard error), 130 if interrupted. A command whose only
+    output is printed ends with 0 when nobody reads it any more; others print with `streams.say` and go on.
     """
     streams.prepare()
     command, *words = sys.argv if argv is None else argv
@@ -42,7 +43,7 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
             print(help_text(doc, flag_values))
         else:
             flag_values.set_gnu_getopt(True)  # flags may follow the inputs
-            main(flag_values([name, *words])[1:])
+            main([_input(word) for word in flag_values([name, *words])[1:]])
         sys.stdout.flush()
     except (InputError, flags.Error) as error:
         status = BAD_INPUT
@@ -50,10 +51,6 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
     except KeyboardInterrupt:
         status = INTERRUPTED
         streams.complain(f"{name}: interrupted")
-    except streams.OutputClosed as error:
-        status = streams.CLOSED
-        streams.complain(f"{name}: stopped, because standard output cannot be written ({error})")
-        streams.drop_output()
     except BrokenPipeError:  # the reader of the pipe, such as `head`, has read enough
         streams.drop_output()
     except OSError as error:
@@ -61,6 +58,11 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
         streams.complain(f"{name}: error: {_fault(error)}")
         streams.drop_output()
     sys.exit(status)
+
+
+def _input(word: str) -> str:
+    """Return an argument that is not a flag, with the home folder for `~` where the shell has not put it."""
+    return word if os.path.exists(word) else files.expanded(word)
 
 
 def _fault(error: OSError) -> str:
@@ -90,6 +92,21 @@ def _message(error: Exception, command: str) -> str:
         if new:
             return f"--{error.flagname}: this flag was renamed; use --{new}"
     return str(error)
+
+
+class _Path(flags.ArgumentParser):
+    """Parses the path of a file or folder; `~` is the home folder."""
+
+    def parse(self, argument: str) -> str:
+        return files.expanded(argument)
+
+    def flag_type(self) -> str:
+        return "string"
+
+
+def define_path(name: str, default: str | None, help: str, flag_values: flags.FlagValues) -> flags.FlagHolder:
+    """Define a flag whose value is the path of a file or folder, in which a leading `~` is the home folder."""
+    return flags.DEFINE(_Path(), name, default, help, flag_values=flag_values)
 
 
 def load_backend() -> None:

@@ -10,13 +10,14 @@ convert: bring labels from another tool, --from=TOOL, into COCO's layout, with a
        them there. Images are not copied.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
 from posecascade import datasets, exchange, files
-from posecascade.cli import app
+from posecascade.cli import app, streams
 from posecascade.datasets.inspection import inspect
 from posecascade.drawing import write_image
 from posecascade.errors import InputError
@@ -26,8 +27,8 @@ from posecascade.schema import find_schema
 FLAGS = flags.FlagValues()
 _DATA = flags.DEFINE_multi_string(
     "data", [], f"TYPE:ROOT, a data set; TYPE is one of {', '.join(datasets.READERS)}", flag_values=FLAGS)
-_OUTPUT = flags.DEFINE_string("output", None, "file or folder to write to; required by show", flag_values=FLAGS)
-_SCHEMA = flags.DEFINE_string("schema", None, "keypoint schema of data sets of type coco: a name or a .yaml file "
+_OUTPUT = app.define_path("output", None, "file or folder to write to; required by show", flag_values=FLAGS)
+_SCHEMA = app.define_path("schema", None, "keypoint schema of data sets of type coco: a name or a .yaml file "
                               "(default: coco17); for convert, the order and names of the keypoints", flag_values=FLAGS)
 _COUNT = flags.DEFINE_integer("count", 8, "number of people on the sheet of show", lower_bound=1, upper_bound=200,
                               flag_values=FLAGS)
@@ -40,7 +41,7 @@ _SPLIT = flags.DEFINE_string("split", "all", f"split of each data set: one of {'
 
 _FROM = flags.DEFINE_enum("from", None, list(exchange.READERS), "tool whose labels convert reads", flag_values=FLAGS)
 _TO = flags.DEFINE_enum("to", "coco", list(exchange.WRITERS), "tool for which convert writes", flag_values=FLAGS)
-_IMAGES = flags.DEFINE_string("images", None, "folder of the images for convert (default: where the tool keeps them)",
+_IMAGES = app.define_path("images", None, "folder of the images for convert (default: where the tool keeps them)",
                               flag_values=FLAGS)
 _CATEGORY = flags.DEFINE_string("category", None, "skeleton, class or label to convert, if there are several",
                                 flag_values=FLAGS)
@@ -65,14 +66,15 @@ def check() -> None:
     """Print a table per data set; write all of them as JSON if --output is given."""
     path = _output("check.json", (".json",)) if _OUTPUT.value else None
     reports = {}
+    say = streams.say if path else partial(print, flush=True)
     for spec in _DATA.value:
         notes: list[str] = []
         report = inspect(_read(spec, notes))
-        print(f"{spec} ({_SPLIT.value})\n{report.table()}\n", *(f"note: {note}\n" for note in notes), flush=True)
+        say("\n".join((f"{spec} ({_SPLIT.value})\n{report.table()}", *(f"note: {note}" for note in notes))) + "\n")
         reports[spec] = report.as_dict() | {"notes": notes}
     if path:
         files.write_json(path, reports)
-        print(f"wrote {path}")
+        streams.say(f"wrote {path}")
 
 
 def show() -> None:

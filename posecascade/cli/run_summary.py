@@ -2,6 +2,7 @@
 
 import sys
 
+from posecascade.cli import streams
 from posecascade.errors import InputError
 
 
@@ -24,7 +25,7 @@ class RunSummary:
         """Count a pose that was written; show the number if standard error is a terminal."""
         self.written += 1
         if sys.stderr.isatty():
-            print(f"\r{self.written} poses", end="", file=sys.stderr, flush=True)
+            streams.complain(f"\r{self.written} poses", end="")
 
     def fail(self, error: InputError) -> None:
         """Record the error of an INPUT or a JSON line."""
@@ -36,6 +37,10 @@ class RunSummary:
         """Report and count an unreadable image in a folder."""
         self._report(error)
         self.unreadable += 1
+
+    def note(self, line: str) -> None:
+        """Report what is left out of a folder."""
+        self._report(line)
 
     def check_written(self) -> None:
         """Raise InputError if no pose was written, so that the files of an earlier run are kept."""
@@ -49,4 +54,4 @@ class RunSummary:
             raise InputError(f"{self.failed[-1]} (failed inputs: {len(self.failed)}, poses written: {self.written})")
 
     def _report(self, error):
-        print(f"{self._command}: {error}", file=sys.stderr, flush=True)
+        streams.complain(f"{self._command}: {error}")

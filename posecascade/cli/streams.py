@@ -5,12 +5,6 @@ import io
 import os
 import sys
 
-CLOSED = 141  # exit status of what SIGPIPE ends, in a shell
-
-
-class OutputClosed(Exception):
-    """Raised by `say` if standard output cannot be written; commands must not take it for an error of their files."""
-
 
 def prepare() -> None:
     """Open closed streams on the null device; show characters that standard output cannot encode as \\xNN.
@@ -35,20 +29,27 @@ def prepare() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line of a run's progress at once. Raises OutputClosed if standard output cannot be written."""
+    """Print a line at once, of a command whose results are in files: it goes on if standard output cannot be written.
+
+    Silently so if nobody reads any more, such as `head` that has read enough; otherwise the reason is printed once.
+    """
     try:
         print(line, flush=True)
     except OSError as error:
-        raise OutputClosed(error.strerror) from error
+        if not isinstance(error, BrokenPipeError):
+            complain(f"standard output cannot be written ({error.strerror}); going on without it")
+        drop_output()
 
 
-def complain(line: str) -> None:
+def complain(line: str, end: str = "\n") -> None:
     """Print a line to standard error; nothing happens if nobody reads it."""
     with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(line, end=end, file=sys.stderr, flush=True)
 
 
 def drop_output() -> None:
-    """Drop what standard output holds, so that the interpreter's last flush of it does not fail."""
+    """Drop what standard output holds and what is still printed, so that neither fails."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -24,7 +24,7 @@ from posecascade.client.address import Tls, address_of
 from posecascade.client.over_grpc import GrpcTransport, Reply
 from posecascade.client.over_rest import RestTransport
 from posecascade.client.retrying import TOO_LARGE, ServerError, with_retries
-from posecascade.errors import InputError
+from posecascade.errors import InputError, first_line
 from posecascade.files import read_bytes
 from posecascade.geometry import Box
 from posecascade.poses import Pose
@@ -34,6 +34,7 @@ from posecascade.schema import Schema, schema_from
 __all__ = ["Client", "Pose", "ServerError", "connect"]
 
 MAX_REQUEST_BYTES = 2 ** 24  # of the images in a request; a single larger image is still sent
+MAX_TRIES = 3  # of a request whose answer is of a version whose keypoints are unknown
 _JPEG_OR_PNG = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # first bytes of the files that the server decodes
 _SHAPES = {"keypoints": (2,), "scores": (), "visibility": ()}  # shape of each output per keypoint
 
@@ -139,7 +140,7 @@ class Client:
         reply = self._reply("model_card", {"query": np.array([b""], object)})
         try:
             return json.loads(reply.outputs["card"][0]), reply.version
-        except (KeyError, IndexError, ValueError, TypeError):
+        except (KeyError, IndexError, ValueError, TypeError, RecursionError):
             raise ServerError(f"{self.url}: the signature model_card returns no JSON metadata; export the model again",
                               "INTERNAL") from None
 
@@ -159,7 +160,7 @@ class Client:
     def _reply(self, signature: str, inputs: Mapping[str, np.ndarray]) -> Reply:
         return with_retries(lambda left: self._transport.predict(signature, inputs, left), self.timeout, self._rng)
 
-    def _ask(self, sent: Sequence[_Sent]) -> dict[int, Pose | InputError]:
+    def _ask(self, sent: Sequence[_Sent], tries: int = 1) -> dict[int, Pose | InputError]:
         """Send one request and return the answers by position; if it is too large for the server, send it in halves."""
         inputs = {"image_bytes": np.array([*(image.data for image in sent), None], object)[:-1]}
         if sent[0].box:
@@ -176,18 +177,37 @@ class Client:
             return self._ask(sent[:middle]) | self._ask(sent[middle:])
         schema = self._schema_of(reply.version)
         if not schema:
-            return self._ask(sent)
+            if tries == MAX_TRIES:
+                raise ServerError(f"{self.url}: another version answers each time, version {reply.version} last; add "
+                                  "/versions/N to the URL", "ABORTED")
+            return self._ask(sent, tries + 1)
         self._check(reply.outputs, len(sent), schema)
-        return {image.position: _pose(image, {name: values[row] for name, values in reply.outputs.items()}, schema)
-                for row, image in enumerate(sent)}
+        return {image.position: self._pose(image, {name: reply.outputs[name][row] for name in (*_SHAPES, "box")},
+                                           schema) for row, image in enumerate(sent)}
 
     def _check(self, outputs: Mapping[str, np.ndarray], rows: int, schema: Schema) -> None:
         expected = {name: (rows, schema.size, *rest) for name, rest in _SHAPES.items()} | {"box": (rows, 4)}
         for name, shape in expected.items():
             returned = outputs[name].shape if name in outputs else "nothing"
             if returned != shape:
-                raise ServerError(f"{self.url}: output {name!r} has shape {returned}; expected {shape}. The served "
-                                  "model may have changed: connect again, or add /versions/N to the URL", "INTERNAL")
+                raise ServerError(f"{self.url}: output {name!r} has shape {first_line(returned)}; expected {shape}. "
+                                  "The served model may have changed: connect again, or add /versions/N to the URL",
+                                  "INTERNAL")
+            if outputs[name].dtype == object or not np.isfinite(outputs[name]).all():
+                raise ServerError(f"{self.url}: output {name!r} has values that are no finite numbers; check the "
+                                  "served model", "INTERNAL")
+
+    def _pose(self, sent: _Sent, row: Mapping[str, np.ndarray], schema: Schema) -> Pose | InputError:
+        """Return the pose in a row of the answer, or an InputError for a box of zeros: the image was not decoded."""
+        if not row["box"].any():
+            return InputError(f"image {sent.name}: the server cannot decode it, or it has too many pixels; save it "
+                              "again as JPEG or PNG, or shrink it")
+        keypoints = row["keypoints"].astype(np.float64)
+        try:
+            box = sent.box or Box(*map(float, row["box"]))
+        except ValueError as error:
+            raise ServerError(f"{self.url}: output 'box': {error}; check the served model", "INTERNAL") from None
+        return Pose(keypoints, row["scores"], row["visibility"], schema, box, {"keypoints": keypoints})
 
 
 def connect(url: str, *, timeout: float = 30.0, batch_size: int = 8, parallel: int = 2, ca: str | Path | None = None,
@@ -247,13 +267,3 @@ def _chunks(sent: Iterable[_Sent], batch_size: int) -> Iterator[list[_Sent]]:
             chunk = chunks[image.box is not None] = []
         chunk.append(image)
     yield from (chunk for chunk in chunks.values() if chunk)
-
-
-def _pose(sent: _Sent, row: Mapping[str, np.ndarray], schema: Schema) -> Pose | InputError:
-    """Return the pose in a row of the answer, or an InputError for a box of zeros: the server could not decode it."""
-    if not row["box"].any():
-        return InputError(f"image {sent.name}: the server cannot decode it, or it has too many pixels; save it again "
-                          "as JPEG or PNG, or shrink it")
-    keypoints = row["keypoints"].astype(np.float64)
-    box = sent.box or Box(*map(float, row["box"]))
-    return Pose(keypoints, row["scores"], row["visibility"], schema, box, {"keypoints": keypoints})

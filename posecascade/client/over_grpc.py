@@ -11,6 +11,7 @@ from posecascade.client.retrying import ServerError
 from posecascade.client.tensors import fill, values_of
 from posecascade.errors import InputError, first_line
 
+MAX_ANSWER_BYTES = 2 ** 24  # larger answers are refused: a request's share of it is 100 kB and less
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
@@ -37,9 +38,11 @@ class GrpcTransport:
         self._metadata = tuple(headers.items())
         # gRPC's own retries do not cover messages over 256 kB, so they are disabled, and `retrying` does all of them.
         # By default, gRPC waits up to two minutes before reconnecting, and refuses answers over 4 MB.
+        # Compressed answers are not accepted: gRPC expands them completely before it looks at their size.
         options: list[tuple[str, int | str]] = [("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100),
                    ("grpc.min_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000),
-                   ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+                   ("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.max_send_message_length", -1),
+                   ("grpc.compression_enabled_algorithms_bitset", 1)]
         if authority:
             options.append(("grpc.default_authority", authority))
         if address.secure:
@@ -65,7 +68,8 @@ class GrpcTransport:
         self._specify(request.model_spec)
         answer = self._call(_STATUS, request, messages.message("GetModelStatusResponse"), timeout)
         states = answer.DESCRIPTOR.fields_by_name["model_version_status"].message_type.fields_by_name["state"].enum_type
-        return {entry.version: states.values_by_number[entry.state].name for entry in answer.model_version_status}
+        names = {number: state.name for number, state in states.values_by_number.items()}
+        return {entry.version: names.get(entry.state, f"state {entry.state}") for entry in answer.model_version_status}
 
     def close(self) -> None:
         """Close the channel."""

@@ -9,6 +9,7 @@ import numpy as np
 from posecascade.errors import InputError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds, before the jitter
+SHORTEST = 1e-3  # seconds that a try gets if the pause before it took longer than planned
 TRANSIENT = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")  # codes of failures that may be temporary
 TOO_LARGE = "TOO_LARGE"  # not a gRPC code: a smaller request may succeed
 # A server that batches merges the requests of several clients. A request whose tensors differ in shape or type from the
@@ -48,7 +49,7 @@ def with_retries(ask: Callable[[float], T], timeout: float, rng: np.random.Gener
     deadline, tries = clock() + timeout, 0
     while True:
         try:
-            return ask(deadline - clock())
+            return ask(max(deadline - clock(), SHORTEST))
         except ServerError as error:
             pause = rng.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** tries))
             tries += 1

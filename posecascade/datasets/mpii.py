@@ -25,7 +25,7 @@ from posecascade.datasets.sources import (
     mat_numbers,
 )
 from posecascade.errors import InputError
-from posecascade.files import read_bytes
+from posecascade.files import expanded, read_bytes
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
 from posecascade.records import Record, Visibility
@@ -53,7 +53,7 @@ def read_mpii(root: str, split: str, schema: Schema | None = None) -> list[Recor
     records = [_record_of(path, folder, person) for person in annotated_people(path)]
     if not records:
         raise InputError(f"{path}: has nobody with annotated keypoints; give the official release")
-    listed = _listed_images(path.parent, Path(root).expanduser())
+    listed = _listed_images(path.parent, Path(expanded(root)))
     if listed is None or checked_split(split) == "all":
         return hold_out(records, split)
     return [record for record in records if (Path(record.image_name).name in listed) == (split != "train")]
