@@ -104,7 +104,7 @@ class Schema:
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and strings, as in a YAML file, which `schema_from` reads back."""
         segments = {key: list(value) for key in ("head", "torso") if (value := getattr(self, key))}
-        others = {"sigmas": list(self.sigmas)} if self.sigmas else {}
+        others: dict[str, Any] = {"sigmas": list(self.sigmas)} if self.sigmas else {}
         others |= {"reference": self.reference} if self.reference else {}
         return {"name": self.name, "keypoints": list(self.keypoints), "pairs": [list(p) for p in self.pairs],
                 "limbs": [list(limb) for limb in self.limbs], **segments, **others}

@@ -15,7 +15,7 @@ from posecascade.records import Record
 from posecascade.schema import SCHEMAS, Schema
 
 MIN_SCORE = 2.0    # of `_score`: at most -3 in six right data sets, at least 3 with any two keypoints exchanged
-MAX_PEOPLE = 1000  # evenly chosen; more would take longer and change nothing
+MAX_PEOPLE = 400   # evenly chosen; more would take longer and change nothing
 UNKNOWN = "unknown"
 
 # Orders of data sets other than those of the built-in schemas.
@@ -35,9 +35,9 @@ def likely_order(records: Sequence[Record]) -> str | None:
     schema = records[0].schema
     points = people(records)
     scores = {name: order_score(points, schema, order) for name, order in ORDERS.items() if len(order) <= schema.size}
-    known = max(scores, key=scores.__getitem__, default="")
-    if known and scores[known] > MIN_SCORE and not _best(_reordered(points, schema, ORDERS[known]), schema):
-        return known
+    for name in sorted(scores, key=scores.__getitem__, reverse=True):
+        if scores[name] > MIN_SCORE and not _best(_reordered(points, schema, ORDERS[name]), schema):
+            return name
     exchanged = _best(points, schema)
     if not exchanged:
         return None
