@@ -5,6 +5,8 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -17,6 +19,11 @@ from filelock import FileLock, Timeout
 
 from posecascade.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where the drafts of killed processes stay
+    fcntl = None  # type: ignore[assignment]
+
 # Everything that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, KeyError)
 
@@ -27,7 +34,8 @@ LOCK = ".lock"  # the name of the lock file in a locked folder
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a draft's path; the draft replaces `path` when the block ends, or is removed if the block raises.
 
-    The draft is in the same folder and has the suffix of `path`, by which Keras and OpenCV choose the format.
+    The draft is in the same folder and has the suffix of `path`, by which Keras and OpenCV choose the format. It is
+    locked while this process lives; `remove_drafts` removes those that are not.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_write(Path(folder) / "notes.txt") as draft:
@@ -42,16 +50,68 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         error.filename = str(path)  # not the draft's
         raise
-    os.close(handle)
     draft = Path(name)
     try:
+        _hold(handle)
         yield draft
         with open(draft, "rb") as file:  # written to disk before the rename, so that a power cut loses neither file
             os.fsync(file.fileno())
         draft.chmod(0o644)  # mkstemp creates private files
         os.replace(draft, path)
     finally:
+        os.close(handle)
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def draft_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the path of an empty folder in `folder`, a draft of the folder `name`; remove it unless it was renamed.
+
+    Drafts of it that killed processes left are removed before.
+    """
+    remove_drafts(folder, [name])
+    draft = Path(tempfile.mkdtemp(prefix=f".{Path(name).stem}.", suffix=Path(name).suffix, dir=folder))
+    handle = os.open(draft, os.O_RDONLY)
+    try:
+        _hold(handle)
+        yield draft
+    finally:
+        os.close(handle)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_drafts(folder: Path, names: Iterable[str]) -> None:
+    """Remove the drafts of these files and folders that killed processes left; not those of a process that lives.
+
+    A name may be a pattern, such as "*.jpg".
+    """
+    for name in map(Path, names):
+        for draft in folder.glob(f".{name.stem}.{'?' * 8}{name.suffix}".replace("[", "[[]")):
+            with contextlib.suppress(OSError):  # another process was faster
+                if _abandoned(draft):
+                    shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+
+
+def _abandoned(draft: Path) -> bool:
+    """Return whether a draft is as tempfile makes it, private, and no process holds it."""
+    if fcntl is None or draft.is_symlink() or stat.S_IMODE(draft.stat().st_mode) & 0o077:
+        return False
+    handle = os.open(draft, os.O_RDONLY)
+    try:
+        return _hold(handle)
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int) -> bool:
+    """Lock an open file or folder until it is closed or the process ends; return whether nobody else had locked it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # or a file system without locks, where drafts stay
+        return False
+    return True
 
 
 @contextlib.contextmanager
