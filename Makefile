@@ -1,18 +1,19 @@
 # make demo    predict the pose on a photograph, then train the quickstart on rendered people; results in demo/
-# make test    run the tests
+# make test    run the tests, but for the slow ones, which repeat others on another backend or in another process
+# make test-all  run all tests, as .ci/run does
 # make docs    build the documentation site into site/
 # make clean   remove what these made
 #
 # Everything is installed into .venv, which is made with PYTHON (make demo PYTHON=python3.12). The installation downloads
 # 0.8 GB and takes 2.7 GB on disk. After it, on two CPU cores: the photograph takes 10 seconds, the training 3 minutes,
-# the tests 7 minutes, the site 20 seconds.
+# the tests 5 minutes, the site 20 seconds.
 
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 SOURCES = setup.cfg pyproject.toml $(shell find posecascade recipes -name '*.py' -o -name '*.yaml')
 
-.PHONY: demo test docs clean
+.PHONY: demo test test-all docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo
@@ -28,6 +29,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/editable
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/editable
+	$(BIN)/python -m pytest -m ''
 
 # A site needs no network once the packages are installed.
 docs: $(VENV)/editable

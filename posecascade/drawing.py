@@ -96,13 +96,14 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
 
     Raises InputError if OpenCV cannot write files with this suffix.
     """
+    try:
+        written, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        written = False
+    if not written:
+        raise InputError(f"{path}: cannot be written as an image; give a name that ends with .jpg or .png")
     with files.atomic_write(path) as draft:
-        try:
-            written = cv2.imwrite(str(draft), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        except cv2.error:
-            written = False
-        if not written:
-            raise InputError(f"{path}: cannot be written as an image; give a name that ends with .jpg or .png")
+        draft.write_bytes(data.tobytes())
 
 
 def _shown_and_seen(keypoints, visibility):

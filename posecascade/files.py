@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -45,8 +46,9 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    prefix, suffix = _draft_name(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
     except OSError as error:
         error.filename = str(path)  # not the draft's
         raise
@@ -63,6 +65,69 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def is_unicode(path: Path | str) -> bool:
+    """Return whether the path is UTF-8; Python represents the other bytes of a file's name by lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in str(path))
+
+
+@contextlib.contextmanager
+def unicode_path(path: Path) -> Iterator[Path]:
+    """Yield a path of the file that every library can open: OpenCV crashes on names that are not UTF-8."""
+    if is_unicode(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"file{path.suffix if is_unicode(path.suffix) else ''}"
+        link.symlink_to(path.absolute())
+        yield link
+
+
+def name_to_text(name: str) -> str:
+    r"""Return a file's name as text: itself, or, if it is not UTF-8, with \xNN for such bytes and \\ for backslashes.
+
+    >>> print(name_to_text("caf\udce9.jpg"), name_to_text("café.jpg"))
+    caf\xe9.jpg café.jpg
+    """
+    if is_unicode(name):
+        return name
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c
+                   for c in name.replace("\\", "\\\\"))
+
+
+def name_from_text(text: str) -> str:
+    r"""Return the name that `name_to_text` wrote as `text`.
+
+    >>> name_from_text(r"caf\xe9.jpg") == "caf\udce9.jpg", name_from_text(r"a\b.jpg")
+    (True, 'a\\b.jpg')
+    """
+    if not re.search(r"\\x[89a-f][0-9a-f]", text):
+        return text
+    return re.sub(r"\\(\\|x[89a-f][0-9a-f])", lambda found: "\\" if found[1] == "\\" else
+                  chr(0xDC00 + int(found[1][1:], 16)), text)
+
+
+def expanded(path: str) -> str:
+    """Return the path with the home folder for a leading `~`. Raises InputError if it is unknown.
+
+    >>> expanded("runs/a"), expanded("~backup.jpg")
+    ('runs/a', '~backup.jpg')
+    """
+    user, slash, _ = path.partition("/")
+    if user[:1] != "~":
+        return path
+    whole = os.path.expanduser(path)
+    if whole == path and (slash or user == "~"):
+        raise InputError(f"{path}: the home folder of {user[1:] or 'this user'} is unknown; set HOME, or give the "
+                         "complete path")
+    return whole
+
+
+def _draft_name(path: Path) -> tuple[str, str]:
+    """Return the beginning and the end of the names of a path's drafts."""
+    stem = path.stem[:40] if is_unicode(path) else "draft"  # libraries crash on others; names have a largest length
+    return f".{stem}.", path.suffix if is_unicode(path.suffix) else ""
+
+
 @contextlib.contextmanager
 def draft_folder(folder: Path, name: str) -> Iterator[Path]:
     """Yield the path of an empty folder in `folder`, a draft of the folder `name`; remove it unless it was renamed.
@@ -70,7 +135,8 @@ def draft_folder(folder: Path, name: str) -> Iterator[Path]:
     Drafts of it that killed processes left are removed before.
     """
     remove_drafts(folder, [name])
-    draft = Path(tempfile.mkdtemp(prefix=f".{Path(name).stem}.", suffix=Path(name).suffix, dir=folder))
+    prefix, suffix = _draft_name(folder / name)
+    draft = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=folder))
     handle = os.open(draft, os.O_RDONLY)
     try:
         _hold(handle)
@@ -85,8 +151,9 @@ def remove_drafts(folder: Path, names: Iterable[str]) -> None:
 
     A name may be a pattern, such as "*.jpg".
     """
-    for name in map(Path, names):
-        for draft in folder.glob(f".{name.stem}.{'?' * 8}{name.suffix}".replace("[", "[[]")):
+    for name in names:
+        prefix, suffix = _draft_name(folder / name)
+        for draft in folder.glob(f"{prefix}{'?' * 8}{suffix}".replace("[", "[[]")):
             with contextlib.suppress(OSError):  # another process was faster
                 if _abandoned(draft):
                     shutil.rmtree(draft) if draft.is_dir() else draft.unlink()

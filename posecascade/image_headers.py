@@ -1,7 +1,5 @@
 """Read an image's size and EXIF rotation from its header, without decoding it."""
 
-import io
-import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from posecascade import image_formats
 from posecascade.files import read_bytes
 from posecascade.geometry import Affine
 
@@ -18,8 +17,6 @@ _SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
 # Orientation -> signs of stored x and y in upright x and y, for those without and with an exchange of the axes.
 _LINEAR = {1: [[1, 0], [0, 1]], 2: [[-1, 0], [0, 1]], 3: [[-1, 0], [0, -1]], 4: [[1, 0], [0, -1]],
            5: [[0, 1], [1, 0]], 6: [[0, -1], [1, 0]], 7: [[0, -1], [-1, 0]], 8: [[0, 1], [-1, 0]]}
-
-_WARNINGS = threading.Lock()  # Python's filters of warnings belong to the process
 
 
 @dataclass(frozen=True)
@@ -122,20 +119,16 @@ def _orientation(tiff: bytes) -> int:
 
 def _other(data: bytes) -> Header | None:
     """Return the header of another kind of image than JPEG, by Pillow."""
-    from PIL import Image  # not at the top: JPEG files, which nearly all images are, do not need it
-
     try:
-        with _WARNINGS, warnings.catch_warnings():
+        with image_formats.WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about huge images, which are not decoded here, and damaged EXIF data
-            image = Image.open(io.BytesIO(data))
+            image = image_formats.opened(data)
             # Pillow would decode a PNG to search behind its pixels; the rotation is before them.
             read = image.format != "PNG" or "exif" in image.info
             orientation = image.getexif().get(0x0112, 1) if read else 1
-    # What Pillow raises for damaged and unknown files; SyntaxError is its own choice for broken headers.
-    except (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, OverflowError,
-            Image.DecompressionBombError):
+    except image_formats.DAMAGED:
         return None
     if image.format == "TIFF":  # libtiff turns the pixels itself, whether asked or not
-        stored = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
+        stored = image.tag_v2[256], image.tag_v2[257]
         return Header(Header(stored, orientation if orientation in _LINEAR else 1).upright)
     return Header(image.size, orientation if orientation in _LINEAR else 1)

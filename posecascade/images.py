@@ -11,12 +11,12 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 import cv2
 import numpy as np
 
+from posecascade import image_formats
 from posecascade.errors import InputError
 from posecascade.files import read_bytes
 from posecascade.geometry import Affine, shrink_transform
 from posecascade.image_headers import image_header, jpeg_segments, read_header
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SHRINK_LIMIT = 64  # times, in `crop`: beyond it, padding to complete blocks would distort a thin image
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
@@ -139,9 +139,13 @@ def decode(data: bytes, name: str, *, shrink: int = 1, upright: bool = False) ->
             raise InputError(f"image {name}: the JPEG data end too early; copy the file again")
         flags = _REDUCED.get(shrink, cv2.IMREAD_COLOR) | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
         return cv2.cvtColor(_decoded(data, flags, name), cv2.COLOR_BGR2RGB)
-    image = _decoded(data, cv2.IMREAD_UNCHANGED, name)
+    image = None if data[4:8] == b"ftyp" else _by_opencv(data, cv2.IMREAD_UNCHANGED)[0]
+    if image is None:  # the rotation of HEIC and AVIF is not in EXIF alone: Pillow knows it
+        return shrunk(from_array(image_formats.decoded(data, name, upright)), shrink)
     if upright and image.shape[2:] != (4,):  # IMREAD_UNCHANGED keeps transparency but ignores EXIF
         image = _decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, name)
+    elif upright and (header := image_header(data)):
+        image = _turned(image, header.orientation)
     return shrunk(to_rgb(image), shrink)
 
 
@@ -214,19 +218,29 @@ def crop(image: np.ndarray, transform: Affine, size: int) -> np.ndarray:
 def from_array(image: np.ndarray) -> np.ndarray:
     """Return (H, W, 3) uint8 RGB from an array: (H, W), (H, W, 1), RGB or RGBA; uint8, uint16 or float in 0..1.
 
+    A Pillow image is turned upright by its EXIF tag and converted by Pillow's rules. Whether three channels are RGB or
+    BGR cannot be seen in the numbers: OpenCV's arrays must be reversed (`image[..., ::-1]`).
     Raises InputError for another shape, an empty image, another type, or floats beyond 0..1.
 
     >>> from_array(np.full((1, 1), 0.5))[0, 0].tolist()
     [128, 128, 128]
     """
+    if image_formats.is_pillow(image):
+        try:
+            image = image_formats.array_of(image)
+        except InputError as error:
+            raise InputError(f"image array: {error}") from None
     image = np.asarray(image)
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)) or 0 in image.shape:
-        raise InputError(f"image array: has shape {image.shape}, expected (H, W, 3) RGB, (H, W, 4) or (H, W)")
+        raise InputError(f"image array: has shape {image.shape}, expected (H, W, 3) RGB, (H, W, 4) or (H, W)"
+                         + (". Move the channels to the end" if image.ndim == 3 and image.shape[0] in (1, 3) else ""))
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise InputError(f"image array: holds {image.dtype}, expected uint8, uint16 or floats in 0..1")
     if image.dtype.kind == "f" and not (np.nanmin(image) >= 0 and np.nanmax(image) <= 1):
-        raise InputError(f"image array: holds floats up to {np.nanmax(image):g}, expected 0..1; divide by 255 "
-                         "or give uint8")
+        low, high = float(np.nanmin(image)), float(np.nanmax(image))
+        found, fix = (f"from {low:g} to {high:g}", "undo the normalization") if low < 0 else \
+            (f"up to {high:g}", "divide by 255")
+        raise InputError(f"image array: holds floats {found}, expected 0..1; {fix} or give uint8")
     if image.dtype == np.uint8 and image.shape[2:] == (3,):
         return image
     order = {(3,): [2, 1, 0], (4,): [2, 1, 0, 3]}.get(image.shape[2:])
@@ -255,11 +269,24 @@ def _is_complete_jpeg(data):
     return any(marker == 0xDA and data.find(b"\xff\xd9", end) >= 0 for marker, _, end in jpeg_segments(data))
 
 
+def _turned(image, orientation):
+    """Return the stored pixels as viewers show them, by EXIF's orientation."""
+    image = image.swapaxes(0, 1) if orientation >= 5 else image
+    image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
+    return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)
+
+
 def _decoded(data, flags, name):
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise InputError(f"image {name}: cannot be decoded ({error.err}); save it again as JPEG or PNG") from None
+    image, problem = _by_opencv(data, flags)
     if image is None:
-        raise InputError(f"image {name}: is not an image that can be decoded; save it again as JPEG or PNG")
+        problem = f"cannot be decoded ({problem})" if problem else "is not an image that can be decoded"
+        raise InputError(f"image {name}: {problem}; save it again as JPEG or PNG")
     return image
+
+
+def _by_opencv(data, flags):
+    """Return the image, or None, and OpenCV's message about it."""
+    try:
+        return (cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None), ""
+    except cv2.error as error:
+        return None, error.err

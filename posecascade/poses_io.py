@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from posecascade.errors import InputError
+from posecascade.files import name_from_text, name_to_text
 from posecascade.geometry import Affine, Box
 from posecascade.poses import Pose
 
@@ -75,8 +76,10 @@ def _request(line: str, origin: str, folder: Path) -> Request:
         raise InputError(f"{origin}: is not JSON ({error}); fix or remove the line") from None
     if not isinstance(value, dict) or not isinstance(value.get("image"), str) or not value["image"]:
         raise InputError(f'{origin}: expected {{"image": PATH, "box": [x, y, w, h]}}, found {line.strip()[:80]}')
-    path = Path(value["image"])
-    return Request(value["image"], path if path.exists() else folder / path, _box(value.get("box"), origin), origin)
+    names = dict.fromkeys((value["image"], name_from_text(value["image"])))
+    paths = [path for name in names for path in (Path(name), folder / name)]
+    path = next((path for path in paths if path.exists()), paths[1])
+    return Request(value["image"], path, _box(value.get("box"), origin), origin)
 
 
 def _box(value, origin: str) -> Box | None:
@@ -112,7 +115,7 @@ def box_from(value: Box | Sequence[float] | None) -> Box | None:
 def answer(image: str, pose: Pose, box: Box | None = None) -> dict:
     """Return the object of a line: `image` as given, the box given or used, and each keypoint by name."""
     used = [round(v, PIXEL_DIGITS) for v in pose.box.as_list()]
-    return {"image": image, "box": box.as_list() if box else used,
+    return {"image": name_to_text(image), "box": box.as_list() if box else used,
             "keypoints": {name: [round(x, PIXEL_DIGITS), round(y, PIXEL_DIGITS), round(score, SCORE_DIGITS),
                                  round(visibility, SCORE_DIGITS)]
                           for name, (x, y, score, visibility) in pose.as_dict().items()}}

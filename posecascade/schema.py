@@ -1,7 +1,7 @@
 """Keypoint schemas: names, left/right pairs, limbs and reference segments; built in or from a YAML file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,6 +10,8 @@ import numpy as np
 from posecascade.checks import dataclass_from
 from posecascade.errors import InputError
 from posecascade.files import did_you_mean, read_yaml
+
+REFERENCES = ("torso", "box", "pixels")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Schema:
         head: the two keypoints whose distance is the head size if a data set has none of its own, or None.
         torso: the two keypoints whose distance is PCK's reference, or None.
         sigmas: K fall-offs for OKS (COCO's `sigmas`, relative to the square root of the person's area), or None.
+        reference: length that PCK is relative to: "torso", "box" (the longer side of the person's box) or "pixels" (100
+            pixels of the image); None for the torso if the schema has one, else the box.
 
     >>> face = Schema("face", ("nose", "left_eye", "right_eye"), pairs=(("left_eye", "right_eye"),))
     >>> face.size, face.index("left_eye")
@@ -41,6 +45,7 @@ class Schema:
     head: tuple[str, str] | None = None
     torso: tuple[str, str] | None = None
     sigmas: tuple[float, ...] | None = None
+    reference: str | None = field(default=None, metadata={"choices": REFERENCES})
 
     def __post_init__(self) -> None:
         def refuse(problem: str) -> NoReturn:
@@ -53,19 +58,22 @@ class Schema:
             refuse(f"'keypoints' names {', '.join(repeated)} more than once")
         segments = {"pairs": self.pairs, "limbs": self.limbs,
                     "head": (self.head,) if self.head else (), "torso": (self.torso,) if self.torso else ()}
-        for field, couples in segments.items():
+        for key, couples in segments.items():
             for couple in couples:
                 for name in couple:
                     if name not in self.keypoints:
-                        refuse(f"{field!r} names unknown keypoint {name!r}; {did_you_mean(name, self.keypoints)}")
+                        refuse(f"{key!r} names unknown keypoint {name!r}; {did_you_mean(name, self.keypoints)}")
                 if len(set(couple)) != 2:
-                    refuse(f"{field!r} holds {list(couple)}, expected two different keypoints")
+                    refuse(f"{key!r} holds {list(couple)}, expected two different keypoints")
         paired = [name for couple in self.pairs for name in couple]
         if len(set(paired)) != len(paired):
             refuse("'pairs' names a keypoint more than once")
         if self.sigmas is not None and (
                 len(self.sigmas) != self.size or not all(0 < sigma < np.inf for sigma in self.sigmas)):
             refuse(f"'sigmas' holds {list(self.sigmas)}, expected {self.size} positive numbers")
+
+        if self.reference == "torso" and not self.torso:
+            refuse("'reference' is 'torso', but there is no 'torso'; add it, or choose box or pixels")
 
     @property
     def size(self) -> int:
@@ -96,9 +104,10 @@ class Schema:
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and strings, as in a YAML file, which `schema_from` reads back."""
         segments = {key: list(value) for key in ("head", "torso") if (value := getattr(self, key))}
-        sigmas = {"sigmas": list(self.sigmas)} if self.sigmas else {}
+        others: dict[str, Any] = {"sigmas": list(self.sigmas)} if self.sigmas else {}
+        others |= {"reference": self.reference} if self.reference else {}
         return {"name": self.name, "keypoints": list(self.keypoints), "pairs": [list(p) for p in self.pairs],
-                "limbs": [list(limb) for limb in self.limbs], **segments, **sigmas}
+                "limbs": [list(limb) for limb in self.limbs], **segments, **others}
 
 
 def _sides(*parts: str) -> tuple[tuple[str, str], ...]:

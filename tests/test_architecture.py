@@ -23,7 +23,7 @@ PACKAGE = Path(posecascade.__file__).parent
 # The vocabulary: modules at the top, which every room may import. Each imports only from the rows above its own.
 TOP = """
     errors
-    files  geometry
+    files  geometry  image_formats
     backend  image_headers
     checks  images
     schema
@@ -77,7 +77,8 @@ OUTSIDE = {
     "ai_edge_litert": ("ai-edge-litert", "benchmark.delegates formats.runtime formats.tflite_file "
                                          "formats.tflite_graphs formats.tflite_metadata"),
     "flatbuffers": ("flatbuffers", "formats.tflite_graphs formats.tflite_metadata"),
-    "PIL": ("Pillow", "image_headers"),
+    "PIL": ("Pillow", "image_formats"),
+    "pillow_heif": ("pillow-heif", "image_formats"),
     "scipy": ("scipy", "datasets.sources datasets.mpii_release evaluation.matching"),
     "h5py": ("h5py", "datasets.mpii evaluation.predictions exchange.deeplabcut exchange.sleap"),
     "yaml": ("PyYAML", "files training.recipe exchange.coco"), "filelock": ("filelock", "files"),

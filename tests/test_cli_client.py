@@ -32,7 +32,7 @@ def served(small_model):
      "--header=x: expected NAME:VALUE, such as --header='Authorization: Bearer TOKEN'"),
     (["URL", "a.png", "--timeout=0"], "timeout is 0.0; expected a number above 0"),
     (["URL", "none.png"], "image none.png: cannot be read (No such file or directory); check the path"),
-    (["URL", "empty"], "folder empty: has no images; expected .jpg"),
+    (["URL", "empty"], "folder empty: has no images; expected image files"),
     (["URL/versions/3", "--status"], f"Could not find version 3 of model {MODEL}"),
     (["URL", "good.jpg", "--output=empty"],
      "--output=empty: cannot be written (Is a directory); free disk space or choose another file")])

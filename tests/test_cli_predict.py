@@ -99,7 +99,8 @@ def test_folder_is_read_by_name_and_unreadable_images_are_skipped(run, photos, t
     shutil.copy(photos / "camera.jpg", photos / "deeper" / "inside.jpg")
     code, lines, printed, errors = run("photos", "--nodraw", "--batch_size=1")
     assert code == DONE and "(1 images could not be read)" in printed
-    assert errors == ["posecascade-predict: image photos/broken.jpg: the JPEG data end too early; copy the file again"]
+    assert errors == ["posecascade-predict: folder photos: 1 skipped that are not images (notes.txt)",
+                      "posecascade-predict: image photos/broken.jpg: the JPEG data end too early; copy the file again"]
     assert [line["image"] for line in lines] == ["photos/astronaut.png", "photos/camera.jpg"]
     assert not (tmp_path / "out" / "overlays").exists()
 
@@ -220,9 +221,8 @@ def test_bad_inputs_are_reported_and_the_others_written(run, photos, tmp_path):
         "posecascade-predict: bad.jsonl, line 2: image none.jpg: cannot be read (No such file or directory); "
         "check the path"]
     assert errors[-1] == (
-        "posecascade-predict: error: folder empty: has no images; expected "
-        f"{', '.join(posecascade.images.SUFFIXES)} files directly in it. Subfolders are not searched "
-        "(failed inputs: 5, poses written: 1)")
+        "posecascade-predict: error: folder empty: has no images; expected image files directly in it, such as .jpg "
+        "or .png. Subfolders are not searched (failed inputs: 5, poses written: 1)")
 
 
 @pytest.mark.parametrize(("arguments", "problem"), [

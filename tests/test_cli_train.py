@@ -90,6 +90,7 @@ def resumed(uninterrupted, command_line, tmp_path_factory):
     return folder, step, ended.stdout
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_an_uninterrupted_one(uninterrupted, resumed):
     """Bit for bit: weights, averages, the optimizer and its schedule, the log, the results."""
     one, (other, step, printed) = uninterrupted()[0], resumed

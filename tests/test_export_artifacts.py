@@ -71,6 +71,7 @@ def rendered():
         np.float32([box.as_list() for box in boxes])
 
 
+@pytest.mark.slow
 def test_plain_tensorflow_serves_the_saved_model_without_posecascade(exported, served, rendered, tmp_path):
     names = [tmp_path / f"{i}.{'png' if i % 2 else 'jpg'}" for i in range(4)]
     for name, data in zip(names, rendered[0], strict=True):

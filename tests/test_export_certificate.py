@@ -261,6 +261,7 @@ def test_unreadable_images_are_skipped_and_refused_if_none_is_left(trained, tmp_
         exporting.calibration(found, recipe, 64)
 
 
+@pytest.mark.slow
 def test_network_with_distinct_peaks_is_within_the_default_limits(trained, tmp_path, monkeypatch):
     rows_measured, lines, measure = [], [], certificate.measure
     monkeypatch.setattr(latency, "of_saved_model", lambda *_: {name: {"1": 2.0, "2": 1.0} for name in SIGNATURES})

@@ -91,6 +91,7 @@ def test_poorly_calibrated_scores_get_a_curve(trained):
         CURVE, {"error": None, "error_after": None, "slope": 1.5, "offset": 0.8})
 
 
+@pytest.mark.slow
 def test_every_exported_artifact_has_the_curve(trained, tmp_path, monkeypatch):
     file, recipe, people = trained
     lines = []

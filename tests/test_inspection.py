@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 
 from posecascade import datasets
-from posecascade.datasets.inspection import (
-    ORDERS,
-    crossed_torsos,
-    duplicates,
-    inspect,
-    likely_order,
-    right_on_left,
-)
+from posecascade.datasets.inspection import crossed_torsos, duplicates, inspect, right_on_left
+from posecascade.datasets.keypoint_order import ORDERS, likely_order
 from posecascade.errors import InputError
 from posecascade.geometry import Box
 from posecascade.image_headers import jpeg_facts

@@ -19,6 +19,7 @@ from posecascade.training.recipe import Recipe, load_recipe, recipe_names
 from posecascade.training.trainer import train
 
 RECIPES = recipe_names()
+FAST = ("lite", "quickstart")
 SIDE = 64  # px: the smallest that every regressor takes
 
 
@@ -64,14 +65,14 @@ def test_recipe_loads_passes_the_checks_and_names_its_command(name):
     assert command.FLAGS.data or recipe.data.sources
 
 
-def kinds() -> list[str]:
-    """Return names of recipes, one of each group that builds and trains the same except for numbers."""
+def kinds() -> list:
+    """Return names of recipes, one of each group that builds and trains the same except for numbers; most are slow."""
     names = {}
     for name in RECIPES:
         recipe = in_small(load_recipe(name))
         phases = frozenset(dataclasses.replace(phase, share=1) for phase in recipe.training.phases)
         names.setdefault((recipe.model, phases, recipe.optimizer.name, recipe.training.precision), name)
-    return list(names.values())
+    return [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in names.values()]
 
 
 @pytest.mark.parametrize("name", kinds())

@@ -116,7 +116,7 @@ def test_table_reports_excluded_missing_and_skipped_people():
     assert table.splitlines()[0] == (
         "PCK@0.2 of the torso, 1 of 2 people; 1 without a labeled torso excluded; 2 not predicted (counted as missed); "
         "1 unreadable images skipped")
-    assert table.splitlines()[-1] == "OKS  mean 50.0"
+    assert table.splitlines()[-1] == "OKS  mean 50.0  (sigma 0.067, schema has none)"
 
 
 def test_comparison_uses_keypoints_that_count_in_both_reports(rng):

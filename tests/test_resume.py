@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from posecascade.training import checkpoints
 
 
-@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+@pytest.fixture(scope="module", params=["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def runs(request, tmp_path_factory, kept):
     """The folders of an uninterrupted run and of one that was interrupted three times."""
     if not importlib.util.find_spec(request.param):

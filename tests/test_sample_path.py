@@ -73,6 +73,7 @@ def listed(heading: str) -> set[str]:
     return set(re.findall(r"^\| `([\w/.]+\.py)` \|", table[1], re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_files_from_disk_to_the_loss_are_those_listed(run):
     source, learner, _ = run
 
@@ -84,6 +85,7 @@ def test_files_from_disk_to_the_loss_are_those_listed(run):
     assert traced(sample) | CALLERS == listed("From disk to the loss:")
 
 
+@pytest.mark.slow
 def test_files_from_an_image_to_the_metric_are_those_listed(run):
     source, _, twin = run
     records = read_split(source, "val", LSP14)

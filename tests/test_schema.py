@@ -40,7 +40,8 @@ def schemas(draw):
     sigmas = draw(st.none() | st.lists(st.floats(0.001, 1), min_size=len(names), max_size=len(names)).map(tuple))
     # No control characters, which YAML cannot contain unescaped.
     name = draw(st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=9))
-    return Schema(name, tuple(names), pairs, limbs, *segments, sigmas)
+    reference = draw(st.sampled_from((None, "box", "pixels")))
+    return Schema(name, tuple(names), pairs, limbs, *segments, sigmas, reference)
 
 
 @EVERY
@@ -147,6 +148,8 @@ GOOD = {"name": "toy", "keypoints": ["a", "b", "c"]}
      "in: limbs[0] is ['a', 'b', 'c'], expected a list of 2 texts"),
     ({"head": ["a"]}, "in: head is ['a'], expected a list of 2 texts"),
     ({"torso": ["a", "bb"]}, "in: schema 'toy': 'torso' names unknown keypoint 'bb'; did you mean 'b'?"),
+    ({"reference": "torso"}, "in: schema 'toy': 'reference' is 'torso', but there is no 'torso'; add it, or choose box "
+     "or pixels"),
     ({"sigmas": [1, 2]}, "in: schema 'toy': 'sigmas' holds [1.0, 2.0], expected 3 positive numbers"),
     ({"sigmas": [1, 2, 0]}, "in: schema 'toy': 'sigmas' holds [1.0, 2.0, 0.0], expected 3 positive numbers"),
     ({"sigmas": [1, 2, float("nan")]}, "in: sigmas[2] is nan, expected a number"),

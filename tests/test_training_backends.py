@@ -14,6 +14,7 @@ BOUND = 1e-4  # of maps between about -4 and 1, through some twenty float32 laye
 SHARE = 0.01  # of the maps' range, so that nearly constant maps do not agree by chance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_model_trained_on_another_backend_gives_the_same_maps_on_tensorflow(backend, tmp_path, kept):
     if not importlib.util.find_spec(backend):

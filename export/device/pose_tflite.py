@@ -23,6 +23,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -34,7 +35,9 @@ CONFIDENT, MIN_CONFIDENT, MIN_SIDE, UNSURE, TILES = 0.3, 3, 0.05, 0.4, 3  # the 
 ROUNDS, MIN_SCORE_RATIO, CONVERGED_IOU, GRID, PADDING = 2, 0.8, 0.9, 32, 1.25
 EDGE, DECODER = 1e-4, "decoder.tflite"  # the score calibration, exported files
 FOLLOWED, USUAL_RATE, MIN_CUTOFF, GROWTH, SPEED_CUTOFF = 0.15, 25.0, 1.0, 10.0, 1.0  # video.py, smoothing.py
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".ts", ".3gp",
+          ".flv", ".ogv")
+MOVING = (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"FLV", b"OggS", b"\0\0\x01\xba", b"GIF8")
 LEFT, RIGHT, MIDDLE, OUTLINE = (255, 140, 60), (40, 130, 255), (90, 220, 90), (20, 20, 20)  # BGR, as in drawing.py
 
 
@@ -278,34 +281,136 @@ def read_image(cv2, path):
         raise InputError(f"image {path}: the JPEG data end too early; copy the file again")
     encoded = np.frombuffer(data, np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED) if data else None
+    if image is not None and not jpeg and image.shape[2:] != (4,):  # unchanged, it would not be turned either
+        image = cv2.imdecode(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(f"image {path}: cannot be decoded; save it again as JPEG or PNG")
-    if not jpeg and image.shape[2:] == (4,) and image.dtype == np.uint8:
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        image = np.rint(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if image.shape[2:] == (4,):
         alpha = image[..., 3:].astype(np.uint16)
         image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    elif not jpeg:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        turned = orientation(data)
+        image = image.swapaxes(0, 1) if turned >= 5 else image
+        image = image[:, ::-1] if turned in (2, 3, 6, 7) else image
+        image = image[::-1] if turned in (3, 4, 7, 8) else image
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB)
+
+
+def orientation(data):
+    """Return the EXIF orientation in the bytes of a PNG or WebP; 1 if there is none."""
+    png = data[:4] == b"\x89PNG"
+    at, order = (8, "big") if png else (12, "little")
+    while data[:4] in (b"\x89PNG", b"RIFF") and at + 8 <= len(data):
+        span, kind = (data[at:at + 4], data[at + 4:at + 8]) if png else (data[at + 4:at + 8], data[at:at + 4])
+        length = int.from_bytes(span, order)
+        if kind in (b"eXIf", b"EXIF"):
+            tiff = data[at + 8:at + 8 + length].removeprefix(b"Exif\0\0")
+            end = "little" if tiff[:2] == b"II" else "big"
+            first = int.from_bytes(tiff[4:8], end) + 2
+            for entry in range(first, first + 12 * int.from_bytes(tiff[first - 2:first], end), 12):
+                if int.from_bytes(tiff[entry:entry + 2], end) == 0x0112:
+                    return int.from_bytes(tiff[entry + 8:entry + 10], end)
+        at += 8 + length + (4 if png else length % 2)
+    return 1
+
+
+def is_video(path):
+    """Return whether the file is a video, by its first bytes or, if these say nothing, by its name."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(400)
+    except OSError:
+        return False
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"AVI "
+    stream = any(head[at:at + 1] == head[at + step:at + step + 1] == b"G" for at, step in ((0, 188), (4, 192)))
+    image = head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM"))
+    return not image and (stream or head.startswith(MOVING) or Path(path).suffix.lower() in VIDEOS)
+
+
+@contextlib.contextmanager
+def unicode_path(path):
+    """Yield a path of the file that OpenCV can open: it crashes on names that are not UTF-8."""
+    if not any("\ud800" <= character <= "\udfff" for character in str(path)):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / ("file.mp4" if Path(path).suffix == ".mp4" else "file")
+        link.symlink_to(Path(path).absolute())
+        yield str(link)
+
+
+def text_of(name):
+    """Return a file's name as text, as posecascade writes it: bytes that are not UTF-8 as \\xNN."""
+    if not any("\ud800" <= character <= "\udfff" for character in name):
+        return name
+    return "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name.replace("\\", "\\\\"))
 
 
 def frames(cv2, word):
     """Yield (name, RGB image, seconds since the previous frame or None for an image) of an INPUT."""
     camera = word.isdecimal() and not Path(word).exists()
-    if not camera and Path(word).suffix.lower() not in VIDEOS:
-        yield word, read_image(cv2, word), None
+    if not camera and not is_video(word):
+        yield text_of(word), read_image(cv2, word), None
         return
-    capture = cv2.VideoCapture(int(word) if camera else word)
+    with contextlib.nullcontext(int(word)) if camera else unicode_path(word) as source:
+        capture = cv2.VideoCapture(source)
     read, frame = capture.read()
     if not read:
         raise InputError(f"{'camera' if camera else 'video'} {word}: cannot be opened, or has no frame; check its "
                          f"{'number' if camera else 'path, or convert it to .mp4 in H.264'}")
-    rate, number, last = capture.get(cv2.CAP_PROP_FPS), 0, time.monotonic()
-    seconds = 1 / (rate if 1 <= rate <= 1000 else USUAL_RATE)
+    def now():  # a camera gives a frame whenever the model is ready
+        return time.monotonic() if camera else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+    usual, number, last = 1 / frame_rate(cv2, capture), 0, now()
+    seconds = usual
     while read:
-        yield f"{word}#{number}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), seconds
+        yield text_of(f"{word}#{number}"), cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), seconds
         read, frame = capture.read()
-        number, now = number + 1, time.monotonic()
-        seconds, last = (now - last if camera else seconds), now  # a camera gives a frame whenever the model is ready
+        number, last, seconds = number + 1, now(), now() - last
+        seconds = seconds if seconds > 0 else usual
+
+
+def frame_rate(cv2, capture):
+    """Return the frames per second that a video or camera says it has."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    return rate if 0 < rate <= 1000 else USUAL_RATE
+
+
+def mean_rate(cv2, word):
+    """Return the mean number of frames per second of a video file, by its time stamps."""
+    with unicode_path(word) as source:
+        capture = cv2.VideoCapture(source)
+    times = []
+    while capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    passed = times[-1] - times[0] if times else 0
+    return (len(times) - 1) / passed if passed > 0 else frame_rate(cv2, capture)
+
+
+def open_video(cv2, path, word, seconds, image):
+    """Return the writer of a video of images of this size, at the mean rate of the video `word`."""
+    rate = mean_rate(cv2, word) if Path(word).is_file() else 1 / seconds
+    with contextlib.suppress(OSError):  # reported when it is not opened
+        Path(path).touch()  # what a link points to
+    with unicode_path(path) as target:
+        return cv2.VideoWriter(target, cv2.VideoWriter_fourcc(*"mp4v"), rate, image.shape[1::-1])
+
+
+def write_jpeg(cv2, path, canvas):
+    """Write the image; return whether that was possible."""
+    written, data = cv2.imencode(".jpg", canvas)
+    try:
+        return written and Path(path).write_bytes(data.tobytes()) > 0
+    except OSError:
+        return False
 
 
 def drawn(cv2, image, pose, model, least):
@@ -356,8 +461,8 @@ def predict_all(options, lines):
                 if options.draw:
                     path = path or output_path(options.draw, word, ".mp4" if seconds else ".jpg", used)
                     if seconds and not video:
-                        video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), 1 / seconds, image.shape[1::-1])
-                    if not (video.isOpened() if video else cv2.imwrite(path, canvas)):
+                        video = open_video(cv2, path, word, seconds, image)
+                    if not (video.isOpened() if video else write_jpeg(cv2, path, canvas)):
                         raise InputError(f"{path}: cannot be written; choose another --draw, or omit it")
                 if video:
                     video.write(canvas)

@@ -14,6 +14,7 @@ from typing import IO
 
 from absl import flags
 
+from posecascade import files
 from posecascade.cli import streams
 from posecascade.errors import InputError
 
@@ -42,7 +43,7 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
             print(help_text(doc, flag_values))
         else:
             flag_values.set_gnu_getopt(True)  # flags may follow the inputs
-            main(flag_values([name, *words])[1:])
+            main([_input(word) for word in flag_values([name, *words])[1:]])
         sys.stdout.flush()
     except (InputError, flags.Error) as error:
         status = BAD_INPUT
@@ -57,6 +58,11 @@ def run(main: Callable[[list[str]], None], flag_values: flags.FlagValues, doc: s
         streams.complain(f"{name}: error: {_fault(error)}")
         streams.drop_output()
     sys.exit(status)
+
+
+def _input(word: str) -> str:
+    """Return an argument that is not a flag, with the home folder for `~` where the shell has not put it."""
+    return word if os.path.exists(word) else files.expanded(word)
 
 
 def _fault(error: OSError) -> str:
@@ -86,6 +92,21 @@ def _message(error: Exception, command: str) -> str:
         if new:
             return f"--{error.flagname}: this flag was renamed; use --{new}"
     return str(error)
+
+
+class _Path(flags.ArgumentParser):
+    """Parses the path of a file or folder; `~` is the home folder."""
+
+    def parse(self, argument: str) -> str:
+        return files.expanded(argument)
+
+    def flag_type(self) -> str:
+        return "string"
+
+
+def define_path(name: str, default: str | None, help: str, flag_values: flags.FlagValues) -> flags.FlagHolder:
+    """Define a flag whose value is the path of a file or folder, in which a leading `~` is the home folder."""
+    return flags.DEFINE(_Path(), name, default, help, flag_values=flag_values)
 
 
 def load_backend() -> None:

@@ -42,7 +42,7 @@ flags.DEFINE_integer("num_runs", 30, "timed calls per combination and round, aft
                      lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_float("cooldown_s", 0.0, "seconds to wait between rounds, for the machine to cool down", lower_bound=0,
                    flag_values=FLAGS)
-flags.DEFINE_string("json", None, "file to write all figures to, as JSON", flag_values=FLAGS)
+app.define_path("json", None, "file to write all figures to, as JSON", flag_values=FLAGS)
 
 USUAL_THREADS = (1, 2, 4)
 HEAD = ("artifact", "delegate", "threads", "median ms", "95 %", "fastest", "load", "agrees")

@@ -36,7 +36,7 @@ from posecascade.inference.inputs import requests_from
 from posecascade.poses_io import Request, answer, as_line
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("output", "-", "file to write the JSON lines to, or - for standard output", flag_values=FLAGS)
+app.define_path("output", "-", "file to write the JSON lines to, or - for standard output", flag_values=FLAGS)
 flags.DEFINE_bool("status", False, "print the versions on the server and their states; send no images",
                   flag_values=FLAGS)
 flags.DEFINE_float("timeout", 30.0, "seconds within which each request must be answered, including retries",
@@ -44,12 +44,12 @@ flags.DEFINE_float("timeout", 30.0, "seconds within which each request must be a
 flags.DEFINE_integer("batch_size", 8, "maximum number of images in a request; keep it within the server's "
                      "max_batch_size", flag_values=FLAGS)
 flags.DEFINE_integer("parallel", 2, "number of requests sent in parallel", flag_values=FLAGS)
-flags.DEFINE_string("ca", None, "PEM file with the CA certificates to verify the server's certificate (default: the "
+app.define_path("ca", None, "PEM file with the CA certificates to verify the server's certificate (default: the "
                     "system's, or for grpcs:// those that gRPC brings). Python 3.13 and newer require the CA "
                     "certificate to have the keyUsage extension (https:// only)", flag_values=FLAGS)
-flags.DEFINE_string("certificate", None, "PEM file with the client's certificate, if the server requires one",
+app.define_path("certificate", None, "PEM file with the client's certificate, if the server requires one",
                     flag_values=FLAGS)
-flags.DEFINE_string("key", None, "PEM file with the private key of --certificate", flag_values=FLAGS)
+app.define_path("key", None, "PEM file with the private key of --certificate", flag_values=FLAGS)
 flags.DEFINE_multi_string("header", [], "NAME:VALUE to send with every request, such as a proxy's 'Authorization: "
                           "Bearer TOKEN'", flag_values=FLAGS)
 
@@ -128,7 +128,7 @@ def _predict(client: Client, inputs: list[str], summary: RunSummary, lines: Text
 
     def people() -> Iterator[tuple[Path, Box | None]]:
         for argument in inputs:
-            for request in requests_from(argument, sys.stdin):
+            for request in requests_from(argument, sys.stdin, summary.note):
                 if isinstance(request, InputError):
                     summary.fail(request)
                 else:

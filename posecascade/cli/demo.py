@@ -23,7 +23,7 @@ from posecascade.errors import InputError
 from posecascade.web import server, site
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", "lite", "lite or base, which come with the package; a .keras file; the folder of a "
+app.define_path("model", "lite", "lite or base, which come with the package; a .keras file; the folder of a "
                     "training run; or an export: its folder or one of its heatmaps_*.tflite files", flag_values=FLAGS)
 flags.DEFINE_enum("precision", "float32", ("float32", "float16", "dynamic", "int8"), "precision of the model's file; "
                   "dynamic and int8 only for the folder of an export. float16 halves the download, but is slower in "
@@ -33,7 +33,7 @@ flags.DEFINE_integer("port", 8000, "port to serve the page at; 0 for a free one"
 flags.DEFINE_string("host", "127.0.0.1", "address to serve the page at; 0.0.0.0 for all of this machine's. Browsers on "
                     "other machines refuse access to their camera without https", flag_values=FLAGS)
 flags.DEFINE_bool("open", False, "open the page in the default browser", flag_values=FLAGS)
-flags.DEFINE_string("output", None, "folder to write the page and its model to, instead of serving them",
+app.define_path("output", None, "folder to write the page and its model to, instead of serving them",
                     flag_values=FLAGS)
 
 

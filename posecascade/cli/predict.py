@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from posecascade import files, images
+from posecascade import files, image_formats, images
 from posecascade.cli import app, streams
 from posecascade.cli.coco_files import DetectedBoxes, ResultsFile, listed_images
 from posecascade.cli.run_summary import RunSummary
@@ -41,9 +41,9 @@ from posecascade.inference.inputs import requests_from
 from posecascade.poses_io import PoseWriter, Request, answer
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("model", "base", "lite or base, which come with the package; a .keras file; the folder of a "
+app.define_path("model", "base", "lite or base, which come with the package; a .keras file; the folder of a "
                     "training run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
-flags.DEFINE_string("output", "poses", "folder to write to", flag_values=FLAGS)
+app.define_path("output", "poses", "folder to write to", flag_values=FLAGS)
 flags.DEFINE_bool("draw", True, "draw the poses on copies of the images and videos, in overlays/", flag_values=FLAGS)
 flags.DEFINE_bool("smooth", True, "smooth the keypoints of videos over time (One-Euro filter)", flag_values=FLAGS)
 flags.DEFINE_bool("flip_test", False, "average the result with that of the mirrored image; takes twice the time",
@@ -58,7 +58,7 @@ flags.DEFINE_integer("batch_size", 32, "number of images predicted at once", low
 
 flags.DEFINE_enum("format", "jsonl", ("jsonl", "coco"), "coco: also write results.json, which pycocotools reads, and "
                   "images.json, the images with the numbers that it uses", flag_values=FLAGS)
-flags.DEFINE_string("boxes", None, "file of detected boxes, a list of {image_id, bbox, score, category_id}: predict in "
+app.define_path("boxes", None, "file of detected boxes, a list of {image_id, bbox, score, category_id}: predict in "
                     "these boxes instead of searching for the person", flag_values=FLAGS)
 
 OVERLAY_LIMIT = 4096       # px: larger images are drawn at reduced size
@@ -124,7 +124,7 @@ def _predict_all(arguments, predict, folder: Path, boxes: DetectedBoxes | None) 
     files.remove_drafts(folder, ("predictions.csv", "predictions.jsonl", "*.jpg", "*.mp4"))
     with files.atomic_write(folder / "predictions.csv") as table, \
             files.atomic_write(folder / "predictions.jsonl") as lines, \
-            open(table, "w", encoding="utf-8", errors="surrogateescape", newline="") as rows, \
+            open(table, "w", encoding="utf-8", newline="") as rows, \
             open(lines, "w", encoding="utf-8") as text:
         outputs = _Outputs(folder, PoseWriter(text, rows, predict.schema.keypoints),
                            ResultsFile(predict.schema) if FLAGS.format == "coco" else None)
@@ -150,10 +150,11 @@ def _predict_input(argument: str, predict, outputs: _Outputs, boxes: DetectedBox
     path = Path(argument)
     if argument.isdecimal() and not path.exists():
         _predict_video(int(argument), argument, predict, outputs)
-    elif path.suffix.lower() in video.SUFFIXES and path.is_file():
+    elif path.is_file() and image_formats.kind_of_file(path) == "video":
         _predict_video(path, argument, predict, outputs)
     else:
-        requests = listed_images(path) if path.suffix.lower() == ".json" else requests_from(argument, sys.stdin)
+        requests = listed_images(path) if path.suffix.lower() == ".json" else \
+            requests_from(argument, sys.stdin, outputs.summary.note)
         _predict_images(boxes.requests(requests) if boxes else requests, predict, outputs)
 
 
@@ -166,6 +167,9 @@ def _predict_images(requests: Iterable[Request | InputError], predict, outputs: 
         try:
             if request.path != path:  # several boxes of an image follow each other
                 image, path = images.ImageFile(request.path, upright=True).read(), request.path
+                count = image_formats.frame_count(path)
+                if count > 1:
+                    outputs.summary.note(f"image {request.image}: holds {count} images; the first was read")
         except InputError as error:
             outputs.summary.skip(error) if request.in_folder else outputs.summary.fail(request.with_origin(error))
             continue
@@ -195,7 +199,8 @@ def _predict_video(source: Path | int, argument: str, predict, outputs: _Outputs
             if FLAGS.draw:
                 name = argument if isinstance(source, Path) else f"camera_{argument}"
                 draft = stack.enter_context(files.atomic_write(outputs.unique(name, ".mp4")))
-                writer = stack.enter_context(video.Writer(draft, frames.rate))
+                rate = video.mean_rate(source, frames.rate) if isinstance(source, Path) else frames.rate
+                writer = stack.enter_context(video.Writer(draft, rate))
             try:
                 poses = video.follow(predict.predict, frames, smooth=FLAGS.smooth,
                                      followed=float(predict.calibration(np.float64(video.FOLLOWED))))

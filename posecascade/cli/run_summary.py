@@ -38,6 +38,10 @@ class RunSummary:
         self._report(error)
         self.unreadable += 1
 
+    def note(self, line: str) -> None:
+        """Report what is left out of a folder."""
+        self._report(line)
+
     def check_written(self) -> None:
         """Raise InputError if no pose was written, so that the files of an earlier run are kept."""
         if not self.written:

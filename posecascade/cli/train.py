@@ -22,8 +22,8 @@ from posecascade.cli import app, streams
 from posecascade.errors import InputError
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("recipe", None, "name of a recipe of the package, or a .yaml file", flag_values=FLAGS)
-flags.DEFINE_string("model_dir", None, "folder of the run, created if necessary", flag_values=FLAGS)
+app.define_path("recipe", None, "name of a recipe of the package, or a .yaml file", flag_values=FLAGS)
+app.define_path("model_dir", None, "folder of the run, created if necessary", flag_values=FLAGS)
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT, a data set to use instead of those of the recipe; TYPE is one of "
                           + ", ".join(datasets.READERS), flag_values=FLAGS)
 flags.DEFINE_multi_string("set", [], "KEY=VALUE, a value to use instead of the recipe's, such as training.epochs=3",

@@ -11,7 +11,7 @@ from posecascade.datasets.mpii import read_mpii, read_mpii_json, read_mpii_val
 from posecascade.datasets.sources import SPLITS, hold_out
 from posecascade.datasets.synthetic import read_synthetic
 from posecascade.errors import InputError
-from posecascade.files import did_you_mean
+from posecascade.files import did_you_mean, expanded
 from posecascade.records import Record
 from posecascade.schema import Schema
 
@@ -46,7 +46,7 @@ def parse(spec: str) -> tuple[str, str]:
                          f"TYPE is one of {', '.join(READERS)}")
     if kind not in READERS:
         raise InputError(f"--data={spec}: unknown type {kind!r}; {did_you_mean(kind, READERS)}")
-    if kind != "coco" and "#" in root and not Path(root).expanduser().exists():
+    if kind != "coco" and "#" in root and not Path(expanded(root)).exists():
         raise InputError(f"--data={spec}: type {kind} takes no options, and {root!r} does not exist; expected "
                          f"{kind}:ROOT. Remove #{root.rpartition('#')[2]} (coco:FILE#OPTIONS takes options)")
     return kind, root

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from posecascade.datasets.boxes import Boxes
 from posecascade.datasets.coco_categories import Categories
 from posecascade.datasets.coco_images import CocoImages
 from posecascade.datasets.coco_options import Options, split_options
 from posecascade.datasets.sources import checked_split, existing, hold_out, load_json
 from posecascade.errors import InputError
-from posecascade.geometry import Box
 from posecascade.records import Record
 from posecascade.schema import COCO17, Schema
 
@@ -32,7 +32,7 @@ def read_coco(root: str, split: str, schema: Schema | None = None, notes: list[s
     ROOT is the .json file, or a folder with a file per split, such as person_keypoints_train2017.json and
     person_keypoints_val2017.json, or with a single .json file, in annotations/ or directly. After "#" come options
     (`coco_options.Options`). `image_search` says where images are looked for. The box is the annotated one if it is
-    valid, else the tight box around the keypoints.
+    sensible, else see `boxes`; people without a sensible box are excluded.
 
     The keypoints are those of `schema`, or of COCO17 if the file itself names these; annotations of other categories
     are excluded. A "train", a "val" and a "test" file are the splits ("test" is the val file if there is none);
@@ -96,17 +96,21 @@ def _people(path: Path, schema: Schema, options: Options, notes: list[str]) -> l
             raise InputError(f"{path}: has no list {field!r}, expected COCO's keypoints layout; give another file")
     categories = Categories(path, content, schema, options.category)
     images = CocoImages(path, content["images"], options)
+    boxes = Boxes(path)
     records = [record for number, annotation in enumerate(content["annotations"])
-               if (record := _record(path, number, annotation, images, categories))]
+               if (record := _record(path, number, annotation, images, categories, boxes))]
+    boxes.check_pixels()
     if options.resized:
         records = images.scaled(records)
-    notes += filter(None, [categories.note(), *images.notes(), _repeated(path, content["annotations"])])
+    notes += filter(None, [categories.note(), *images.notes(), *boxes.notes(),
+                           _repeated(path, content["annotations"])])
     if not records and categories.excluded:
         raise InputError(f"{categories.note()}; nobody is left. Choose another category (coco:FILE#NAME)")
     return records
 
 
-def _record(path: Path, number: int, annotation: object, images: CocoImages, categories: Categories) -> Record | None:
+def _record(path: Path, number: int, annotation: object, images: CocoImages, categories: Categories,
+            boxes: Boxes) -> Record | None:
     origin = f"{path}, annotations[{number}]"
     if not isinstance(annotation, dict):
         raise InputError(f"{origin}: is not an object; fix the file")
@@ -116,7 +120,9 @@ def _record(path: Path, number: int, annotation: object, images: CocoImages, cat
     if not codes.any():
         return None
     image = images.of(origin, annotation.get("image_id"))
-    box = _box(annotation.get("bbox")) or Box.around(points[codes > 0])
+    box = boxes.of(origin, annotation, points, codes > 0, image)
+    if box is None:
+        return None
     area: Any = annotation.get("area")
     return Record(image, origin, categories.schema, box, points, codes,
                   area=float(area) if _positive(area) else box.w * box.h,
@@ -161,11 +167,6 @@ def _repeated(path: Path, annotations: list) -> str:
     counts = Counter(repr(annotation["id"]) for annotation in annotations if annotation.get("id") is not None)
     repeated = [number for number, count in counts.items() if count > 1]
     return f"{path}: {len(repeated)} annotation ids occur more than once, such as {repeated[0]}" if repeated else ""
-
-
-def _box(bbox: Any) -> Box | None:
-    numeric = isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(v, (int, float)) for v in bbox)
-    return Box(*map(float, bbox)) if numeric and all(map(math.isfinite, bbox)) and min(bbox[2:]) > 0 else None
 
 
 def _positive(value: object) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from posecascade.datasets.coco_options import Options
 from posecascade.datasets.image_search import ImageSearch
 from posecascade.errors import InputError
+from posecascade.files import expanded
 from posecascade.geometry import Affine, moved_box
 from posecascade.image_headers import read_header
 from posecascade.images import ImageFile, scale_factor
@@ -89,7 +90,7 @@ class CocoImages:
         folders = [*(top / subset for subset in subsets for top in (base, base / "images")), base / "images", base,
                    self._path.parent]
         if self._options.images:
-            base = Path(self._options.images).expanduser()
+            base = Path(expanded(self._options.images))
             if not base.is_dir():
                 raise InputError(f"coco: images={base}: is not a folder; give the folder of the images")
             folders = [*(base / subset for subset in subsets), base]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posecascade.errors import InputError
-from posecascade.files import did_you_mean
+from posecascade.files import did_you_mean, expanded
 
 FRAMES = ("upright", "stored")
 
@@ -37,7 +37,7 @@ def split_options(root: str) -> tuple[str, Options]:
     Options(category='', frame='stored', resized=True, images='')
     """
     path, text = root, ""
-    while "#" in path and not Path(path).expanduser().exists():
+    while "#" in path and not Path(expanded(path)).exists():
         path, _, last = path.rpartition("#")
         text = f"{last}#{text}" if text else last
     return (path, _options(root, text)) if text else (path, Options())

@@ -9,32 +9,20 @@ from itertools import combinations
 import numpy as np
 
 from posecascade.datasets.frames import inspect_frames
+from posecascade.datasets.keypoint_order import UNKNOWN, likely_order
 from posecascade.errors import InputError
 from posecascade.files import read_bytes
 from posecascade.geometry import inside
 from posecascade.image_headers import image_header
 from posecascade.images import ImageFile, decode
 from posecascade.records import ImageSource, Record, Visibility
-from posecascade.schema import SCHEMAS
 
 DUPLICATE_DISTANCE = 0.03  # of the box's longer side: closer people of one image count as one person
 MIN_COMMON = 3        # number of keypoints labeled in both, without which two people are not compared
 MIN_TURN = 0.1        # of the torso's length: narrower shoulders or hips are seen from the side and have no direction
-MAX_DEVIATION = 0.15  # of limb lengths: 0.03-0.06 in five data sets, 0.18-0.8 if read in a wrong order
 MIN_RIGHT_ON_LEFT = 0.4  # share of upright people: 0.67-0.80 in five data sets; below it, left and right are exchanged
-MIN_PEOPLE = 20       # people needed for a share or a median
+MIN_PEOPLE = 20       # people needed for a share
 EXAMPLES = 3          # of each problem in the table
-
-# Orders of data sets other than those of the built-in schemas.
-_CROWDPOSE = ("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip",
-              "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head_top", "neck")
-_AI_CHALLENGER = ("right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
-                  "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top", "neck")
-ORDERS = {name: schema.keypoints for name, schema in SCHEMAS.items()} | {
-    "crowdpose": _CROWDPOSE, "ai_challenger": _AI_CHALLENGER}
-# Median lengths divided by their sum; mean of LSP, LSPET and MPII's validation people.
-_PROPORTIONS = {("shoulder", "elbow"): 0.155, ("elbow", "wrist"): 0.136, ("shoulder", "hip"): 0.280,
-                ("hip", "knee"): 0.213, ("knee", "ankle"): 0.216}
 
 
 @dataclass(frozen=True)
@@ -67,8 +55,7 @@ class Report:
         torsos: see `crossed`.
         right_on_left: share of upright people whose right shoulder is on the image's left, as in people who face the
             camera; None if there are too few. Below MIN_RIGHT_ON_LEFT, left and right are probably exchanged in all.
-        likely_order: None if the declared order of keypoints has a body's proportions, else the order in ORDERS that
-            has them, or "unknown".
+        likely_order: see `keypoint_order.likely_order`; None if no other order of the keypoints fits better.
     """
 
     people: int
@@ -123,9 +110,10 @@ class Report:
         return f"likely: only {share}" if self.right_on_left < MIN_RIGHT_ON_LEFT else f"no ({share})"
 
     def _order(self):
-        guess = {"unknown": "limbs do not have a body's proportions, and no known order fits"}.get(
-            self.likely_order, f"looks like {self.likely_order}")
-        return f"likely: read as {self.schema}, {guess}" if self.likely_order else "no"
+        if not self.likely_order:
+            return "no"
+        guess = "no known order fits" if self.likely_order == UNKNOWN else f"looks like {self.likely_order}"
+        return f"likely: read as {self.schema}, {guess}"
 
 
 def inspect(records: Sequence[Record]) -> Report:
@@ -191,18 +179,6 @@ def right_on_left(records: Sequence[Record]) -> float | None:
     return float(np.mean(sides)) if len(sides) >= MIN_PEOPLE else None
 
 
-def likely_order(records: Sequence[Record]) -> str | None:
-    """Return `Report.likely_order`: None, a key of ORDERS or "unknown"."""
-    schema = records[0].schema
-    points = np.stack([r.keypoints for r in records])
-    own = _deviation(points, schema.keypoints)
-    if not own > MAX_DEVIATION:  # also if it is NaN: unknown
-        return None
-    others = {name: _deviation(points, order) for name, order in ORDERS.items() if len(order) <= schema.size}
-    best = min((name for name in others if np.isfinite(others[name])), key=others.__getitem__, default=None)
-    return best if best and others[best] < min(MAX_DEVIATION, own / 2) else "unknown"
-
-
 def _torsos(records):
     """Yield people with labeled shoulders and hips: the record, and the vectors between shoulders, hips, and middles.
 
@@ -217,25 +193,6 @@ def _torsos(records):
         if record.labeled[at].all():
             points = record.keypoints[at]
             yield record, (points[0] - points[1], points[2] - points[3], points[2:].mean(0) - points[:2].mean(0))
-
-
-def _deviation(points, order):
-    """Return the mean |log| of limb lengths divided by _PROPORTIONS; NaN if keypoints or people are missing."""
-    ends = [[(f"{side}_{a}", f"{side}_{b}") for side in ("left", "right")] for a, b in _PROPORTIONS]
-    if not all(name in order for limb in ends for couple in limb for name in couple):
-        return np.nan
-    labeled = np.isfinite(points[..., 0])
-    low, high = (pick(np.where(labeled[..., None], points, fill), axis=1)
-                 for pick, fill in ((np.min, np.inf), (np.max, -np.inf)))
-    side = np.maximum((high - low).max(-1), 1.0)
-    medians = []
-    for limb in ends:
-        lengths = np.concatenate([np.linalg.norm(points[:, order.index(a)] - points[:, order.index(b)], axis=-1) / side
-                                  for a, b in limb])
-        lengths = lengths[np.isfinite(lengths)]
-        medians.append(np.median(lengths) if len(lengths) >= MIN_PEOPLE else np.nan)
-    shares = np.maximum(np.array(medians) / np.sum(medians), 1e-6)
-    return float(np.abs(np.log(shares / list(_PROPORTIONS.values()))).mean())
 
 
 def _is_same(a, b):

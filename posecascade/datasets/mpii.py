@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from posecascade.datasets.boxes import box_around
 from posecascade.datasets.mpii_release import Person, annotated_people
 from posecascade.datasets.sources import (
     HEAD_SIZE_FACTOR,
@@ -24,7 +25,7 @@ from posecascade.datasets.sources import (
     mat_numbers,
 )
 from posecascade.errors import InputError
-from posecascade.files import read_bytes
+from posecascade.files import expanded, read_bytes
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
 from posecascade.records import Record, Visibility
@@ -52,7 +53,7 @@ def read_mpii(root: str, split: str, schema: Schema | None = None) -> list[Recor
     records = [_record_of(path, folder, person) for person in annotated_people(path)]
     if not records:
         raise InputError(f"{path}: has nobody with annotated keypoints; give the official release")
-    listed = _listed_images(path.parent, Path(root).expanduser())
+    listed = _listed_images(path.parent, Path(expanded(root)))
     if listed is None or checked_split(split) == "all":
         return hold_out(records, split)
     return [record for record in records if (Path(record.image_name).name in listed) == (split != "train")]
@@ -105,7 +106,7 @@ def read_mpii_val(root: str, split: str, schema: Schema | None = None) -> list[R
 
 
 def _record(origin, image, points, codes, head_size, image_id, person_id, occlusion_known, square):
-    box = Box.around(labeled_keypoints(origin, points, codes))
+    box = box_around(labeled_keypoints(origin, points, codes), square)
     return Record(image, origin, MPII16, box, points, codes, head_size=None if head_size is None else float(head_size),
                   area=box.w * box.h, image_id=image_id, person_id=person_id, occlusion_known=occlusion_known,
                   square=square)

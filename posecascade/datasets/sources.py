@@ -14,7 +14,7 @@ from scipy.io.matlab import MatReadError
 
 from posecascade.datasets import contents
 from posecascade.errors import InputError
-from posecascade.files import did_you_mean, read_bytes
+from posecascade.files import did_you_mean, expanded, read_bytes
 from posecascade.records import Record
 
 SPLITS = ("train", "val", "test", "all")
@@ -52,7 +52,7 @@ def hold_out(records: Sequence[Record], split: str) -> list[Record]:
 
 def existing(root: str, kind: str, layout: str) -> Path:
     """Return ROOT as a path. If it does not exist, raises InputError with what the type `kind` expects there."""
-    path = Path(root).expanduser()
+    path = Path(expanded(root))
     if not root or not path.exists():
         raise InputError(f"{kind}: {root!r} does not exist; give {layout}")
     return path

@@ -14,7 +14,7 @@ from posecascade.datasets.coco_background import Background, Ignored
 from posecascade.errors import InputError
 from posecascade.evaluation import matching, metrics
 from posecascade.evaluation.predictions import Predictions
-from posecascade.evaluation.report import MEASURES, Measure, Report
+from posecascade.evaluation.report import PIXELS, Measure, Report, measure_of
 from posecascade.files import did_you_mean
 from posecascade.geometry import Box
 from posecascade.poses import Pose
@@ -114,7 +114,7 @@ def score(predictions: Predictions, records: Sequence[Record], *, metric: str, d
     """
     if metric not in METRICS:
         raise InputError(f"unknown metric {metric!r}; {did_you_mean(metric, METRICS)}")
-    measure = MEASURES["pck" if metric == "oks" else metric]
+    measure = measure_of(metric, records[0].schema)
     true = np.stack([record.keypoints for record in records])
     true[:, ~predictions.known] = np.nan
     true[~predictions.readable] = np.nan
@@ -141,17 +141,16 @@ def average_precision(predictions: Predictions, records: Sequence[Record],
 
     Every record is a ground truth. The detections are `predictions.instances` in the images of the records and of the
     background; without instances one per record, whose score is the mean score of its keypoints (1 without scores).
-    Keypoints that the model does not predict count as unlabeled. Raises InputError if pycocotools is not installed or
-    the schema has no sigmas.
+    Keypoints that the model does not predict count as unlabeled. A schema without sigmas has
+    metrics.DEFAULT_SIGMA for each keypoint. Raises InputError if pycocotools is not installed.
     """
     schema = records[0].schema
-    if schema.sigmas is None:
-        raise InputError(f"schema {schema.name!r}: has no 'sigmas', which OKS needs; add them, or pass --metric=pck")
+    sigmas = np.array(schema.sigmas or [metrics.DEFAULT_SIGMA] * schema.size)
     points = list(predictions.stages.values())[-1]
     counted = np.stack([r.labeled for r in records]) & predictions.known & predictions.readable[:, None]
     true = np.where(counted[..., None], np.stack([r.keypoints for r in records]), np.nan)
     areas = np.array([r.area or r.box.w * r.box.h for r in records])
-    oks = metrics.oks(points, true, areas, np.array(schema.sigmas))
+    oks = metrics.oks(points, true, areas, sigmas)
     scores = np.ones(len(records)) if predictions.scores is None else predictions.scores[:, predictions.known].mean(1)
     ids = matching.image_ids(records).tolist()
     truths, detections = [], []
@@ -174,7 +173,7 @@ def average_precision(predictions: Predictions, records: Sequence[Record],
         detections = [{"image_id": instance.image_id, "category_id": 1, "score": instance.score,
                        "keypoints": _flat(instance.keypoints[:, :2], np.ones(schema.size), _MISSED)}
                       for instance in predictions.instances if instance.image_id in images]
-    figures = _coco_figures(sorted(images), truths, detections, schema)
+    figures = _coco_figures(sorted(images), truths, detections, sigmas)
     return {"mean": None if np.isnan(oks).all() else float(np.nanmean(oks))} | figures
 
 
@@ -187,7 +186,7 @@ def default_metric(kind: str, records: Sequence[Record]) -> str:
 
 def check_measurable(records: Sequence[Record], metric: str, origin: str) -> None:
     """Raise InputError, beginning with `origin`, if nobody has the reference length of PCK or PCKh."""
-    measure = MEASURES["pck" if metric == "oks" else metric]
+    measure = measure_of(metric, records[0].schema)
     if all(np.isnan(_reference(record, measure)) for record in records):
         raise InputError(f"{origin}: none of {len(records)} people has a {measure.reference} size, which "
                          f"{measure.name} needs; set '{measure.reference}' in the schema to two keypoints, or label "
@@ -199,7 +198,7 @@ def pycocotools_is_installed() -> bool:
     return importlib.util.find_spec("pycocotools") is not None
 
 
-def _coco_figures(images, truths, detections, schema: Schema) -> dict[str, float | None]:
+def _coco_figures(images, truths, detections, sigmas: np.ndarray) -> dict[str, float | None]:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -212,7 +211,7 @@ def _coco_figures(images, truths, detections, schema: Schema) -> dict[str, float
                          "categories": [{"id": 1, "name": "person"}]}
         truth.createIndex()
         run = COCOeval(truth, truth.loadRes(detections) if detections else COCO(), "keypoints")
-        run.params.kpt_oks_sigmas = np.array(schema.sigmas)
+        run.params.kpt_oks_sigmas = sigmas
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -232,6 +231,8 @@ def _flat(points, codes, placeholder):
 
 def _reference(record: Record, measure: Measure) -> float:
     """Return the person's reference length in pixels, NaN if it has none."""
+    if measure.reference in ("box", "pixels"):
+        return PIXELS if measure.reference == "pixels" else max(record.box.w, record.box.h)
     annotated = record.head_size if measure.reference == "head" else None
     length = record.length(measure.reference) if annotated is None else annotated
     return np.nan if length is None else length

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from posecascade.errors import InputError
+from posecascade.files import name_to_text
 from posecascade.geometry import Box
 from posecascade.records import Record
 
@@ -100,7 +101,7 @@ def somebody_in_the_image(lines: Sequence[dict], records: Sequence[Record]) -> l
 
 
 def _tail(name: str, depth: int) -> tuple[str, ...]:
-    return PurePath(name).parts[-depth:]
+    return PurePath(name_to_text(name)).parts[-depth:]
 
 
 def _unique_depth(names: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 CONFIDENCE = 95.0   # per cent, of all bootstrap intervals
 AREA_STEP = 0.01    # docs/paper.md "Evaluation": the area is computed by the trapezoidal rule in steps of 0.01
+DEFAULT_SIGMA = 0.067  # of OKS, for every keypoint of a schema without sigmas: the mean of COCO's
 _CHUNK = 2_000_000  # maximum number of resampled people in memory
 
 

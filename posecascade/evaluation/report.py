@@ -26,7 +26,8 @@ class Measure:
 
     Attributes:
         name: as printed.
-        reference: "torso" (the schema's segment) or "head" (the data set's head size, otherwise the schema's segment).
+        reference: "torso" (the schema's segment), "head" (the data set's head size, otherwise the schema's segment),
+            "box" (the longer side of the person's box) or "pixels" (PIXELS, the same for everybody).
         at: main threshold, relative to the reference length.
         also: further thresholds that are reported.
         limit: largest threshold of the curve and its area.
@@ -40,12 +41,29 @@ class Measure:
     limit: float
     excluded: tuple[str, ...] = ()
 
+    def title(self) -> str:
+        """Return the metric with its main threshold and reference, as in "PCK@0.2 of the torso"."""
+        lengths = {"box": "the longer side of the box", "pixels": f"{PIXELS:g} pixels"}
+        return f"{self.name}@{self.at:g} of {lengths.get(self.reference, f'the {self.reference}')}"
 
+
+PIXELS = 100.0  # reference length of "pixels": a threshold of 0.05 is 5 pixels
+_BY_REFERENCE = {name: Measure("PCK", name, 0.05, (0.1, 0.2), 0.2) for name in ("box", "pixels")}
 MEASURES = {
     "pck": Measure("PCK", "torso", 0.2, (0.05, 0.1), 0.2),  # docs/paper.md "Evaluation": LSP
     # The official MPII evaluation excludes pelvis and thorax from the mean.
     "pckh": Measure("PCKh", "head", 0.5, (0.1,), 0.5, ("pelvis", "thorax")),
 }
+
+
+def measure_of(metric: str, schema: Schema) -> Measure:
+    """Return the protocol of a metric on keypoints of this schema; that of "oks" is PCK's.
+
+    >>> measure_of("pck", Schema("tip", ("tip",))).title()
+    'PCK@0.05 of the longer side of the box'
+    """
+    reference = schema.reference or ("torso" if schema.torso else "box")
+    return MEASURES["pckh"] if metric == "pckh" else _BY_REFERENCE.get(reference, MEASURES["pck"])
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,8 @@ class Report:
         if not math.isnan(self.visibility_auc):
             lines.append(f"visibility, visible against occluded keypoints: ROC AUC {self.visibility_auc:.3f}")
         if self.oks is not None:
-            lines.append("OKS  " + "  ".join(f"{k} {100 * v:.1f}" for k, v in self.oks.items() if v is not None))
+            lines.append("OKS  " + "  ".join(f"{k} {100 * v:.1f}" for k, v in self.oks.items() if v is not None)
+                         + ("" if self.schema.sigmas else f"  (sigma {metrics.DEFAULT_SIGMA:g}, schema has none)"))
         return "\n".join(line.rstrip() for line in lines)
 
     def _heading(self) -> str:
@@ -151,7 +170,7 @@ class Report:
         notes = [f"{self.without_reference} without a labeled {self.measure.reference} excluded"] * \
             bool(self.without_reference) + [f"{self.missing} not predicted (counted as missed)"] * bool(self.missing) \
             + [f"{len(self.skipped)} unreadable images skipped"] * bool(self.skipped)
-        return (f"{self.measure.name}@{self.measure.at:g} of the {self.measure.reference}, {counted} of "
+        return (f"{self.measure.title()}, {counted} of "
                 f"{len(self.codes)} people" + "".join(f"; {note}" for note in notes))
 
     @cached_property

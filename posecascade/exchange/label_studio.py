@@ -23,7 +23,7 @@ from posecascade.exchange.people import (
     people_of,
 )
 from posecascade.geometry import Box
-from posecascade.images import SUFFIXES
+from posecascade.image_formats import SUFFIXES
 from posecascade.records import Visibility
 
 LOCAL = "/data/local-files/?d="  # how Label Studio names files of a local storage

@@ -13,7 +13,7 @@ import numpy as np
 from posecascade import files
 from posecascade.errors import InputError
 from posecascade.exchange.people import LabeledImage, Options, People, Person, csv_rows, image_size, number, people_of
-from posecascade.images import SUFFIXES
+from posecascade.image_formats import SUFFIXES
 from posecascade.records import Visibility
 
 MATLAB = ("track", "xy", "node", "frame")  # order of the axes of "tracks" if the file does not say it

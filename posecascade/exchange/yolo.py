@@ -18,7 +18,7 @@ from posecascade.exchange.people import (
 )
 from posecascade.files import read_bytes, read_yaml
 from posecascade.geometry import Box
-from posecascade.images import SUFFIXES
+from posecascade.image_formats import SUFFIXES
 from posecascade.records import Visibility
 
 LIMITS = (-0.01, 1.01)  # of a normalized number; what is beyond is in pixels

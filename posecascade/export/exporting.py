@@ -11,7 +11,7 @@ from posecascade.backend import keras_settings
 from posecascade.codec.score_calibration import IDENTITY, MIN_KEYPOINTS, Calibration, error_after, fitted, reliability
 from posecascade.errors import InputError
 from posecascade.evaluation import evaluate
-from posecascade.evaluation.report import MEASURES, Measure
+from posecascade.evaluation.report import Measure, measure_of
 from posecascade.export import artifacts, certificate, saved_model, tflite
 from posecascade.export.certificate import Row
 from posecascade.export.channel_equalization import equalized
@@ -66,7 +66,7 @@ def export(model_file: Path, output: Path, people: Splits, recipe: Recipe, *, li
         measured = [*artifacts.of_saved_model(draft, reference, crops[0]),
                     *artifacts.of_tflite(draft / TFLITE, models, reference)]
         rows = certificate.measure(reference, measured, records, metric)
-        measure = MEASURES[_distances(metric)]
+        measure = measure_of(metric, records[0].schema)
         table = f"{certificate.table(rows, f'{measure.name}@{measure.at:g}')}\n{certificate.scores_line(scores)}"
         log(table)
         limits = {"max_float_error_px": recipe.export.max_float_error_px, "max_pck_drop": recipe.export.max_pck_drop}

@@ -31,6 +31,7 @@ def server(exported):
         yield ports
 
 
+@pytest.mark.slow
 def test_page_on_export(folder, server):
     shown = run_page("docs/export.md", folder, server)
     lines = [json.loads(line) for name in ("poses.jsonl", "more.jsonl")

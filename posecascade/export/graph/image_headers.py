@@ -111,9 +111,7 @@ def _png(data):
     alpha = _is_one_of(color, _WITH_ALPHA) | (_is_one_of(color, _WITH_TRANSPARENT_COLOR) & marked)
     good = pixels & (_substr(data, 12, 4) == b"IHDR") & (width > 0) & (height > 0)
     problem = tf.where(good, "", "the PNG data are damaged or end too early")
-    # OpenCV rotates no image with transparency.
-    return Header(problem, width, height, tf.constant(True), depth == 16, alpha,
-                  tf.where(alpha, tf.constant(1, tf.int64), orientation))
+    return Header(problem, width, height, tf.constant(True), depth == 16, alpha, orientation)
 
 
 def _orientation(tiff):
