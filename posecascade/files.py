@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -18,6 +20,11 @@ from filelock import FileLock, Timeout
 
 from posecascade.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where the drafts of killed processes stay
+    fcntl = None  # type: ignore[assignment]
+
 # Everything that zipfile and zlib raise for damaged bytes: wrong signatures, sizes, checksums, methods, offsets.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, OverflowError, KeyError)
 
@@ -28,7 +35,8 @@ LOCK = ".lock"  # the name of the lock file in a locked folder
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a draft's path; the draft replaces `path` when the block ends, or is removed if the block raises.
 
-    The draft is in the same folder and has the suffix of `path`, by which Keras and OpenCV choose the format.
+    The draft is in the same folder and has the suffix of `path`, by which Keras and OpenCV choose the format. It is
+    locked while this process lives; `remove_drafts` removes those that are not.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_write(Path(folder) / "notes.txt") as draft:
@@ -38,22 +46,22 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.stem[:40] if is_unicode(path) else "draft"  # libraries crash on others; names have a largest length
-    suffix = path.suffix if is_unicode(path.suffix) else ""
+    prefix, suffix = _draft_name(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{stem}.", suffix=suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
     except OSError as error:
         error.filename = str(path)  # not the draft's
         raise
-    os.close(handle)
     draft = Path(name)
     try:
+        _hold(handle)
         yield draft
         with open(draft, "rb") as file:  # written to disk before the rename, so that a power cut loses neither file
             os.fsync(file.fileno())
         draft.chmod(0o644)  # mkstemp creates private files
         os.replace(draft, path)
     finally:
+        os.close(handle)
         draft.unlink(missing_ok=True)
 
 
@@ -112,6 +120,65 @@ def expanded(path: str) -> str:
         raise InputError(f"{path}: the home folder of {user[1:] or 'this user'} is unknown; set HOME, or give the "
                          "complete path")
     return whole
+
+
+def _draft_name(path: Path) -> tuple[str, str]:
+    """Return the beginning and the end of the names of a path's drafts."""
+    stem = path.stem[:40] if is_unicode(path) else "draft"  # libraries crash on others; names have a largest length
+    return f".{stem}.", path.suffix if is_unicode(path.suffix) else ""
+
+
+@contextlib.contextmanager
+def draft_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the path of an empty folder in `folder`, a draft of the folder `name`; remove it unless it was renamed.
+
+    Drafts of it that killed processes left are removed before.
+    """
+    remove_drafts(folder, [name])
+    prefix, suffix = _draft_name(folder / name)
+    draft = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=folder))
+    handle = os.open(draft, os.O_RDONLY)
+    try:
+        _hold(handle)
+        yield draft
+    finally:
+        os.close(handle)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_drafts(folder: Path, names: Iterable[str]) -> None:
+    """Remove the drafts of these files and folders that killed processes left; not those of a process that lives.
+
+    A name may be a pattern, such as "*.jpg".
+    """
+    for name in names:
+        prefix, suffix = _draft_name(folder / name)
+        for draft in folder.glob(f"{prefix}{'?' * 8}{suffix}".replace("[", "[[]")):
+            with contextlib.suppress(OSError):  # another process was faster
+                if _abandoned(draft):
+                    shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+
+
+def _abandoned(draft: Path) -> bool:
+    """Return whether a draft is as tempfile makes it, private, and no process holds it."""
+    if fcntl is None or draft.is_symlink() or stat.S_IMODE(draft.stat().st_mode) & 0o077:
+        return False
+    handle = os.open(draft, os.O_RDONLY)
+    try:
+        return _hold(handle)
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int) -> bool:
+    """Lock an open file or folder until it is closed or the process ends; return whether nobody else had locked it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # or a file system without locks, where drafts stay
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ VOCABULARY = {
     "models": "backend errors files",  # no records, no readers, no recipes
     "rendering": "schema",  # images and keypoints, no files
     "datasets": "errors files schema geometry image_headers images records",  # no networks, no targets
-    "web": "errors",
+    "web": "errors files",
 }
 # Modules that only these may import: configuration stops here, and a room is entered by one door.
 ONLY = {

@@ -153,16 +153,6 @@ def test_flipped_bit_is_refused_or_harmless(saved, tmp_path, rng):
     assert refused > len(positions) / 3  # at least those in the arrays
 
 
-def test_only_drafts_of_these_files_are_removed(tmp_path):
-    drafts = [".state.k3_x9abc.npz", ".best.00000000.keras"]
-    others = ["state.npz", ".state.npz", ".state.k3_x9abc.keras", ".state.k3_x9abcd.npz", ".other.k3_x9abc.npz"]
-    for name in drafts + others:
-        (tmp_path / name).write_text("x")
-    checkpoints.remove_drafts(tmp_path, ("state.npz", "best.keras"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
-    checkpoints.remove_drafts(tmp_path / "nowhere", ("state.npz",))
-
-
 @pytest.mark.parametrize(("value", "good"), [
     ([1.0, 2.0], True), ([3e38, 3e38], True), ([1.0, np.nan], False), ([np.inf, 0.0], False),
     ([np.inf, -np.inf], False)])

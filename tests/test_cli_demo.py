@@ -17,7 +17,7 @@ from posecascade.cli import demo
 from posecascade.formats import keras_file, tflite_file
 from posecascade.models import cascade
 from posecascade.schema import LSP14
-from posecascade.web import site
+from posecascade.web import server, site
 
 BAD_INPUT, DONE = 2, 0
 NEAR = 0.05  # pixels of the image
@@ -108,6 +108,20 @@ def test_port_in_use_is_reported_before_the_model_is_loaded():
         assert ended(demo, "--model=none.keras", f"--port={port}") == (BAD_INPUT, [], [
             f"posecascade-demo: error: 127.0.0.1, port {port}: cannot serve at this address (Address already in "
             "use); pass another --port, or --port=0 for a free one"])
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_page_that_others_can_load_is_announced(host, warned, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_model", lambda: b"a model")
+    monkeypatch.setattr(server._Server, "serve_forever", interrupted)
+    code, _, errors = ended(demo, "--port=0", f"--host={host}")
+    assert code == DONE
+    warning = f"posecascade-demo: warning: --host={host}: every machine that reaches this address can load the page " \
+              "and the model; there is no password and no encryption"
+    assert errors == [*([warning] if warned else []), ""]
 
 
 def test_installation_without_the_page_is_reported(tmp_path, monkeypatch):

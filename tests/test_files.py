@@ -1,14 +1,26 @@
 """Atomic writes, locks, hashes, JSON, YAML, and the nearest names in error messages."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from posecascade.errors import InputError
-from posecascade.files import atomic_write, did_you_mean, locked, read_yaml, sha256, write_json
+from posecascade.files import (
+    atomic_write,
+    did_you_mean,
+    draft_folder,
+    locked,
+    read_yaml,
+    remove_drafts,
+    sha256,
+    write_json,
+)
 
 
 def names(folder):
@@ -45,6 +57,38 @@ def test_killed_process_keeps_the_old_file(tmp_path):
                "with atomic_write(sys.argv[1]) as draft:\n    draft.write_text('half')\n    os._exit(7)")
     assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 7
     assert path.read_text() == "old"
+
+
+def test_drafts_of_killed_processes_are_removed_and_those_of_living_ones_kept(tmp_path):
+    for suffix, prefix in ((".json", ".a."), (".jpg", ".photo."), ("", ".site."), (".0", ".v1.")):
+        os.close(tempfile.mkstemp(suffix, prefix, tmp_path)[0])  # as a killed process leaves it
+    killed = Path(tempfile.mkdtemp("", ".site.", tmp_path))
+    (killed / "new").mkdir()
+    others = [".a.k3_x9abc.csv", ".a.k3_x9abcd.json", ".b.k3_x9abc.json", "a.json", ".a.20260101.json"]
+    for name in others:
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0o644 if "2026" in name else 0o600)
+    with atomic_write(tmp_path / "a.json") as file, draft_folder(tmp_path, "site") as folder:
+        remove_drafts(tmp_path, ["a.json", "*.jpg", "site", "v1.0", "[a].json"])
+        assert names(tmp_path) == sorted([*others, file.name, folder.name])
+        file.write_text("done")
+    assert names(tmp_path) == sorted(others) and (tmp_path / "a.json").read_text() == "done"
+    remove_drafts(tmp_path / "nowhere", ["a.json"])
+
+
+def test_draft_of_another_process_is_kept_until_that_is_killed(tmp_path):
+    program = ("import sys, time\nfrom posecascade.files import atomic_write\n"
+               "with atomic_write(sys.argv[1]):\n    print('in', flush=True)\n    time.sleep(600)")
+    command = [sys.executable, "-c", program, str(tmp_path / "a.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.read(3) == b"in\n"
+            remove_drafts(tmp_path, ["a.json"])
+            assert len(names(tmp_path)) == 1
+        finally:
+            other.kill()
+    remove_drafts(tmp_path, ["a.json"])
+    assert names(tmp_path) == []
 
 
 def test_two_drafts_of_one_file_are_independent(tmp_path):

@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from posecascade.errors import InputError
 from posecascade.formats import keras_file
@@ -123,6 +124,29 @@ def test_wrong_metadata_are_refused_with_the_key(change, message, minimal_file, 
             data = source.read(name)
             target.writestr(name, json.dumps(json.loads(data) | change) if name == METADATA_FILE else data)
     assert message in message_of(path)
+
+
+@pytest.mark.parametrize("error", [
+    AttributeError("'NoneType' has no\nattribute"), ModuleNotFoundError("No module named 'evil'"), MemoryError(),
+    tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), RecursionError("too deep"), KeyError("x")])
+def test_whatever_keras_raises_is_one_line(error, minimal_file, monkeypatch):
+    def load_model(*_, **__):
+        raise error
+
+    monkeypatch.setattr(keras.saving, "load_model", load_model)
+    message = message_of(minimal_file)
+    assert "cannot read the model (" in message and "()" not in message
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ("[" * 100000, "posecascade.json is not JSON (maximum recursion depth"),
+    (" " * (2 ** 24 + 1), "posecascade.json has more than 16777216 bytes; get the file again")])
+def test_metadata_that_mean_harm_are_refused(text, problem, minimal_file, tmp_path):
+    path = tmp_path / "changed.keras"
+    with zipfile.ZipFile(minimal_file) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, text if name == METADATA_FILE else source.read(name))
+    assert problem in message_of(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])

@@ -1,6 +1,8 @@
 """Faults during a run are reported in one line with place and likely cause; the last good state stays on disk."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +155,76 @@ def test_folder_of_a_running_training_is_refused_and_unchanged(tmp_path, stub_lo
         assert [path.name for path in (tmp_path / "run").iterdir()] == [files.LOCK]
     train(small(), tmp_path / "run", log=lambda line: None)
     assert (tmp_path / "run" / "best.keras").exists() and not (tmp_path / "run" / files.LOCK).exists()
+
+
+@pytest.fixture(scope="module")
+def half_run(tmp_path_factory):
+    """The folder of a run stopped after two of three epochs, and its recipe."""
+    folder, recipe, save = tmp_path_factory.mktemp("half"), small(training={"epochs": 3}), trainer._save_models
+
+    def save_two(twin, folder, progress, row, *rest):
+        if row["epoch"] == 3:
+            raise InputError("stop")
+        save(twin, folder, progress, row, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "step", lambda learner, images, targets: dict(LOSSES))
+        patch.setattr(trainer, "_save_models", save_two)
+        assert refusal(recipe, folder) == "stop"
+    return folder, recipe
+
+
+@pytest.fixture
+def half(half_run, tmp_path, stub_losses):
+    """A copy of `half_run`, and its recipe."""
+    stub_losses(LOSSES)
+    return shutil.copytree(half_run[0], tmp_path / "run"), half_run[1]
+
+
+@pytest.mark.parametrize(("damage", "fault"), [(Path.unlink, "no such model file"), (cut, "truncated or damaged")])
+def test_lost_best_model_is_noticed_at_the_start_and_replaced_by_the_last_one(half, damage, fault, monkeypatch):
+    folder, recipe = half
+    result = keras_file.load_metadata(folder / "last.keras").result["result"]
+    damage(folder / "best.keras")
+    seen, lines = [], []
+    monkeypatch.setattr(trainer, "_run", lambda recipe, folder, splits, progress, *_: seen.append(progress.best))
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})
+    train(recipe, folder, log=lines.append)
+    [warning] = lines
+    assert warning.startswith(f"warning: {folder / 'best.keras'}: ") and fault in warning
+    assert warning.endswith(". best.keras is now last.keras, the model of epoch 2")
+    assert keras_file.load_metadata(folder / "best.keras").result["epoch"] == 2 and seen == [result]
+
+
+def test_both_models_lost_do_not_block_the_run(half):
+    folder, recipe = half
+    (folder / "best.keras").unlink()
+    cut(folder / "last.keras")
+    lines = []
+    train(recipe, folder, log=lines.append)
+    assert "no such model file" in lines[0] and "last.keras: is not" in lines[0]
+    assert lines[0].endswith(". The next validated epoch is the best")
+    assert keras_file.load(folder / "best.keras")[1].result["epoch"] == 3
+    (folder / "best.keras").unlink()  # of a run that has ended
+    train(recipe, folder, log=lines.append)
+    assert keras_file.load(folder / "best.keras")[1].result["epoch"] == 3
+    (folder / "best.keras").unlink()
+    (folder / "last.keras").unlink()
+    assert refusal(recipe, folder) == (
+        f"{folder}: best.keras and last.keras are missing or damaged; add an epoch, which goes on from state.npz "
+        "(--set=training.epochs=4), or train into another --model_dir")
+    train(small(training={"epochs": 4}), folder, log=lines.append)
+    assert keras_file.load(folder / "best.keras")[1].result["epoch"] == 4
+
+
+def test_drafts_of_a_killed_evaluation_are_removed_at_the_next_start(half, monkeypatch):
+    folder, recipe = half
+    monkeypatch.setattr(trainer, "_finish", lambda *_: {})
+    train(recipe, folder, log=lambda line: None)
+    for name in (".metrics.k3_x9abc.json", ".predictions.k3_x9abc.jpg", ".best.k3_x9abc.keras"):
+        (folder / name).touch(0o600)
+    train(recipe, folder, log=lambda line: None)  # nothing is left to train
+    assert not list(folder.glob(".*"))
 
 
 def test_file_instead_of_a_folder_is_refused(tmp_path):

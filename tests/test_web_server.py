@@ -1,6 +1,8 @@
 """The web server: it serves the files of its folder with their content types, and nothing else."""
 
+import contextlib
 import http.client
+import socket
 import threading
 
 import pytest
@@ -65,6 +67,62 @@ def test_other_paths_are_not_found(ask, path):
 
 def test_other_methods_are_refused(ask):
     assert ask("/", "POST")[0] == 501
+
+
+def test_every_answer_has_the_security_headers(ask):
+    answers = [ask("/"), ask("/none"), ask("/assets/"), ask("/", "POST"), ask("/" + "x" * 70000),
+               ask("/", Host="evil.example")]
+    assert [status for status, *_ in answers] == [200, 404, 404, 501, 414, 421]
+    for _, headers, _ in answers:
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "localhost:9", "LOCALHOST.", "[::1]:8000", "10.1.2.3:1",
+                                  socket.gethostname()])
+def test_page_is_served_under_the_machine_s_addresses(ask, host):
+    assert ask("/", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "127.0.0.1.evil",
+                                  "evil.example:[::1]", "127.0.0.1@evil.example", "::1]evil"])
+def test_page_is_not_served_under_a_name_that_others_own(ask, host):
+    """DNS rebinding: the owner of a name lets it point to this machine, and his page reads ours."""
+    status, headers, body = ask("/", Host=host)
+    assert status == 421 and b"pass its name as --host" in body and headers["Connection"] == "close"
+
+
+def test_page_is_served_under_the_name_it_is_bound_to(tmp_path):
+    assert server.is_expected("pose.example:8000", "pose.example")
+    with server.server(tmp_path, "localhost", 0) as running:
+        assert (running.bound, server.is_local(running)) == ("localhost", True)
+    with server.server(tmp_path, "0.0.0.0", 0) as running:
+        assert not server.is_local(running)
+
+
+def half_sent(port):
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nA: ")
+    return connection
+
+
+def test_half_sent_request_is_given_up(ask, monkeypatch):
+    monkeypatch.setattr(server._Handler, "timeout", 0.1)
+    with half_sent(ask.port) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_half_sent_requests_hold_few_threads_and_no_other_request(ask, monkeypatch):
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(half_sent(ask.port)) for _ in range(30)]
+        assert ask("/")[0] == 200
+        assert waiting[0].recv(1) == b""  # the oldest was closed
+        assert threading.active_count() - before < 30
+        for connection in waiting[:20]:
+            assert connection.recv(1) == b""
+        assert ask("/")[0] == 200
 
 
 @pytest.mark.parametrize(("host", "what"), [("127.0.0.1", "Address already in use"), ("256.0.0.1", None)])

@@ -110,6 +110,7 @@ def _opened(output: str, summary: RunSummary) -> Iterator[TextIO]:
         summary.check_written()
         return
     stopped = None
+    files.remove_drafts(Path(output).parent, [Path(output).name])
     with files.atomic_write(output) as draft, open(draft, "w", encoding="utf-8") as lines:
         try:
             yield lines

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from posecascade.cli import app
+from posecascade.cli import app, streams
 from posecascade.errors import InputError
 from posecascade.web import server, site
 
@@ -67,7 +67,10 @@ def _serve():
             server.server(folder := Path(scratch) / "site", FLAGS.host, FLAGS.port) as running:
         site.write(site.website(_model()), folder)
         address = f"http://{FLAGS.host}:{running.server_port}/"
-        print(f"serving the page at {address} (Ctrl-C to stop)", flush=True)
+        streams.say(f"serving the page at {address} (Ctrl-C to stop)")
+        if not server.is_local(running):
+            streams.complain(f"posecascade-demo: warning: --host={FLAGS.host}: every machine that reaches this address "
+                             "can load the page and the model; there is no password and no encryption")
         if FLAGS.open:
             webbrowser.open(address)
         try:

@@ -121,6 +121,7 @@ def main(arguments: list[str]) -> None:
 
 def _predict_all(arguments, predict, folder: Path, boxes: DetectedBoxes | None) -> RunSummary:
     stopped = None
+    files.remove_drafts(folder, ("predictions.csv", "predictions.jsonl", "*.jpg", "*.mp4"))
     with files.atomic_write(folder / "predictions.csv") as table, \
             files.atomic_write(folder / "predictions.jsonl") as lines, \
             open(table, "w", encoding="utf-8", newline="") as rows, \

@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,11 +24,10 @@ def new_version(base: Path) -> Iterator[Path]:
     """Yield a draft folder in `base`; rename it to BASE/N, N the next free number, if the block succeeds.
 
     A server that watches BASE never sees a partial version, since it ignores names that are not numbers. The draft is
-    removed if the block fails.
+    removed if the block fails, and drafts of killed exports before.
     """
     base.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=base))
-    try:
+    with files.draft_folder(base, "draft") as draft:
         yield draft
         for path in draft.rglob("*"):  # on disk before the name points at it
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -39,8 +36,6 @@ def new_version(base: Path) -> Iterator[Path]:
                     os.fsync(file.fileno())
         draft.chmod(0o755)  # mkdtemp makes it private; the server runs as another user
         _rename(draft, base)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _rename(draft: Path, base: Path) -> None:

@@ -21,6 +21,8 @@ from posecascade.models.backbone import weighted_layers
 from posecascade.models.keypoint_channels import keypoint_axes
 from posecascade.schema import Schema
 
+MAX_METADATA_BYTES = 2 ** 24
+
 
 @dataclass(frozen=True)
 class WarmStart:
@@ -66,15 +68,17 @@ def load(path: Path | str) -> tuple[keras.Model, Metadata]:
     try:
         with keras_settings():
             model = keras.saving.load_model(path, compile=False)
-    except (*files.DAMAGED, TypeError, AttributeError) as error:
+        shapes = _output_shapes(model)
+    except Exception as error:  # whatever Keras and its backend raise for a configuration made by somebody else
         saved_by = _keras_of(path)
         if _release(saved_by) > _release(keras.__version__):  # Keras reads only files of older versions
             raise InputError(f"{path}: was saved by Keras {saved_by}, which Keras {keras.__version__} cannot read; "
                              f"pip install 'keras>={saved_by}' (3.13 and later need Python 3.11), or train with the "
                              "version that reads the file") from None
-        raise InputError(f"{path}: Keras {keras.__version__} cannot read the model ({first_line(error)}); "
+        raise InputError(f"{path}: Keras {keras.__version__} cannot read the model "
+                         f"({first_line(error) or type(error).__name__}); "
                          "give a file saved by posecascade") from None
-    for name, shape in _output_shapes(model).items():
+    for name, shape in shapes.items():
         if shape[-1] != metadata.schema.size:
             raise InputError(f"{path}: output {name!r} has {shape[-1]} channels, expected "
                              f"{metadata.schema.size}, one per keypoint of its schema {metadata.schema.name!r}; the "
@@ -87,7 +91,7 @@ def _keras_of(path):
     with zipfile.ZipFile(path) as archive:
         try:
             return str(json.loads(archive.read("metadata.json"))["keras_version"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             return "0"
 
 
@@ -106,10 +110,13 @@ def load_metadata(path: Path | str) -> Metadata:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
             names = archive.namelist()
-            text = archive.read(METADATA_FILE) if METADATA_FILE in names and not bad else b""
+            large = METADATA_FILE in names and archive.getinfo(METADATA_FILE).file_size > MAX_METADATA_BYTES
+            text = archive.read(METADATA_FILE) if METADATA_FILE in names and not bad and not large else b""
     except files.DAMAGED as error:
         raise InputError(f"{path}: is not a .keras file, or is truncated or damaged ({first_line(error)}); "
                          "copy or download it again") from None
+    if large:
+        raise InputError(f"{path}: {METADATA_FILE} has more than {MAX_METADATA_BYTES} bytes; get the file again")
     if bad:
         raise InputError(f"{path}: is damaged (checksum of {bad!r} differs); copy or download it again")
     if METADATA_FILE not in names:
@@ -117,7 +124,7 @@ def load_metadata(path: Path | str) -> Metadata:
                          "posecascade")
     try:
         return metadata_from(json.loads(text), f"{path}: {METADATA_FILE}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: {METADATA_FILE} is not JSON ({first_line(error)}); get the file again") from None

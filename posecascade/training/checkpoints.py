@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,11 @@ import numpy as np
 from posecascade import files
 from posecascade.backend import keras
 from posecascade.errors import InputError
+from posecascade.formats import keras_file
+from posecascade.inference.predictor import CHECKPOINTS
 
 STATE = "state.npz"
+BEST, LAST = CHECKPOINTS
 FORMAT = 1
 _HEADER = "header"
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, TypeError, RuntimeError)
@@ -91,11 +95,33 @@ def load_state(folder: Path, piece: str, variables: Sequence[keras.Variable]) ->
         variable.assign(array)
 
 
-def remove_drafts(folder: Path, names: Sequence[str]) -> None:
-    """Remove the unfinished drafts of these files that an interrupted `files.atomic_write` left."""
-    for path in map(Path, names):
-        for draft in folder.glob(f".{path.stem}.{'?' * 8}{path.suffix}"):
-            draft.unlink()
+def restore_best(folder: Path, progress: Progress, log: Callable[[str], None]) -> None:
+    """Replace a best model that is missing or damaged by the last one, and log a warning.
+
+    The last model's result becomes the best so far. If the last one is damaged too, or was not validated, the next
+    result is the best.
+    """
+    faults = {name: _fault(folder / name) for name in CHECKPOINTS}
+    if progress.best is None or not faults[BEST]:
+        return
+    progress.best = None
+    if faults[LAST]:
+        log(f"warning: {faults[BEST]}. {faults[LAST]}. The next validated epoch is the best")
+        return
+    with files.atomic_write(folder / BEST) as draft:
+        shutil.copyfile(folder / LAST, draft)
+    row = keras_file.load_metadata(folder / LAST).result
+    progress.best = row.get("result")
+    log(f"warning: {faults[BEST]}. {BEST} is now {LAST}, the model of epoch {row.get('epoch')}")
+
+
+def _fault(path: Path) -> str:
+    """Return what is wrong with a model's file, every byte of which is checked, or an empty text."""
+    try:
+        keras_file.load_metadata(path)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def finite(variables: Sequence[keras.Variable]) -> bool:

@@ -21,14 +21,14 @@ from posecascade.training import checkpoints, figures, logging, preflight
 from posecascade.training.augment import NONE
 from posecascade.training.batches import Batch, batches, make_batch, steps_per_epoch
 from posecascade.training.build import build, check, loss_of, optimizer_of, plan_of, rate_of, teacher_of
-from posecascade.training.checkpoints import Progress
+from posecascade.training.checkpoints import BEST, LAST, Progress
 from posecascade.training.data import Splits, read_splits
 from posecascade.training.learner import Learner, put_average, set_trainable
 from posecascade.training.provenance import check_same, identity_of, manifest
 from posecascade.training.recipe import Recipe, write_recipe
 from posecascade.training.schedule import Span
 
-BEST, LAST, RECIPE, MANIFEST = "best.keras", "last.keras", "recipe.yaml", "manifest.json"
+RECIPE, MANIFEST = "recipe.yaml", "manifest.json"
 WRITTEN = (BEST, LAST, RECIPE, MANIFEST, checkpoints.STATE, logging.LOG, figures.METRICS, figures.CURVE, figures.SHEET)
 SCALARS_EVERY = 50  # steps between two points of TensorBoard's curves
 SHEET_PEOPLE = 8    # people drawn in the sheet of an epoch; twice as many in predictions.jpg
@@ -61,11 +61,15 @@ def train(recipe: Recipe, folder: Path | str, sources: Sequence[str] = (),
     identity = identity_of(recipe, splits)
     epoch_steps = steps_per_epoch(len(splits.train_records), recipe.training.batch_size)
     steps = epoch_steps * recipe.training.epochs
-    progress = _progress(folder, identity, epoch_steps)
-    if progress.step < steps:
-        with files.locked(folder, "--model_dir"):
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--model_dir={folder}: is a file, expected a folder")
+    with files.locked(folder, "--model_dir"):
+        progress = _progress(folder, identity, epoch_steps)
+        files.remove_drafts(folder, WRITTEN)
+        checkpoints.restore_best(folder, progress, log)
+        if progress.step < steps:
             _run(recipe, folder, splits, progress, identity, steps, log)
-    return _finish(folder, splits, progress, recipe, log)
+        return _finish(folder, splits, progress, recipe, log)
 
 
 def _run(recipe: Recipe, folder: Path, splits: Splits, progress: Progress, identity: Mapping, steps: int, log) -> None:
@@ -75,7 +79,6 @@ def _run(recipe: Recipe, folder: Path, splits: Splits, progress: Progress, ident
     teacher = teacher_of(recipe, splits.schema)
     epoch_steps, plan = steps // recipe.training.epochs, plan_of(recipe, steps, progress.planned)
     _preflight(recipe, splits, network, log)
-    checkpoints.remove_drafts(folder, WRITTEN)
     write_recipe(recipe, folder / RECIPE)
     files.write_json(folder / MANIFEST, manifest(recipe, splits, identity))
     if progress.step:
@@ -140,8 +143,6 @@ def _progress(folder: Path, identity: Mapping, epoch_steps: int) -> Progress:
 
     If `identity` has more epochs than the run, its `planned` steps are set.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--model_dir={folder}: is a file, expected a folder")
     header = checkpoints.read_header(folder)
     if header is None:
         return Progress()
@@ -272,6 +273,10 @@ def _epoch_line(row: Mapping, epochs: int) -> str:
 
 def _finish(folder: Path, splits: Splits, progress: Progress, recipe: Recipe, log) -> dict[str, Report]:
     """Evaluate the best model on all validation records; write metrics.json, curve.png and predictions.jpg."""
+    if progress.best is None:
+        raise InputError(f"{folder}: {BEST} and {LAST} are missing or damaged; add an epoch, which goes on from "
+                         f"{checkpoints.STATE} (--set=training.epochs={recipe.training.epochs + 1}), or train into "
+                         "another --model_dir")
     predict = predictor.load(folder / BEST)
     reports = {}
     for validation, source in zip(splits.validation, splits.sources, strict=True):

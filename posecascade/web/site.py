@@ -6,11 +6,10 @@ itself, so that the host does not need to support compression.
 
 import gzip
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from posecascade import files
 from posecascade.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent / "page"
@@ -38,18 +37,17 @@ def write(site: Mapping[str, bytes], folder: Path) -> None:
     if others:
         raise InputError(f"{folder}: contains {others[0]}, which is not part of the page; choose a new or empty folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with files.draft_folder(folder.parent, folder.name) as draft:
         for name, data in site.items():
             path = draft / "new" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "wb") as file:
                 file.write(data)
                 os.fsync(file.fileno())
-        if folder.exists():
-            os.rename(folder, draft / "old")
-        os.rename(draft / "new", folder)
-    finally:
-        if (draft / "old").exists() and not folder.exists():
-            os.rename(draft / "old", folder)
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            if folder.exists():
+                os.rename(folder, draft / "old")
+            os.rename(draft / "new", folder)
+        finally:
+            if (draft / "old").exists() and not folder.exists():
+                os.rename(draft / "old", folder)
