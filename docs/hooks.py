@@ -21,6 +21,7 @@ PAGES = {  # file of the repository -> page of the site
     "posecascade/weights/lite.md": "model-lite.md",
     "recipes/EXPERIMENTS.md": "experiments.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
 }
 COMMANDS = ("train", "evaluate", "predict", "export", "data", "benchmark", "demo", "client")
 MARKER = re.compile(r"<!-- generated: (\w+) -->")

@@ -35,14 +35,14 @@ def test_installed_command_prints_a_table_and_writes_a_file(exported, tmp_path):
     for line, (file, delegate) in zip(lines[:4], [(f, d) for f in files for d in ("cpu", "no_xnnpack")], strict=True):
         assert re.fullmatch(rf"{file.name} +{delegate} +1 +{NUMBER} +- +{NUMBER} +\d+ +{NUMBER}", line), line
     content = json.loads((tmp_path / "times.json").read_text())
-    assert list(content) == ["device", "settings", "rows", "heat", "drift", "passed_over"]
+    assert list(content) == ["device", "settings", "rows", "heat", "drift", "skipped"]
     assert content["settings"] == {"num_rounds": 2, "num_runs": 3, "cooldown_s": 0.0} and len(content["heat"]) == 2
     assert [(row["file"], row["delegate"]) for row in content["rows"]] == [
         (str(file), delegate) for file in files for delegate in ("cpu", "no_xnnpack")]
     assert all(len(row["rounds_ms"]) == 2 and 0 < row["fastest_ms"] <= row["median_ms"] and row["interval_ms"] is None
                and row["load_ms"] > 0 and row["agrees"] > 0.8 for row in content["rows"])
     assert content["rows"][1]["agrees"] == pytest.approx(1)  # with itself
-    assert content["passed_over"][0]["files"] == list(map(str, files))
+    assert content["skipped"][0]["files"] == list(map(str, files))
 
 
 @pytest.fixture

@@ -97,7 +97,11 @@ def test_each_map_is_drawn_in_its_hue():
 def test_values_of_maps_are_clipped():
     maps = np.full((4, 4, 3), np.nan, np.float32)
     maps[0, 0] = [-5, 1e9, 0]
-    assert draw_maps(GRAY, maps, TOY).dtype == np.uint8
+    clipped = np.zeros_like(maps)
+    clipped[0, 0] = [0, 1, 0]
+    drawn = draw_maps(GRAY, maps, TOY)
+    np.testing.assert_array_equal(drawn, draw_maps(GRAY, clipped, TOY))
+    assert (drawn != draw_maps(GRAY, np.zeros_like(maps), TOY)).any()
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7])

@@ -6,6 +6,7 @@ import pytest
 from small_runs import small
 
 from posecascade.errors import InputError
+from posecascade.formats.metadata import RENAMED_KEYS
 from posecascade.training.data import read_splits
 from posecascade.training.provenance import check_same, identity_of, manifest
 from posecascade.training.recipe import recipe_from
@@ -33,6 +34,20 @@ def test_settings_that_change_no_weight_may_differ(splits, tmp_path):
     assert one != other
     check_same(one, other, tmp_path)
     check_same(other, one, tmp_path)
+
+
+def test_run_of_before_the_keys_were_renamed_can_be_resumed(splits, tmp_path):
+    now = identity_of(small(), splits)
+    present = {new: old for old, new in RENAMED_KEYS.items()}
+    old = {section: {present.get(f"{section}.{key}", f"{section}.{key}").partition(".")[2]: value
+                     for key, value in settings.items()} for section, settings in now["recipe"].items()}
+    old["training"]["stages"] = [
+        {present.get(f"training.phases[].{key}", key).rpartition(".")[2]: value for key, value in phase.items()}
+        for phase in old["training"]["stages"]]
+    assert "pieces" in old["model"] and "freeze" in old["training"]["stages"][0]
+    assert check_same(now | {"recipe": old}, now, tmp_path) == 0
+    old["model"]["width"] = 24
+    assert refusal(now | {"recipe": old}, now, tmp_path) == "model.width: 24 -> 16"
 
 
 def test_differences_are_named_with_both_values(splits, tmp_path):

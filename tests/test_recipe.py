@@ -170,7 +170,7 @@ def refusal(value):
 @pytest.mark.parametrize("old", RENAMED_KEYS)
 def test_renamed_key_is_refused_with_its_present_name(old, tmp_path):
     section, name = old.split(".", 1)
-    present = RENAMED_KEYS[old].rpartition(".")[2]
+    present = RENAMED_KEYS[old]
     phase, _, inner = name.rpartition("[].")
     key = f"{section}.{phase}[0].{inner}" if phase else old
     problem = f"unknown key {key!r}; it is now {present!r}"

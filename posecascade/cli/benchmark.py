@@ -138,7 +138,7 @@ def _as_dict(report, machine) -> dict:
                   "median_ms": row.median, "interval_ms": row.interval, "fastest_ms": row.fastest, "load_ms": row.load,
                   "rounds_ms": row.rounds, "agrees": row.agrees, "whole_graph": row.whole} for row in report.rows],
         "heat": [heat._asdict() for heat in report.heat], "drift": report.drift,
-        "passed_over": [{"delegate": delegate, "reason": reason, "files": list(map(str, skipped))}
+        "skipped": [{"delegate": delegate, "reason": reason, "files": list(map(str, skipped))}
                         for (delegate, reason), skipped in report.skipped.items()]}
 
 

@@ -14,7 +14,7 @@ from posecascade.datasets.coco_background import Background, Ignored
 from posecascade.errors import InputError
 from posecascade.evaluation import matching, metrics
 from posecascade.evaluation.predictions import Predictions
-from posecascade.evaluation.report import PIXELS, Measure, Report, measure_of
+from posecascade.evaluation.report import MEASURES, PIXELS, Measure, Report, measure_of
 from posecascade.files import did_you_mean
 from posecascade.geometry import Box
 from posecascade.poses import Pose
@@ -24,7 +24,7 @@ from posecascade.schema import Schema
 Predict = Callable[[list[np.ndarray], list[Box]], list[Pose]]
 BoxOf = Callable[[Record, np.ndarray], Box]
 
-METRICS = ("pck", "pckh", "oks")
+METRICS = (*MEASURES, "oks")
 UNREADABLE_LIMIT = 0.01  # maximum share of unreadable images that are skipped
 PAPER_LSP_SCALE = 0.89   # docs/paper.md "Test time": on LSP, the crop is 200 px x 0.89 around the image's center
 _BATCHES_AHEAD = 1       # batches read while one is predicted; more would use memory without being faster

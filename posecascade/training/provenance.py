@@ -8,6 +8,7 @@ from pathlib import Path
 import posecascade
 from posecascade.backend import keras
 from posecascade.errors import InputError
+from posecascade.formats.metadata import with_current_keys
 from posecascade.training.data import Splits
 from posecascade.training.recipe import Recipe, differences, recipe_from
 
@@ -31,7 +32,8 @@ def check_same(saved: Mapping, current: Mapping, folder: Path) -> int:
     Raises InputError with the differences if FOLDER holds a run of another recipe, data, schema or backend.
     """
     before, now = (value["recipe"]["training"]["epochs"] for value in (saved, current))
-    one, other = (recipe_from(_without_free(value["recipe"]), f"{folder}") for value in (saved, current))
+    one, other = (recipe_from(_without_free(with_current_keys(value["recipe"])), f"{folder}")
+                  for value in (saved, current))  # a run of before the renaming has old keys, which its user cannot edit
     changes = differences(one, other)
     if saved["data"] != current["data"]:
         changes.append("data: other people, labels or order")

@@ -272,7 +272,7 @@ def _overridden(recipe, override):
 def _unknown(path, key, known):
     """Return the message for an unknown key: its present name if it was renamed, else the nearest valid key."""
     new = RENAMED_KEYS.get(re.sub(r"\[\d+\]", "[]", path))
-    return f"unknown key {path!r}; it is now {new.rpartition('.')[2]!r}" if new else unknown_key(path, key, known)
+    return f"unknown key {path!r}; it is now {new!r}" if new else unknown_key(path, key, known)
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
