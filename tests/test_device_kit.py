@@ -211,8 +211,7 @@ def test_what_cannot_be_done_is_told_in_one_line(kit, exported, folder, tmp_path
         f"pose_tflite.py: image {text}: cannot be decoded; save it again as JPEG or PNG",
         "pose_tflite.py: image none.png: cannot be read (No such file or directory); check the path",
         "pose_tflite.py: camera 77: cannot be opened, or has no frame; check its number",
-        "pose_tflite.py: video none.mp4: cannot be opened, or has no frame; check its path, or convert it to .mp4 in "
-        "H.264"]
+        "pose_tflite.py: image none.mp4: cannot be read (No such file or directory); check the path"]
     assert alone(folder, "none.tflite", "plain.png") == (BAD_INPUT, [], [
         "pose_tflite.py: none.tflite: cannot be read (No such file or directory); give a file of posecascade-export"])
     assert alone(folder, model, "plain.png", without=f"{OURS},cv2") == (BAD_INPUT, [], [

@@ -366,6 +366,7 @@ def frames(cv2, word):
     if not read:
         raise InputError(f"{'camera' if camera else 'video'} {word}: cannot be opened, or has no frame; check its "
                          f"{'number' if camera else 'path, or convert it to .mp4 in H.264'}")
+
     def now():  # a camera gives a frame whenever the model is ready
         return time.monotonic() if camera else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
@@ -374,8 +375,8 @@ def frames(cv2, word):
     while read:
         yield text_of(f"{word}#{number}"), cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), seconds
         read, frame = capture.read()
-        number, last, seconds = number + 1, now(), now() - last
-        seconds = seconds if seconds > 0 else usual
+        number, before, last = number + 1, last, now()
+        seconds = last - before if last > before else usual
 
 
 def frame_rate(cv2, capture):

@@ -175,7 +175,7 @@ def write_tflite(folder: Path, network: Network, rounded: Network, exported: Map
 def _write_certificate(draft: Path, rows: Sequence[Row], table: str, people: Splits, records: Sequence[Record],
                        measure: Measure, limits: Mapping, source: Mapping, scores: Mapping) -> None:
     """Write the certificate as JSON and as text."""
-    threshold = f"{measure.name}@{measure.at:g}"
+    threshold = measure.title() if measure.reference in ("box", "pixels") else f"{measure.name}@{measure.at:g}"
     content = {"model": dict(source), "people": len(records), "data": list(people.sources),
                "data_fingerprint": people.fingerprint(), "metric": threshold,
                "distances": "pixels of the crop that the network sees", "limits": dict(limits), "versions": versions(),
