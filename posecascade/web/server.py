@@ -53,9 +53,10 @@ class _Server(ThreadingHTTPServer):
     def process_request(self, request, client_address):
         with self._lock:
             self._open[request] = None
-            oldest = next(iter(self._open)) if len(self._open) > MAX_CONNECTIONS else None
-        if oldest:
-            _end(oldest)  # its thread sees the end and closes it
+            if len(self._open) > MAX_CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                _end(oldest)  # its thread sees the end and closes it
         super().process_request(request, client_address)
 
     def shutdown_request(self, request):
