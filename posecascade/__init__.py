@@ -4,7 +4,8 @@
     pose = posecascade.load("model.keras").predict("photo.jpg")
     pose.keypoints, pose.scores, pose.visibility, pose.names
 
-Importing it loads no backend. `load` loads Keras for a .keras file, TensorFlow for an export, neither for a .tflite file.
+Importing it loads no backend. `load` loads Keras for a .keras file, TensorFlow for an export, and neither for a .tflite
+file.
 """
 
 from typing import TYPE_CHECKING

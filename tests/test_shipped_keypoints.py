@@ -42,7 +42,9 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    processor = f"{facts['model name']} {zlib.crc32(facts['flags'].encode())}" if "flags" in facts else platform.machine()
+    processor = platform.machine()
+    if "flags" in facts:  # of Linux on x86
+        processor = f"{facts['model name']} {zlib.crc32(facts['flags'].encode())}"
     packages = ("tensorflow", "keras", "numpy", "opencv-python-headless")
     return ", ".join([processor, f"{os.cpu_count()} threads",
                       *(f"{package} {metadata.version(package)}" for package in packages)])

@@ -55,7 +55,8 @@ OUTPUTS = {
     "keypoints": _Output("(1, K, 2): x, y of each joint in pixels of the input, whose centers are at integers",
                          ("batch", "joint", "x_y")),
     "scores": _Output("(1, K): confidence in each joint, 0 to 1", ("batch", "joint"), (0, 1)),
-    "visibility": _Output("(1, K): the detector's confidence at each keypoint, 0 to 1; if low, it is probably occluded", ("batch", "joint"), (0, 1)),
+    "visibility": _Output("(1, K): the detector's confidence at each joint, 0 to 1; if low, it is probably occluded",
+                          ("batch", "joint"), (0, 1)),
 }
 
 

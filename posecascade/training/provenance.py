@@ -32,8 +32,9 @@ def check_same(saved: Mapping, current: Mapping, folder: Path) -> int:
     Raises InputError with the differences if FOLDER holds a run of another recipe, data, schema or backend.
     """
     before, now = (value["recipe"]["training"]["epochs"] for value in (saved, current))
+    # A run of before December 2026 has the old keys, which its user cannot edit.
     one, other = (recipe_from(_without_free(with_current_keys(value["recipe"])), f"{folder}")
-                  for value in (saved, current))  # a run of before the renaming has old keys, which its user cannot edit
+                  for value in (saved, current))
     changes = differences(one, other)
     if saved["data"] != current["data"]:
         changes.append("data: other people, labels or order")
