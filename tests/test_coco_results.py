@@ -12,6 +12,8 @@ import pytest
 
 from posecascade import inference
 from posecascade.cli import app, evaluate
+from posecascade.datasets.coco import read_coco
+from posecascade.datasets.coco_background import read_background
 from posecascade.errors import InputError
 from posecascade.evaluation.coco_results import read_detections
 from posecascade.evaluation.predictions import read_predictions
@@ -262,3 +264,14 @@ def test_invalid_detections_are_refused(tmp_path, content, message):
 def test_wrong_flags_are_one_line_with_exit_status_2(run, arguments, message):
     code, printed, errors = run(*arguments)
     assert (code, printed, errors) == (2, "", f"posecascade-evaluate: error: {message}\n")
+
+
+def test_annotations_of_other_categories_are_no_regions_to_ignore(crowded):
+    folder, _ = crowded
+    root, path = str(folder), folder / "annotations" / "person_keypoints_val2017.json"
+    before = read_background(root, "val", read_coco(root, "val"))
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 3, "name": "car"})
+    content["annotations"].append({"id": 90, "image_id": 14, "category_id": 3, "bbox": [1, 2, 30, 40], "area": 1200})
+    path.write_text(json.dumps(content))
+    assert read_background(root, "val", read_coco(root, "val")).ignored == before.ignored != ()

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posecascade.datasets.coco import annotation_files
+from posecascade.datasets.coco_categories import Categories
 from posecascade.datasets.coco_images import CocoImages
 from posecascade.datasets.coco_options import split_options
 from posecascade.datasets.sources import load_json
 from posecascade.geometry import Box
 from posecascade.images import ImageFile
 from posecascade.records import Record
+from posecascade.schema import COCO17
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,21 @@ class Background:
 def read_background(root: str, split: str, records: Sequence[Record]) -> Background:
     """Return the background of the split that `records` are the people of (`coco.read_coco`).
 
-    In a file that has no official split, the images without people are in the splits "test" and "all" alone.
+    Annotations of categories that are not read are no part of it. If the split is held out of a file, images without
+    people are in the splits "test" and "all" alone.
     """
     files, held_out = annotation_files(root, split)
+    options = split_options(root)[1]
     with_people = {record.image_id for record in records}
     images: dict[int, ImageFile] = {}
     ignored: list[Ignored] = []
     for path in files:
         content = load_json(path)
-        listed = CocoImages(path, content["images"], split_options(root)[1]).files()
+        listed = CocoImages(path, content["images"], options).files()
         images |= {number: image for number, image in listed.items() if isinstance(number, int)}
-        ignored += [region for annotation in content["annotations"] if (region := _ignored(annotation))]
+        categories = Categories(path, content, records[0].schema if records else COCO17, options.category)
+        ignored += [region for annotation in content["annotations"]
+                    if categories.is_read(annotation) and (region := _ignored(annotation))]
     if held_out and split not in ("test", "all"):
         images = {number: image for number, image in images.items() if number in with_people}
     return Background(images, tuple(region for region in ignored if region.image_id in images))

@@ -34,14 +34,19 @@ class Categories:
 
         Raises InputError if its category is not in the list, or is not given although there are several.
         """
-        given = annotation.get("category_id")
-        if not self._all or (given is None and len(self._all) == 1) or str(given) in self._read:
+        if self.is_read(annotation):
             return True
+        given = annotation.get("category_id")
         if str(given) not in self._all:
             raise InputError(f"{origin}: 'category_id' is {given!r}; expected one of the categories "
                              f"({', '.join(f'{key} {_name(c)}' for key, c in self._all.items())}). Fix the file")
         self.excluded[_name(self._all[str(given)])] += 1
         return False
+
+    def is_read(self, annotation: dict) -> bool:
+        """Return whether the annotation is of a category that is read, without counting it."""
+        given = annotation.get("category_id")
+        return not self._all or (given is None and len(self._all) == 1) or str(given) in self._read
 
     def note(self) -> str:
         """Return a line about the annotations that were not read; "" if all were."""
