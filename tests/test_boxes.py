@@ -1,4 +1,4 @@
-"""Boxes that show nobody are replaced by the least sensible one, or the person is excluded and counted."""
+"""Boxes that show nobody are replaced by the smallest sensible one, or the person is excluded and counted."""
 
 import cv2
 import numpy as np
@@ -102,3 +102,57 @@ def test_mpii_scale_decides_if_keypoints_are_within_some_pixels():
     assert box_around(np.array([[80.0, 80.0]]), square) == square
     assert box_around(np.array([[80.0, 80.0], [90, 99]]), square) == Box(80, 80, 10, 19)
     assert box_around(np.array([[80.0, 80.0]]), None) == Box(79.5, 79.5, 1, 1)
+
+
+# --- what a file as a whole shows -------------------------------------------------------------------------------
+
+
+def test_keypoints_at_the_corner_that_stand_for_unlabeled_ones_are_unlabeled(read):
+    values = keypoints(*spread())
+    values[0:2] = values[6:8] = [0, 0]
+    (record,), notes = read(coco_person(keypoints=values, bbox=FULL))
+    assert np.flatnonzero(~record.labeled).tolist() == [0, 2]
+    assert len(notes) == 1 and "2 keypoints at exactly (0, 0) are labeled" in notes[0]
+
+
+def test_fractions_are_refused_even_if_some_lie_beyond_the_edge(read):
+    people = [coco_person(id=n, keypoints=keypoints(*(spread(low=(.1, .2), high=(1.02, .9)))), bbox=FULL)
+              for n in range(3)]
+    with pytest.raises(InputError, match=r"51 labeled keypoints are between 0 and 1; expected pixels\."):
+        read(*people)
+
+
+def test_boxes_given_by_two_corners_are_refused(tmp_path):
+    content = coco([coco_person(id=n, keypoints=keypoints(*spread(low=(205, 105), high=(295, 215))),
+                                bbox=[200, 100, 300, 220]) for n in range(6)])
+    content["images"][0] |= {"width": 320, "height": 240}
+    path = write_json(tmp_path / "people.json", content)
+    with pytest.raises(InputError, match=r"6 of 6 boxes leave their images as x, y, width, height, but fit as two cor"):
+        datasets.read(f"coco:{path}", "all", None)
+
+
+@pytest.mark.parametrize(("size", "per_cent"), [((1280, 960), True), ((110, 90), False)])
+def test_keypoints_in_per_cent_are_pointed_out(tmp_path, size, per_cent):
+    content = coco([coco_person(id=n, keypoints=keypoints(*spread(low=(5, 5), high=(95, 95))), bbox=[5, 5, 90, 90])
+                    for n in range(4)])
+    content["images"][0] |= {"width": size[0], "height": size[1]}
+    notes = []
+    datasets.read(f"coco:{write_json(tmp_path / 'people.json', content)}", "all", None, notes)
+    assert any("they may be per cent of the sides" in note for note in notes) == per_cent
+
+
+@pytest.mark.parametrize("changes", [{"bbox": [10 ** 400, 0, 5, 5]}, {"area": 10 ** 400},
+                                     {"segmentation": [[10 ** 400, 1, 2, 3]]}])
+def test_numbers_beyond_floats_are_no_boxes(read, changes):
+    (record,), _ = read(coco_person(keypoints=keypoints(*spread()), **{"bbox": FULL, **changes}))
+    assert max(record.box.w, record.box.h) < 200
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"iscrowd": "0"}, "'iscrowd' is '0'; expected 0 or 1. Fix the file"),
+    ({"pseudo": "false"}, "'pseudo' is 'false'; expected 0 or 1. Fix the file"),
+    ({"keypoints": [10 ** 400, 1, 2] * 17}, "'keypoints' holds a value that is not a number; fix the file")])
+def test_values_of_other_types_are_refused(read, changes, message):
+    with pytest.raises(InputError) as error:
+        read(coco_person(**{"keypoints": keypoints(*spread()), "bbox": FULL, **changes}))
+    assert str(error.value).endswith(f"annotations[0]: {message}")

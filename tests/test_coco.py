@@ -45,7 +45,7 @@ def test_existing_path_with_a_hash_has_no_options(tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ("frme=stored", "unknown option 'frme'; did you mean 'frame'?"),
     ("frame=exif", "frame=exif; expected upright or stored"), ("resized=1", "resized=1; expected yes or no"),
-    ("category=a,frame", "option 'frame' has no value; expected frame=VALUE once"), ("frame=", "has no value"),
+    ("category=a,frame", "'frame' is no option; expected KEY=VALUE if there are several"), ("frame=", "has no value"),
     ("frame=stored,frame=stored", "option 'frame' has two values"),
     ("images=nowhere", "images=nowhere: is not a folder; give the folder of the images")])
 def test_wrong_option_is_refused(tmp_path, options, message):
@@ -79,7 +79,7 @@ def test_two_images_with_one_id_are_refused_by_name(tmp_path):
         read(write_list(tmp_path / "a.json", images, [arm(image_id=7)]), "all", ARM)
     assert str(error.value) == (
         f"{tmp_path}/a.json: images[0] ('a.jpg') and images[2] ('c.jpg') both have the id 7, as in lists that were "
-        "merged; expected different ids. Number the images of one list anew, and the 'image_id' of its annotations")
+        "merged; expected different ids. Number the images of one list again, and the 'image_id' of its annotations")
 
 
 def test_image_that_is_listed_twice_and_repeated_annotation_ids_are_said(tmp_path):

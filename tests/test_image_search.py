@@ -19,9 +19,10 @@ def files(root, *names):
     return Path(root)
 
 
-def found(root, *names, folders=("images", "."), subsets=()):
+def found(root, *names, folders=("images", "."), subsets=(), splits=()):
     """Return the files found for names of a list, relative to the root, None for missing ones."""
-    search = ImageSearch(names, root, [root / folder for folder in folders if (root / folder).is_dir()], subsets)
+    existing = [root / folder for folder in folders if (root / folder).is_dir()]
+    search = ImageSearch(names, root, existing, subsets, splits)
     results = [search.find(name) for name in names]
     return [None if result.tried else os.path.relpath(result.path, root) for result in results]
 
@@ -143,3 +144,22 @@ def test_hidden_folders_are_not_searched(tmp_path):
                                   "http://[/x.jpg"])
 def test_odd_names_are_missing(tmp_path, name):
     assert found(files(tmp_path, "images/a.jpg"), name) == [None]
+
+
+def test_files_of_another_split_are_not_found_by_their_names(tmp_path):
+    root = files(tmp_path, "images/train/0001.jpg", "images/train/0002.jpg", "images/val/0002.jpg")
+    assert found(root, "0001.jpg", "0002.jpg", splits={"val"}) == [None, "images/val/0002.jpg"]
+    assert found(root, "0001.jpg") == ["images/train/0001.jpg"]
+
+
+def test_names_are_found_in_other_case_unless_one_is_equal(tmp_path):
+    root = files(tmp_path, "images/set/A.JPG", "images/set/b.jpg", "images/set/B.jpg")
+    assert found(root, "a.jpg", "b.jpg") == ["images/set/A.JPG", "images/set/b.jpg"]
+
+
+def test_images_found_by_their_names_alone_are_listed(tmp_path):
+    root = files(tmp_path, "images/set/a.jpg", "images/b.jpg")
+    search = ImageSearch(["a.jpg", "b.jpg"], root, [root / "images"])
+    assert not search.find("b.jpg").tried and search.by_name_alone == {}
+    search.find("a.jpg")
+    assert search.by_name_alone == {"a.jpg": str(root / "images/set/a.jpg")}

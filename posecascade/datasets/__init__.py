@@ -75,8 +75,8 @@ def read(spec: str, split: str, schema: Schema | None = None, notes: list[str] |
         notes: a line is appended for everything that was excluded or looks doubtful: annotations of other categories,
             missing images, repeated ids.
 
-    >>> [record.box.side > 0 for record in read("synthetic:2", "train")]
-    [True, True]
+    >>> len(read("synthetic:2", "train"))
+    2
     """
     kind, root = parse(spec)
     records = read_coco(root, split, schema, notes) if kind == "coco" else READERS[kind](root, split, schema)

@@ -3,26 +3,23 @@
 Coordinates are kept unchanged: COCO counts pixels from 0.
 """
 
-import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posecascade.datasets.boxes import Boxes
+from posecascade.datasets.boxes import Boxes, is_finite
 from posecascade.datasets.coco_categories import Categories
 from posecascade.datasets.coco_images import CocoImages
 from posecascade.datasets.coco_options import Options, split_options
-from posecascade.datasets.sources import checked_split, existing, hold_out, load_json
+from posecascade.datasets.sources import checked_split, existing, hold_out, load_json, splits_in
 from posecascade.errors import InputError
 from posecascade.records import Record
 from posecascade.schema import COCO17, Schema
 
+FAR = 20  # pixels from the corner: people within it may have several keypoints there
 LAYOUT = "a COCO folder (annotations/*.json and the images) or the .json file itself"
-_SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-                "test": "test"}
 _WITHOUT_KEYPOINTS = ("captions_", "instances_", "stuff_", "panoptic_", "image_info_")  # COCO's other files
 
 
@@ -69,8 +66,7 @@ def _split_files(root: Path) -> dict[str, Path]:
     others = list(root.glob("annotations/*.json")) or list(root.glob("*.json"))
     found: dict[str, list[Path]] = {name: [] for name in ("train", "val", "test")}
     for file in sorted(named or (file for file in others if not file.name.startswith(_WITHOUT_KEYPOINTS))):
-        words = re.findall("[a-z]+", file.stem.lower())
-        for name in dict.fromkeys(_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS):
+        for name in sorted(splits_in(file.stem)):
             found[name].append(file)
     if not named and not (found["train"] and found["val"]):  # names of any files
         return {}
@@ -114,9 +110,16 @@ def _record(path: Path, number: int, annotation: object, images: CocoImages, cat
     origin = f"{path}, annotations[{number}]"
     if not isinstance(annotation, dict):
         raise InputError(f"{origin}: is not an object; fix the file")
+    for flag in ("iscrowd", "pseudo"):
+        if annotation.get(flag) not in (None, 0, 1):
+            raise InputError(f"{origin}: {flag!r} is {annotation[flag]!r}; expected 0 or 1. Fix the file")
     if annotation.get("iscrowd") or not annotation.get("keypoints") or not categories.reads(origin, annotation):
         return None
     points, codes = _keypoints(origin, annotation["keypoints"], categories.schema)
+    at_corner = (codes > 0) & (points == 0).all(axis=1)
+    if at_corner.sum() > 1 and points[codes > 0].max() > FAR:  # tools that write 0, 0, 2 for what is not labeled
+        codes = np.where(at_corner, 0, codes).astype(np.int8)
+        boxes.at_corner += int(at_corner.sum())
     if not codes.any():
         return None
     image = images.of(origin, annotation.get("image_id"))
@@ -136,7 +139,7 @@ def _keypoints(origin: str, values: object, schema: Schema) -> tuple[np.ndarray,
         raise InputError(f"{origin}: {_wrong_keypoints(values, schema)}")
     try:
         table = np.array(values, np.float64).reshape(-1, 3)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{origin}: 'keypoints' holds a value that is not a number; fix the file") from None
     points, codes = table[:, :2], table[:, 2]
     if not ((codes == 0) | (codes == 1) | (codes == 2)).all():
@@ -169,8 +172,8 @@ def _repeated(path: Path, annotations: list) -> str:
     return f"{path}: {len(repeated)} annotation ids occur more than once, such as {repeated[0]}" if repeated else ""
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+def _positive(value: Any) -> bool:
+    return is_finite(value) and value > 0
 
 
 def _number(value: object) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from posecascade.datasets.coco_options import Options
 from posecascade.datasets.image_search import ImageSearch
+from posecascade.datasets.sources import splits_in
 from posecascade.errors import InputError
 from posecascade.files import expanded
 from posecascade.geometry import Affine, moved_box
@@ -57,13 +58,17 @@ class CocoImages:
         return [_moved(record, *scaled) for record, scaled in found if scaled]
 
     def notes(self) -> Iterator[str]:
-        """Yield lines about images that are listed twice or missing."""
+        """Yield lines about images that are listed twice, missing, or found by their names alone."""
         if self._repeated:
             yield f"{self._path}: {self._repeated} images are listed more than once"
         missing = [image for image in self._files.values() if image.tried]
         if 0 < len(missing) < len(self._files):  # without any image, only the annotations are given
             yield (f"{self._path}: {len(missing)} of {len(self._files)} images are missing; the first, "
                    f"{missing[0].path.name}: {missing[0].tried}")
+        if self._search.by_name_alone:
+            name, file = next(iter(self._search.by_name_alone.items()))
+            yield (f"{self._path}: {len(self._search.by_name_alone)} of {len(self._files)} images were found by their "
+                   f"names alone, such as {name} as {file}")
         if self._lost:
             yield f"{self._path}: excludes {self._lost} people, whose scale is unknown without a readable image"
 
@@ -78,7 +83,7 @@ class CocoImages:
             first = next(i for i, candidate in enumerate(entries) if candidate is other)
             raise InputError(f"{self._path}: images[{first}] ({other['file_name']!r}) and images[{number}] "
                              f"({entry['file_name']!r}) both have the id {entry['id']!r}, as in lists that were "
-                             "merged; expected different ids. Number the images of one list anew, and the 'image_id' "
+                             "merged; expected different ids. Number the images of one list again, and the 'image_id' "
                              "of its annotations")
         self._repeated += 1
 
@@ -95,7 +100,8 @@ class CocoImages:
                 raise InputError(f"coco: images={base}: is not a folder; give the folder of the images")
             folders = [*(base / subset for subset in subsets), base]
         return ImageSearch((entry["file_name"] for entry in self._entries.values()), base,
-                           list(dict.fromkeys(folder for folder in folders if folder.is_dir())), subsets)
+                           list(dict.fromkeys(folder for folder in folders if folder.is_dir())), subsets,
+                           splits_in(self._path.stem))
 
     def _file(self, entry: dict) -> ImageFile:
         try:
@@ -110,7 +116,8 @@ class CocoImages:
         width, height = entry.get("width"), entry.get("height")
         if not width or not height:  # 0, null or nothing: some tools do not know the size
             return None
-        if not all(isinstance(side, (int, float)) and side > 0 and side == round(side) for side in (width, height)):
+        if not all(isinstance(side, (int, float)) and 0 < side < 2 ** 31 and side == round(side)
+                   for side in (width, height)):
             raise InputError(f"{self._path}: image {entry['file_name']!r} has width {width!r} and height {height!r}; "
                              "expected numbers of pixels. Fix or remove them")
         return int(width), int(height)

@@ -49,6 +49,9 @@ def _options(root: str, text: str) -> Options:
     values: dict[str, str] = {}
     for part in text.split(","):
         key, equals, value = part.partition("=")
+        if not equals and key:
+            raise InputError(f"coco:{root}: {key!r} is no option; expected KEY=VALUE if there are several. Write "
+                             f"category={key} for the category")
         if key not in Options.__dataclass_fields__:
             raise InputError(f"coco:{root}: unknown option {key!r}; {did_you_mean(key, Options.__dataclass_fields__)}")
         if not equals or not value or key in values:

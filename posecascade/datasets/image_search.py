@@ -9,11 +9,12 @@ The order, for each image on its own (docs/data.md says the same):
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from posecascade.datasets.sources import splits_in
 from posecascade.errors import InputError
 
 MAX_FILES = 500_000  # below the root; more are not searched
@@ -37,10 +38,16 @@ class ImageSearch:
         folders: where images usually are, all in the root; paths are relative to each of them, in this order.
         subsets: names of the list's subset ("My_Train"): of files that share as many folders with the path, the one
             in a folder of such a name is chosen.
+        splits: of the list ("train"); files in folders of other splits are not found by their names.
+
+    Attributes:
+        by_name_alone: image -> file, for images whose complete path was nowhere.
     """
 
-    def __init__(self, names: Iterable[str], root: Path, folders: Sequence[Path], subsets: Sequence[str] = ()) -> None:
+    def __init__(self, names: Iterable[str], root: Path, folders: Sequence[Path], subsets: Sequence[str] = (),
+                 splits: Collection[str] = ()) -> None:
         self._root, self._folders, self._subsets = root, [str(folder) for folder in folders], subsets
+        self._splits, self.by_name_alone = splits, dict[str, str]()
         self._listed: dict[str, frozenset[str]] = {}       # folder -> names of its files
         self._by_name: dict[str, list[str]] | None = None  # normalized name -> files below the root
         self._searched: dict[str, str] = {}                # file found by its name -> the image's name in the list
@@ -91,13 +98,15 @@ class ImageSearch:
         """
         spelled, index = [_parts(spelling) for spelling in spellings(name)], self._index()
         names = {part for parts in spelled for part in (parts[-1], _UPLOADED.sub("", parts[-1]))}
-        files = {os.path.normpath(file) for part in names for file in index.get(part, ())} - self._taken
+        files = {os.path.normpath(file) for part in names for file in index.get(part.casefold(), ())} - self._taken
+        files = {file for file in files if not self._is_of_another_split(file)}
         shared = {file: max(_shared(parts, _parts(file)) for parts in spelled) for file in files}
         # A file that is listed twice because of a link counts once.
         best = list({os.path.realpath(file): file for file in sorted(files) if shared[file] == max(shared.values())}
                     .values())
         for subset in self._subsets if len(best) > 1 else ():
             best = [file for file in best if subset in _parts(file)[:-1]] or best
+        best = [file for file in best if os.path.basename(file) in names] or best  # names in equal case first
         if len(best) > 1:
             raise InputError(f"image {name!r}: {len(best)} files below {self._root} fit: {', '.join(sorted(best)[:3])}"
                              f"{', ...' if len(best) > 3 else ''}; expected one. Give the folder of the right ones "
@@ -106,7 +115,14 @@ class ImageSearch:
             raise InputError(f"image {name!r}: {self._searched[best[0]]!r} of the same list also leads to {best[0]}; "
                              "expected one image per file. Give the folder in which both paths exist "
                              "(coco:FILE#images=FOLDER)")
+        if best:
+            self.by_name_alone[name] = best[0]
         return best[0] if best else None
+
+    def _is_of_another_split(self, file: str) -> bool:
+        folders = Path(os.path.relpath(file, self._root)).parts[:-1]
+        named = {split for folder in folders for split in splits_in(folder)}
+        return bool(self._splits and named and not named & set(self._splits))
 
     def _index(self) -> dict[str, list[str]]:
         """Return the files below the root by their normalized names; nothing if they are too many to search."""
@@ -121,7 +137,7 @@ class ImageSearch:
                     break
                 for name in names:
                     if not os.path.islink(path := f"{folder}/{name}") or self._stays_inside(path):
-                        self._by_name.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+                        self._by_name.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(path)
         return self._by_name
 
     def _stays_inside(self, path: str) -> bool:
@@ -160,7 +176,7 @@ def _shared(parts: Sequence[str], others: Sequence[str]) -> int:
     """Return the number of trailing parts that are equal."""
     count = 0
     for one, other in zip(reversed(parts), reversed(others), strict=False):
-        if one != other:
+        if one.casefold() != other.casefold():
             break
         count += 1
     return count

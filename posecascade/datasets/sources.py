@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -18,12 +19,22 @@ from posecascade.files import did_you_mean, expanded, read_bytes
 from posecascade.records import Record
 
 SPLITS = ("train", "val", "test", "all")
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 HEAD_SIZE_FACTOR = 0.6  # MPII toolkit: head size divided by the diagonal of the head box
 HELD_OUT = 18  # one image in 18 is kept for validation, such as the last 500 of 9,000 in LSPET
 
 # The exceptions that scipy was seen to raise for truncated or damaged MATLAB files.
 _DAMAGED = (MatReadError, ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, MemoryError,
             AttributeError, NameError, zlib.error, struct.error)
+
+
+def splits_in(name: str) -> set[str]:
+    """Return the splits that words of a file's or folder's name stand for.
+
+    >>> splits_in("My_Train2017"), splits_in("training") | splits_in("valid"), splits_in("images")
+    ({'train'}, {'train', 'val'}, set())
+    """
+    return {SPLIT_WORDS[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_WORDS}
 
 
 def checked_split(split: str) -> str:

@@ -109,7 +109,10 @@ def _of_people(path: Path, content: Any, field: str) -> tuple[list[tuple[int, di
             raise InputError(f"{path}, entry {number}: is {str(entry)[:120]}; expected {_LAYOUTS[field]}, with whole "
                              "numbers as ids and a finite score. Fix the entry")
     counts = Counter(entry.get("category_id", PERSON) for entry in content)
-    if len(counts) > 1 and PERSON not in counts:
+    if len(counts) > 1 and 0 in counts:
+        raise InputError(f"{path}: has the categories {', '.join(map(str, sorted(counts)))}; expected COCO's numbers, "
+                         f"which begin with 1 for people. If people are 0, write them as {PERSON}")
+    if counts and PERSON not in counts and set(counts) != {0}:
         raise InputError(f"{path}: has the categories {', '.join(map(str, counts))}; expected {PERSON}, COCO's number "
                          "of people. Remove the others, or write people as 1")
     chosen = PERSON if PERSON in counts else next(iter(counts), PERSON)

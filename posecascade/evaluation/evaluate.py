@@ -59,7 +59,8 @@ def evaluate(predict: Predict, records: Sequence[Record], *, metric: str, batch_
         metric: one of METRICS.
         batch_size: people per call of `predict`.
         box_of: the box to crop for each record.
-        draws, seed: number of resamples and seed of the bootstrap.
+        draws: number of resamples of the bootstrap.
+        seed: of the bootstrap.
     """
     predictions = predicted(predict, records, batch_size=batch_size, box_of=box_of)
     return score(predictions, records, metric=metric, draws=draws, seed=seed)
