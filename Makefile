@@ -11,7 +11,7 @@
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
-SOURCES = setup.cfg pyproject.toml $(shell find posecascade recipes -name '*.py' -o -name '*.yaml')
+SOURCES = setup.cfg pyproject.toml $(shell find posecascade recipes -type f -not -name '*.pyc')
 
 .PHONY: demo test test-all docs clean
 

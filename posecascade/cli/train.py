@@ -4,7 +4,7 @@
   posecascade-train --recipe=lspet_mobile --data=lspet:DIR --set=model.backbone_weights=FILE.npz --model_dir=runs/lspet
 
 Output in DIR:
-  best.keras, last.keras       the models with the best and the latest validation result
+  best.keras, last.keras       the model with the best validation result, and the last one
   log.csv, tensorboard/        losses and validation results, written during training
   metrics.json, curve.png,     the evaluation of best.keras, written at the end
   predictions.jpg
