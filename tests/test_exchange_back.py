@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from posecascade import datasets
 from posecascade.cli import app, data
 from posecascade.errors import InputError
+from posecascade.evaluation import coco_results
 from posecascade.exchange import WRITERS, Options, convert
 from posecascade.exchange.people import LabeledImage, People, Person
 from posecascade.geometry import Box
@@ -173,6 +174,20 @@ def test_results_with_their_images_go_to_cvat_and_come_back(run, tmp_path):
     assert run("out/upload.xml", "--from=cvat", "--output=people.json")[0] == 0
     [record] = datasets.read("coco:people.json", "all", find_schema("people.yaml"))
     assert record.keypoints.tolist() == [[1, 2], [3, 4]] and record.image.path.is_file()
+
+
+def test_keypoints_that_were_not_predicted_are_no_labels(run, tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "results.json").write_text(json.dumps([
+        coco_results.result(7, np.array([[np.nan, np.nan, 0.9], [50, 40, 0.5]]), 0.7),
+        coco_results.result(7, np.full((2, 3), np.nan), 0.7)]))
+    (tmp_path / "images.json").write_text(json.dumps({
+        "images": [{"id": 7, "file_name": "a.png"}], "categories": [{"keypoints": ["nose", "tail"]}]}))
+    assert run("results.json", "--from=predictions", "--output=people.json")[:2] == (
+        0, "excluded: 1 people without a predicted keypoint\nwrote people.json and people.yaml: 1 people in 1 images, "
+           "2 keypoints\n")
+    [person] = json.loads((tmp_path / "people.json").read_text())["annotations"]
+    assert person["keypoints"] == [0, 0, 0, 50, 40, 2] and person["bbox"] == [49.5, 39.5, 1, 1]
 
 
 def test_results_of_a_data_set_have_its_images(run, tmp_path):

@@ -63,7 +63,8 @@ class DetectedBoxes:
                                  "expected a name such as 000000000785.jpg, or INPUT to be COCO's list of the images")
                 continue
             for detection in self._of_image.get(number, []):
-                box = moved_box(detection.box, request.to_upright) if request.to_upright else detection.box
+                box, to = detection.box, request.to_upright
+                box = moved_box(box, to) if box and to else box
                 yield replace(request, box=box, image_id=number, score=detection.score)
                 self._used += 1
 
