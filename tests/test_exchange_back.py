@@ -138,12 +138,12 @@ def test_predictions_are_corrected_in_label_studio_and_become_data(run, tmp_path
     write_image(tmp_path / "a.png")
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     assert run("predictions.jsonl", "--from=predictions", "--to=labelstudio", "--output=tasks.json") == (
-        0, "wrote tasks.json and tasks.xml: 2 people in 1 images, 2 keypoints\n", "")
+        0, "wrote tasks.json and tasks.interface.xml: 2 people in 1 images, 2 keypoints\n", "")
     [task] = json.loads((tmp_path / "tasks.json").read_text())
     assert task["data"] == {"image": "/data/local-files/?d=a.png"}
     [prediction] = task["predictions"]
     assert prediction["score"] == pytest.approx((0.375 + 1) / 2) and len(prediction["result"]) == 2 + 2 * 3
-    interface = ET.parse(tmp_path / "tasks.xml").getroot()
+    interface = ET.parse(tmp_path / "tasks.interface.xml").getroot()
     assert [label.get("value") for label in interface.iterfind("KeyPointLabels/Label")] == ["nose", "tail"]
     used = {region.get("from_name", "people") for region in prediction["result"]}
     assert used <= {element.get("name") for element in interface}
@@ -236,6 +236,20 @@ def test_wrong_use_is_one_line_with_exit_status_2(run, tmp_path, arguments, mess
     (tmp_path / "here.json").write_text("[]")
     (tmp_path / "lines.jsonl").write_text(json.dumps(LINES[0]))
     assert run(*arguments) == (2, "", f"posecascade-data: error: {message}\n")
+
+
+def test_source_is_never_replaced_by_the_second_file(tmp_path):
+    write_image(tmp_path / "a.png")
+    people = People(SCHEMA, (LabeledImage(str(tmp_path / "a.png"), (WIDTH, HEIGHT), (
+        Person({"nose": (1, 2, 2)}, Box(0, 0, 9, 9)),)),))
+    for name, output in (("a.xml", "a.json"), ("a.interface.xml", "a.json")):
+        WRITERS["cvat"][1](people, tmp_path / name)
+        before = (tmp_path / name).read_bytes()
+        try:
+            convert(tmp_path / name, tmp_path / output, Options(), read="cvat", write="labelstudio")
+        except InputError as error:
+            assert "a.interface.xml, written next to it, is the source; choose another file" in str(error)
+        assert (tmp_path / name).read_bytes() == before
 
 
 def test_unknown_tools_are_refused_with_the_nearest(tmp_path):

@@ -30,6 +30,7 @@ from posecascade.poses_io import box_from
 from posecascade.records import Visibility
 from posecascade.schema import Schema, find_schema
 
+SCHEMA = ".yaml"  # suffix of the schema, next to the labels
 IMAGES = "images.json"  # next to a list of results: the images with their numbers
 
 
@@ -157,7 +158,7 @@ def write_coco(people: People, output: Path) -> list[Path]:
         annotations += (_annotation(people, person, image_id) for person in image.people)
     for annotation_id, annotation in enumerate(annotations, 1):
         annotation["id"] = annotation_id
-    schema = _write_schema(people.schema, output.with_suffix(".yaml"))
+    schema = _write_schema(people.schema, output.with_suffix(SCHEMA))
     files.write_json(output, {"images": images, "annotations": annotations,
                               "categories": [coco_results.category(people.schema, people.category)]})
     return [output, schema]

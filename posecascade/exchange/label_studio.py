@@ -28,6 +28,7 @@ from posecascade.records import Visibility
 
 LOCAL = "/data/local-files/?d="  # how Label Studio names files of a local storage
 OCCLUDED = "occluded"
+INTERFACE = ".interface.xml"  # suffix of the labeling interface, next to the tasks
 POINT_WIDTH = 0.6  # per cent: size of a drawn point
 
 
@@ -170,7 +171,7 @@ def _label(region: dict | None, kind: str) -> str:
 
 
 def write_label_studio(people: People, output: Path) -> list[Path]:
-    """Write tasks to import, and next to them the labeling interface (.xml) of the project; return both paths.
+    """Write tasks to import, and next to them the labeling interface (.interface.xml) of the project; return both paths.
 
     Predicted people become predictions, which an annotator accepts and corrects; others become annotations. An image
     has the name of a file in a local storage, relative to the folder of `output`. Raises InputError if the size of an
@@ -191,7 +192,7 @@ def write_label_studio(people: People, output: Path) -> list[Path]:
         else:
             task["annotations"] = [{"result": result, "was_cancelled": False, "ground_truth": False}]
         tasks.append(task)
-    interface = output.with_suffix(".xml")
+    interface = output.with_suffix(INTERFACE)
     with files.atomic_write(output) as draft:
         draft.write_text(json.dumps(tasks, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with files.atomic_write(interface) as draft:
