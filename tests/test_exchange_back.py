@@ -252,6 +252,14 @@ def test_source_is_never_replaced_by_the_second_file(tmp_path):
         assert (tmp_path / name).read_bytes() == before
 
 
+def test_image_in_which_nobody_was_predicted_is_no_finished_task(tmp_path):
+    images = [LabeledImage(f"{n}.png", (WIDTH, HEIGHT), people) for n, people in enumerate((
+        (Person({"nose": (1, 2, 2)}, Box(0, 0, 9, 9), 0.5),), ()))]
+    WRITERS["labelstudio"][1](People(SCHEMA, tuple(images)), tmp_path / "a.json")
+    second = json.loads((tmp_path / "a.json").read_text())[1]
+    assert second["predictions"] == [] and "annotations" not in second
+
+
 def test_unknown_tools_are_refused_with_the_nearest(tmp_path):
     with pytest.raises(InputError, match=r"unknown tool 'labelstudios'; did you mean 'labelstudio'\?"):
         convert(tmp_path, tmp_path / "a.json", Options(), read="labelstudios", write="coco")
