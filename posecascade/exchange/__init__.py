@@ -37,8 +37,8 @@ WRITERS: dict[str, tuple[str, Callable[[People, Path], list[Path]], str]] = {
 def convert(source: Path, output: Path, options: Options, *, read: str, write: str) -> tuple[People, list[Path]]:
     """Convert a source with the reader and writer of these names; return the people and the paths that were written.
 
-    Raises InputError if a name is unknown, the source does not exist or would be replaced, or `output` has another suffix
-    than the writer's.
+    Raises InputError if a name is unknown, the source does not exist or would be replaced, or `output` has another
+    suffix than the writer's.
     """
     for name, table in ((read, READERS), (write, WRITERS)):
         if name not in table:
