@@ -79,6 +79,12 @@ def test_other_images_are_counted_from_1_and_named_from_the_list_if_they_are_in_
     assert [(image["id"], image["file_name"]) for image in images["images"]] == [(1, "1.jpg"), (2, "beach.png")]
 
 
+def test_image_without_a_number_leaves_the_numbers_of_others(run, tmp_path):
+    write_images(tmp_path / "val", "000000000785.jpg", "beach.png")
+    assert run("val", "--format=coco")[0] == 0
+    assert [image["id"] for image in written(tmp_path)[1]["images"]] == [785, 786]
+
+
 def test_lines_alone_are_written_without_the_flag(run, tmp_path):
     write_images(tmp_path / "val", "a.png")
     assert run("val")[0] == 0

@@ -15,7 +15,7 @@ from posecascade.cli import app, evaluate
 from posecascade.datasets.coco import read_coco
 from posecascade.datasets.coco_background import read_background
 from posecascade.errors import InputError
-from posecascade.evaluation.coco_results import read_detections
+from posecascade.evaluation.coco_results import read_detections, results_from
 from posecascade.evaluation.predictions import read_predictions
 from posecascade.geometry import Box
 from posecascade.records import Record
@@ -109,6 +109,26 @@ def test_results_file_has_the_ap_of_pycocotools(run, crowded, rng, tmp_path):
     report = reported(tmp_path / "r.json")
     assert_same(report["oks"], official(folder, file))
     assert report["missing"] == 1 and "1 not predicted (counted as missed)" in printed
+
+
+def test_keypoints_of_0_0_0_are_not_predicted_and_count_as_pycocotools_counts_them(run, crowded, tmp_path):
+    folder, people = crowded
+    results = []
+    for truth, offset in ((people[0], 3.0), (people[1], 0.2), (people[2], 0.1)):
+        points = np.array(truth["keypoints"], float).reshape(17, 3)
+        points[:, :2] += offset
+        points[:, 2] = 0.5
+        points[9:] = 0
+        results.append({"image_id": truth["image_id"], "category_id": 1, "keypoints": points.ravel().tolist(),
+                        "score": 0.5})
+    results.append(results[0] | {"keypoints": [0] * 51, "score": 0.9})
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results))
+    run(f"--predictions={file}", f"--data=coco:{folder}", "--split=val", f"--json={tmp_path / 'r.json'}")
+    assert_same(reported(tmp_path / "r.json")["oks"], official(folder, file))
+    second, nobody = results_from(file, results, COCO17)[1::2]
+    assert np.isnan(second.keypoints[9:, :2]).all() and nobody.box is None
+    assert second.box == Box.around(second.keypoints[:9, :2])
 
 
 def test_lines_that_are_nobody_s_count_against_ap(run, crowded, tmp_path):

@@ -81,6 +81,9 @@ def test_label_studio_ties_keypoints_to_rectangles_by_nesting_relation_and_place
     ([keypoint("a", "Nose", 6, 1, image_rotation=90)],
      "its image was rotated in Label Studio, or replaced by one of another size; expected labels of one upright image. "
      "Rotate the file and label it again"),
+    ([region("r", "rectanglelabels", {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 30,
+                                      "rectanglelabels": ["P"]}), keypoint("a", "Nose", 1, 1)],
+     "rectangle 'P' is rotated by 30 degrees; expected upright rectangles. Draw it again"),
     ([keypoint("a", "Nose", "x", 1)], "x of 'Nose' is 'x'; expected a finite number. Fix the file"),
 ])
 def test_label_studio_refuses_what_it_cannot_say(tmp_path, results, message):

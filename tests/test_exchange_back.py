@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from posecascade import datasets
 from posecascade.cli import app, data
 from posecascade.errors import InputError
+from posecascade.evaluation import coco_results
 from posecascade.exchange import WRITERS, Options, convert
 from posecascade.exchange.people import LabeledImage, People, Person
 from posecascade.geometry import Box
@@ -137,12 +138,12 @@ def test_predictions_are_corrected_in_label_studio_and_become_data(run, tmp_path
     write_image(tmp_path / "a.png")
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     assert run("predictions.jsonl", "--from=predictions", "--to=labelstudio", "--output=tasks.json") == (
-        0, "wrote tasks.json and tasks.xml: 2 people in 1 images, 2 keypoints\n", "")
+        0, "wrote tasks.json and tasks.interface.xml: 2 people in 1 images, 2 keypoints\n", "")
     [task] = json.loads((tmp_path / "tasks.json").read_text())
     assert task["data"] == {"image": "/data/local-files/?d=a.png"}
     [prediction] = task["predictions"]
     assert prediction["score"] == pytest.approx((0.375 + 1) / 2) and len(prediction["result"]) == 2 + 2 * 3
-    interface = ET.parse(tmp_path / "tasks.xml").getroot()
+    interface = ET.parse(tmp_path / "tasks.interface.xml").getroot()
     assert [label.get("value") for label in interface.iterfind("KeyPointLabels/Label")] == ["nose", "tail"]
     used = {region.get("from_name", "people") for region in prediction["result"]}
     assert used <= {element.get("name") for element in interface}
@@ -173,6 +174,20 @@ def test_results_with_their_images_go_to_cvat_and_come_back(run, tmp_path):
     assert run("out/upload.xml", "--from=cvat", "--output=people.json")[0] == 0
     [record] = datasets.read("coco:people.json", "all", find_schema("people.yaml"))
     assert record.keypoints.tolist() == [[1, 2], [3, 4]] and record.image.path.is_file()
+
+
+def test_keypoints_that_were_not_predicted_are_no_labels(run, tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "results.json").write_text(json.dumps([
+        coco_results.result(7, np.array([[np.nan, np.nan, 0.9], [50, 40, 0.5]]), 0.7),
+        coco_results.result(7, np.full((2, 3), np.nan), 0.7)]))
+    (tmp_path / "images.json").write_text(json.dumps({
+        "images": [{"id": 7, "file_name": "a.png"}], "categories": [{"keypoints": ["nose", "tail"]}]}))
+    assert run("results.json", "--from=predictions", "--output=people.json")[:2] == (
+        0, "excluded: 1 people without a predicted keypoint\nwrote people.json and people.yaml: 1 people in 1 images, "
+           "2 keypoints\n")
+    [person] = json.loads((tmp_path / "people.json").read_text())["annotations"]
+    assert person["keypoints"] == [0, 0, 0, 50, 40, 2] and person["bbox"] == [49.5, 39.5, 1, 1]
 
 
 def test_results_of_a_data_set_have_its_images(run, tmp_path):
@@ -221,6 +236,28 @@ def test_wrong_use_is_one_line_with_exit_status_2(run, tmp_path, arguments, mess
     (tmp_path / "here.json").write_text("[]")
     (tmp_path / "lines.jsonl").write_text(json.dumps(LINES[0]))
     assert run(*arguments) == (2, "", f"posecascade-data: error: {message}\n")
+
+
+def test_source_is_never_replaced_by_the_second_file(tmp_path):
+    write_image(tmp_path / "a.png")
+    people = People(SCHEMA, (LabeledImage(str(tmp_path / "a.png"), (WIDTH, HEIGHT), (
+        Person({"nose": (1, 2, 2)}, Box(0, 0, 9, 9)),)),))
+    for name, output in (("a.xml", "a.json"), ("a.interface.xml", "a.json")):
+        WRITERS["cvat"][1](people, tmp_path / name)
+        before = (tmp_path / name).read_bytes()
+        try:
+            convert(tmp_path / name, tmp_path / output, Options(), read="cvat", write="labelstudio")
+        except InputError as error:
+            assert "a.interface.xml, written next to it, is the source; choose another file" in str(error)
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_image_in_which_nobody_was_predicted_is_no_finished_task(tmp_path):
+    images = [LabeledImage(f"{n}.png", (WIDTH, HEIGHT), people) for n, people in enumerate((
+        (Person({"nose": (1, 2, 2)}, Box(0, 0, 9, 9), 0.5),), ()))]
+    WRITERS["labelstudio"][1](People(SCHEMA, tuple(images)), tmp_path / "a.json")
+    second = json.loads((tmp_path / "a.json").read_text())[1]
+    assert second["predictions"] == [] and "annotations" not in second
 
 
 def test_unknown_tools_are_refused_with_the_nearest(tmp_path):

@@ -31,7 +31,7 @@ def test_yolo_rows_are_people_in_pixels(tmp_path, yolo):
     assert [points(record) for record in records] == [
         [("nose", 100, 25, 2), ("tail", 150, 50, 1)], [("nose", 25, 50, 2)],
         [("nose", 100, 100, 2), ("tail", 100, 50, 2)]]
-    assert records[0].box.as_list() == [75, 25, 50, 50] and not excluded
+    assert records[0].box.as_list() == [75, 25, 50, 50] and excluded == {"images without a label file": 1}
     assert [image["file_name"] for image in content["images"]] == [f"pose/images/{name}" for name in
                                                                    ("train/1.jpg", "train/2.jpg", "val/3.jpg")]
 
@@ -44,7 +44,16 @@ def test_yolo_without_flags_takes_0_0_as_unlabeled_and_names_of_the_file(tmp_pat
         "kpt_shape": [2, 2], "names": ["person", "dog"], "kpt_names": {0: ["Nose", "Tail"]}}))
     records, excluded, _ = converted(tmp_path, yolo / "data.yaml", "yolo", category="person")
     assert [points(record) for record in records] == [[("nose", 100, 25, 2)]]
-    assert excluded == {"rows of class dog": 1}
+    assert excluded == {"rows of class dog": 1, "images without a label file": 1}
+
+
+def test_labels_of_a_linked_image_are_those_of_the_link(tmp_path, yolo):
+    image = yolo / "images" / "train" / "1.jpg"
+    (tmp_path / "store").mkdir()
+    image.rename(tmp_path / "store" / "x.jpg")
+    image.symlink_to(tmp_path / "store" / "x.jpg")
+    records, _, _ = converted(tmp_path, yolo, "yolo", schema=find_schema(str(tmp_path / "mine.yaml")))
+    assert len(records) == 3
 
 
 @pytest.mark.parametrize(("row", "message"), [

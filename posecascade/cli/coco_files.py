@@ -63,7 +63,8 @@ class DetectedBoxes:
                                  "expected a name such as 000000000785.jpg, or INPUT to be COCO's list of the images")
                 continue
             for detection in self._of_image.get(number, []):
-                box = moved_box(detection.box, request.to_upright) if request.to_upright else detection.box
+                box, to = detection.box, request.to_upright
+                box = moved_box(box, to) if box and to else box
                 yield replace(request, box=box, image_id=number, score=detection.score)
                 self._used += 1
 
@@ -103,10 +104,11 @@ class ResultsFile:
         self._poses.append((name, np.column_stack([keypoints, pose.scores]), score))
 
     def write(self, folder: Path) -> None:
-        """Write RESULTS and IMAGES; images keep their numbers if all have different ones, else count from 1."""
-        numbers = {name: number for name, (number, _, _) in self._images.items() if number is not None}
-        if len(set(numbers.values())) < len(self._images):
-            numbers = {name: number for number, name in enumerate(self._images, 1)}
+        """Write RESULTS and IMAGES; images without a number of their own count on from the largest."""
+        first_of = {number: name for name, (number, _, _) in reversed(self._images.items()) if number is not None}
+        numbers = {name: number for number, name in first_of.items()}
+        others = [name for name in self._images if name not in numbers]
+        numbers |= {name: number for number, name in enumerate(others, max(first_of, default=0) + 1)}
         images = [{"id": numbers[name], "file_name": files.relative_if_inside(name, folder), "width": width,
                    "height": height} for name, (_, width, height) in self._images.items()]
         files.write_json(folder / RESULTS, [coco_results.result(numbers[name], keypoints, score)

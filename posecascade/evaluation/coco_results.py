@@ -26,14 +26,14 @@ class Instance:
     Attributes:
         image_id: the image's number in the data set.
         score: of the person or detection; the higher, the earlier it counts in COCO's AP.
-        box: the detected box, or the box around the keypoints.
+        box: the detected box, or the box around the predicted keypoints; None without either.
         keypoints: (K, 3) float64: x and y in image pixels, not finite if not predicted, and the keypoint's score;
             (0, 3) if the entry is a detection.
     """
 
     image_id: int
     score: float
-    box: Box
+    box: Box | None
     keypoints: np.ndarray
 
 
@@ -44,6 +44,8 @@ def are_results(content: object) -> bool:
 
 def results_from(path: Path, content: list, schema: Schema) -> list[Instance]:
     """Return the people of a list of keypoint results, in its order, whose keypoints are those of `schema`.
+
+    A keypoint of 0, 0, 0 is not predicted.
 
     Raises InputError, naming the entry, if a field is missing or wrong.
     """
@@ -126,7 +128,9 @@ def _result(origin: str, entry: dict, schema: Schema) -> Instance:
         raise InputError(f"{origin}: 'keypoints' holds {len(values)} values; expected {3 * schema.size} finite numbers "
                          f"(x, y, score for {schema.size} keypoints of {schema.name}). Fix the file, or pass --schema")
     points = np.array(values, np.float64).reshape(-1, 3)
-    box = _box(entry.get("bbox")) or Box.around(points[:, :2])
+    points[(points == 0).all(1), :2] = np.nan  # how `result` writes a keypoint that is not predicted
+    predicted = points[np.isfinite(points[:, 0]), :2]
+    box = _box(entry.get("bbox")) or (Box.around(predicted) if len(predicted) else None)
     return Instance(entry["image_id"], float(entry["score"]), box, points)
 
 

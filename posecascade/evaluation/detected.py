@@ -40,7 +40,8 @@ def predicted_in_boxes(predict: evaluate.Predict, records: Sequence[Record], det
                          "--data or --split")
     schema = records[0].schema
     nothing = np.zeros((schema.size, 2)), np.zeros(schema.size)
-    boxes = [Record(images[d.image_id], f"{origin}: image {d.image_id}", schema, d.box, *nothing) for d in inside]
+    boxes = [Record(images[d.image_id], f"{origin}: image {d.image_id}", schema, d.box, *nothing) for d in inside
+             if d.box]  # all have one: `read_detections`
     found = evaluate.predicted(predict, boxes, batch_size=batch_size)
     points, scores = found.stages[list(found.stages)[-1]], np.asarray(found.scores)
     instances = [replace(d, score=d.score * float(scores[i, found.known].mean()),

@@ -171,8 +171,9 @@ def average_precision(predictions: Predictions, records: Sequence[Record],
         images = (images | set(background.images)) - unreadable
         truths += [_ignored(len(records) + n, region, schema) for n, region in enumerate(background.ignored, 1)
                    if region.image_id in images]
+        # What is not predicted is 0, 0, as in a list of results.
         detections = [{"image_id": instance.image_id, "category_id": 1, "score": instance.score,
-                       "keypoints": _flat(instance.keypoints[:, :2], np.ones(schema.size), _MISSED)}
+                       "keypoints": _flat(instance.keypoints[:, :2], np.ones(schema.size), 0.0)}
                       for instance in predictions.instances if instance.image_id in images]
     figures = _coco_figures(sorted(images), truths, detections, sigmas)
     return {"mean": None if np.isnan(oks).all() else float(np.nanmean(oks))} | figures

@@ -37,23 +37,24 @@ def _own_numbers(records: Sequence[Record]) -> dict[str, int]:
     return own if min(own.values(), default=-1) >= 0 and len(set(own.values())) == len(own) else {}
 
 
-def matched_by_id(numbers: Sequence[int], boxes: Sequence[Box], records: Sequence[Record]) -> np.ndarray:
+def matched_by_id(numbers: Sequence[int], boxes: Sequence[Box | None], records: Sequence[Record]) -> np.ndarray:
     """Return the index of each record's prediction, (N,) int, -1 without one.
 
     Args:
         numbers: the image of each prediction, as in `image_ids`.
-        boxes: the box of each prediction; people of an image are matched by overlap.
+        boxes: the box of each prediction, by whose overlap the people of an image are matched; None is nobody's.
         records: the people.
     """
     of_image: dict[int, list[int]] = {}
-    for index, number in enumerate(numbers):
-        of_image.setdefault(number, []).append(index)
+    known = {index: box for index, box in enumerate(boxes) if box}
+    for index in known:
+        of_image.setdefault(numbers[index], []).append(index)
     people: dict[int, list[int]] = {}
     for index, number in enumerate(image_ids(records).tolist()):
         people.setdefault(number, []).append(index)
     chosen = np.full(len(records), -1)
     for number in people.keys() & of_image.keys():
-        for person, index in by_overlap(people[number], of_image[number], records, boxes):
+        for person, index in by_overlap(people[number], of_image[number], records, known):
             chosen[person] = index
     return chosen
 

@@ -30,6 +30,7 @@ from posecascade.poses_io import box_from
 from posecascade.records import Visibility
 from posecascade.schema import Schema, find_schema
 
+SCHEMA = ".yaml"  # suffix of the schema, next to the labels
 IMAGES = "images.json"  # next to a list of results: the images with their numbers
 
 
@@ -61,8 +62,8 @@ def _image(name: str, options: Options, people: list[Person]) -> LabeledImage:
 def read_predictions(source: Path, options: Options) -> People:
     """Return the people of predictions.jsonl, or of a list of COCO results with its images.
 
-    All keypoints count as visible. The images of a list of results are those of `options.data` ("coco:ROOT"), otherwise
-    of the file images.json next to it.
+    All predicted keypoints count as visible. The images of a list of results are those of `options.data` ("coco:ROOT"),
+    otherwise of the file images.json next to it.
     """
     return (_lines if source.suffix.lower() == ".jsonl" else _results)(source, options)
 
@@ -97,8 +98,12 @@ def _results(source: Path, options: Options) -> People:
         to = images[instance.image_id][2]
         xy, box = instance.keypoints[:, :2], instance.box
         points = {name: (x, y, int(Visibility.VISIBLE))
-                  for name, (x, y) in zip(schema.keypoints, (to(xy) if to else xy).tolist(), strict=True)}
-        people[instance.image_id].append(Person(points, moved_box(box, to) if to else box, instance.score))
+                  for name, (x, y) in zip(schema.keypoints, (to(xy) if to else xy).tolist(), strict=True)
+                  if np.isfinite([x, y]).all()}
+        if not points:
+            excluded["people without a predicted keypoint"] += 1
+            continue
+        people[instance.image_id].append(Person(points, moved_box(box, to) if to and box else box, instance.score))
     return people_of(source, schema.keypoints, [LabeledImage(path, size, tuple(people[number]))
                                                 for number, (path, size, _) in images.items()],
                      Options(schema=schema), excluded=excluded)
@@ -153,7 +158,7 @@ def write_coco(people: People, output: Path) -> list[Path]:
         annotations += (_annotation(people, person, image_id) for person in image.people)
     for annotation_id, annotation in enumerate(annotations, 1):
         annotation["id"] = annotation_id
-    schema = _write_schema(people.schema, output.with_suffix(".yaml"))
+    schema = _write_schema(people.schema, output.with_suffix(SCHEMA))
     files.write_json(output, {"images": images, "annotations": annotations,
                               "categories": [coco_results.category(people.schema, people.category)]})
     return [output, schema]

@@ -12,6 +12,7 @@ from posecascade.exchange.people import LabeledImage, Options, People, Person, c
 from posecascade.geometry import Box
 from posecascade.records import Visibility
 
+LABELS = ".labels.json"  # suffix of the labels of the task, next to the annotations
 PIXEL_FORMAT = "{:.2f},{:.2f}"  # CVAT's own
 
 
@@ -141,7 +142,7 @@ def write_cvat(people: People, output: Path) -> list[Path]:
     ET.indent(root)
     with files.atomic_write(output) as draft:
         ET.ElementTree(root).write(draft, encoding="utf-8", xml_declaration=True)
-    task = output.with_suffix(".labels.json")
+    task = output.with_suffix(LABELS)
     files.write_json(task, [{"name": people.category, "type": "skeleton", "attributes": [], "svg": svg, "sublabels": [
         {"name": name, "type": "points", "attributes": []} for name in people.schema.keypoints]},
         {"name": f"{people.category}_box", "type": "rectangle", "attributes": []}])

@@ -28,6 +28,7 @@ from posecascade.records import Visibility
 
 LOCAL = "/data/local-files/?d="  # how Label Studio names files of a local storage
 OCCLUDED = "occluded"
+INTERFACE = ".interface.xml"  # suffix of the labeling interface, next to the tasks
 POINT_WIDTH = 0.6  # per cent: size of a drawn point
 
 
@@ -94,6 +95,10 @@ def _people(origin: str, results: list[dict], excluded: Counter[str]) -> tuple[t
         raise InputError(f"{origin}: its image was rotated in Label Studio, or replaced by one of another size; "
                          "expected labels of one upright image. Rotate the file and label it again")
     size = next(iter(sizes), None)
+    turned = next((r for r in results if r.get("type") == "rectanglelabels" and _value(r).get("rotation")), None)
+    if turned:
+        raise InputError(f"{origin}: rectangle {_label(turned, 'rectanglelabels')!r} is rotated by "
+                         f"{str(_value(turned)['rotation'])[:20]} degrees; expected upright rectangles. Draw it again")
     rectangles = {_key(r): r for r in results if r.get("type") == "rectanglelabels"}
     points = [r for r in results if r.get("type") == "keypointlabels"]
     if points and not size:
@@ -170,13 +175,14 @@ def _label(region: dict | None, kind: str) -> str:
 
 
 def write_label_studio(people: People, output: Path) -> list[Path]:
-    """Write tasks to import, and next to them the labeling interface (.xml) of the project; return both paths.
+    """Write tasks to import, and next to them the labeling interface of the project (INTERFACE); return both paths.
 
     Predicted people become predictions, which an annotator accepts and corrects; others become annotations. An image
     has the name of a file in a local storage, relative to the folder of `output`. Raises InputError if the size of an
     image is unknown.
     """
     tasks = []
+    predicted = any(person.score is not None for image in people.images for person in image.people)
     for number_, image in enumerate(people.images, 1):
         if not image.size:
             raise InputError(f"image {image.path}: its size is unknown, which numbers in per cent need; expected the "
@@ -185,13 +191,13 @@ def write_label_studio(people: People, output: Path) -> list[Path]:
         task: dict[str, Any] = {"id": number_, "data": {"image": image.path if LOCAL in image.path else name}}
         result = [region for n, person in enumerate(image.people) for region in _regions(people, person, n, image.size)]
         scores = [person.score for person in image.people if person.score is not None]
-        if scores:
+        if predicted:  # an empty annotation would say that somebody looked and found nobody
             task["predictions"] = [{"model_version": "posecascade", "score": sum(scores) / len(scores),
-                                    "result": result}]
+                                    "result": result}] if scores else []
         else:
             task["annotations"] = [{"result": result, "was_cancelled": False, "ground_truth": False}]
         tasks.append(task)
-    interface = output.with_suffix(".xml")
+    interface = output.with_suffix(INTERFACE)
     with files.atomic_write(output) as draft:
         draft.write_text(json.dumps(tasks, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with files.atomic_write(interface) as draft:

@@ -1,5 +1,6 @@
 """Read a data set in the layout of Ultralytics' YOLO pose models: data.yaml and a text file per image."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ def read_yolo(source: Path, options: Options) -> People:
         images.append(LabeledImage(str(image), size or image_size(image), tuple(
             _person(origin, row, names, values, size) for name, origin, row in rows if size and name == category)))
     excluded = {f"rows of class {name}": n for name, n in used.items() if name != category}
+    if without := sum(not _labels_of(image).is_file() for image in read):
+        excluded["images without a label file"] = without
     return people_of(source, names, images, options, category=category, excluded=excluded)
 
 
@@ -102,9 +105,9 @@ def _images(source: Path, content: dict, options: Options) -> Iterator[Path]:
                              "--images")
         listed = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES) if place.is_dir() else \
             [place.parent / line for line in _lines(place)]
-        for path in map(Path.resolve, listed):
-            if path not in seen:
-                seen.add(path)
+        for path in (Path(os.path.abspath(path)) for path in listed):  # links are kept: labels are next to the link
+            if (file := path.resolve()) not in seen:
+                seen.add(file)
                 yield path
 
 
