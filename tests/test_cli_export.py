@@ -124,7 +124,7 @@ def test_artifacts_past_a_limit_are_reported_and_nothing_is_written(quick, tmp_p
         return [row("saved_model/images", "float32", p99=0.25), row("tflite/a.tflite", "float16", p99=0.0999),
                 row("tflite/b.tflite", "dynamic", p99=30.0, score=48.5), row("tflite/c.tflite", "int8", score=51.0)]
 
-    code, lines, errors = quick(measured=measured)
+    code, lines, errors = quick("--set=export.max_float_error_px=0.1", measured=measured)
     assert code == BAD_INPUT and not any(line.startswith("exported to") for line in lines)
     assert errors == [
         "posecascade-export: error: 2 artifacts are past a limit, so nothing is exported: saved_model/images: "

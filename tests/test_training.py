@@ -248,7 +248,9 @@ def test_run_starts_from_a_model_of_another_schema(tmp_path, steps, brief):
 
 
 def test_drafts_of_an_interrupted_run_are_removed(tmp_path, steps, brief):
-    (tmp_path / ".state.abcd1234.npz").write_bytes(b"half")
+    draft = tmp_path / ".state.abcd1234.npz"
+    draft.write_bytes(b"half")
+    draft.chmod(0o600)  # as drafts are
     train(small(training={"epochs": 1}), tmp_path, log=quiet)
     assert not list(tmp_path.glob(".*"))
     assert len(steps) == EPOCH_STEPS
