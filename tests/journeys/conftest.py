@@ -63,11 +63,15 @@ def _write_lsp(place, records, images):
 
 def _write_coco(file, records, schema):
     """Write the people in COCO's layout; keypoints that they do not have are unlabeled."""
-    people = [{"image_id": number, "id": number, "category_id": 1, "iscrowd": 0,
+    people = [{"image_id": number, "id": number, "category_id": 1, "iscrowd": 0, "bbox": _with_margin(record.box),
                "keypoints": [value for name in schema.keypoints for value in _keypoint(record, name)]}
               for number, record in enumerate(records, 1)]
     images = [{"id": number, "file_name": f"lspet/images/im{number:05}.jpg"} for number in range(1, PEOPLE + 1)]
     file.write_text(json.dumps({"images": images, "annotations": people, "categories": []}))
+
+
+def _with_margin(box):
+    return [box.x - 0.1 * box.w, box.y - 0.1 * box.h, 1.2 * box.w, 1.2 * box.h]
 
 
 def _keypoint(record, name):

@@ -2,7 +2,7 @@
 // that a new version or model is used at once, else from the cache. The build sets FILES and VERSION.
 
 const FILES = ["LICENSE.txt","THIRD_PARTY_NOTICES.txt","assets/index.css","assets/index.js","assets/litert.js","assets/litert.wasm.gz","assets/worker.js","index.html"];
-const VERSION = "posecascade-27f58abe8ecfa824";
+const VERSION = "posecascade-a1837dd6179c6214";
 const MODEL = "model.tflite.gz";
 
 self.addEventListener("install", (event) => {
