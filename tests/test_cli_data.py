@@ -5,16 +5,14 @@ import json
 import cv2
 import numpy as np
 import pytest
+from in_process import exit_status
 
-from posecascade.cli import app, data
+from posecascade.cli import data
 
 
 def run(*arguments):
     """Run the command in this process and return its exit status."""
-    data.FLAGS.unparse_flags()  # this process parses the flags repeatedly
-    with pytest.raises(SystemExit) as exited:
-        app.run(data.main, data.FLAGS, data.__doc__, ["posecascade-data", *map(str, arguments)])
-    return exited.value.code
+    return exit_status(data, *arguments)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from in_process import printing
 from marked_people import ARM, marked, person, places, to_stored, write_image, write_list
 
 from posecascade import inference
-from posecascade.cli import app, evaluate
+from posecascade.cli import evaluate
 from posecascade.schema import LSP14
 
 PERFECT = 100.0
@@ -22,14 +23,7 @@ PERFECT = 100.0
 @pytest.fixture
 def run(capsys):
     """A function that runs the command in this process and returns exit status, standard output and standard error."""
-    def command(*arguments):
-        evaluate.FLAGS.unparse_flags()  # this process parses the flags repeatedly
-        with pytest.raises(SystemExit) as exited:
-            app.run(evaluate.main, evaluate.FLAGS, evaluate.__doc__, ["posecascade-evaluate", *map(str, arguments)])
-        printed = capsys.readouterr()
-        return exited.value.code, printed.out, printed.err
-
-    return command
+    return printing(evaluate, capsys)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
+from in_process import exit_status
 
 import posecascade
 from posecascade.cli import app, predict
@@ -40,14 +41,11 @@ def run(model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments, stdin="", model=model):
-        predict.FLAGS.unparse_flags()  # this process parses the flags repeatedly
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as exited:
-            app.run(predict.main, predict.FLAGS, predict.__doc__,
-                    ["posecascade-predict", *map(str, arguments), f"--model={model}", "--output=out"])
+        status = exit_status(predict, *arguments, f"--model={model}", "--output=out")
         printed, file = capsys.readouterr(), tmp_path / "out" / "predictions.jsonl"
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else None
-        return exited.value.code, lines, printed.out, printed.err.splitlines()
+        return status, lines, printed.out, printed.err.splitlines()
 
     return command
 

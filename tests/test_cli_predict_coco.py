@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 from image_files import jpeg, segment, tiff
+from in_process import printing
 
 from posecascade import inference
-from posecascade.cli import app, predict
+from posecascade.cli import predict
 from posecascade.geometry import Box
 from posecascade.poses import Pose
 from posecascade.schema import Schema
@@ -35,13 +36,10 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(inference, "predictor", toy, raising=False)
     monkeypatch.chdir(tmp_path)
 
+    run = printing(predict, capsys)
+
     def command(*arguments):
-        predict.FLAGS.unparse_flags()  # this process parses the flags repeatedly
-        with pytest.raises(SystemExit) as exited:
-            app.run(predict.main, predict.FLAGS, predict.__doc__,
-                    ["posecascade-predict", *map(str, arguments), "--output=out", "--nodraw"])
-        printed = capsys.readouterr()
-        return exited.value.code, printed.out, printed.err
+        return run(*arguments, "--output=out", "--nodraw")
 
     return command
 

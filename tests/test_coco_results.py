@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from in_process import printing
 
 from posecascade import inference
-from posecascade.cli import app, evaluate
+from posecascade.cli import evaluate
 from posecascade.datasets.coco import read_coco
 from posecascade.datasets.coco_background import read_background
 from posecascade.errors import InputError
@@ -27,14 +28,7 @@ ORDER = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "A
 @pytest.fixture
 def run(capsys):
     """A function that runs the command in this process and returns exit status, standard output and standard error."""
-    def command(*arguments):
-        evaluate.FLAGS.unparse_flags()  # this process parses the flags repeatedly
-        with pytest.raises(SystemExit) as exited:
-            app.run(evaluate.main, evaluate.FLAGS, evaluate.__doc__, ["posecascade-evaluate", *map(str, arguments)])
-        printed = capsys.readouterr()
-        return exited.value.code, printed.out, printed.err
-
-    return command
+    return printing(evaluate, capsys)
 
 
 def person(rng, number, image, box, **fields):

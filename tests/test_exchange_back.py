@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import printing
 
 from posecascade import datasets
-from posecascade.cli import app, data
+from posecascade.cli import data
 from posecascade.errors import InputError
 from posecascade.evaluation import coco_results
 from posecascade.exchange import WRITERS, Options, convert
@@ -120,12 +121,10 @@ def run(tmp_path, monkeypatch, capsys):
     """A function that runs `posecascade-data convert` in a new folder; returns exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
 
+    run = printing(data, capsys)
+
     def command(*arguments):
-        data.FLAGS.unparse_flags()  # this process parses the flags repeatedly
-        with pytest.raises(SystemExit) as exited:
-            app.run(data.main, data.FLAGS, data.__doc__, ["posecascade-data", "convert", *map(str, arguments)])
-        printed = capsys.readouterr()
-        return exited.value.code, printed.out, printed.err
+        return run("convert", *arguments)
 
     return command
 
