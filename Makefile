@@ -6,7 +6,7 @@
 #
 # Everything is installed into .venv, which is made with PYTHON (make demo PYTHON=python3.12). The installation downloads
 # 0.8 GB and takes 2.7 GB on disk (3.5 GB with the tools for tests and site). After it, on two CPU cores: the photograph takes 10 seconds, the training 3 minutes,
-# the tests 5 minutes, the site 20 seconds.
+# the tests 6 minutes, the site 20 seconds.
 
 PYTHON ?= python3
 VENV = .venv
