@@ -19,10 +19,10 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpe
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8", b"\0\0\0\x0cjP",
            b"\xff\x4f\xff\x51", b"\x76\x2f\x31\x01", b"#?R", b"\x59\xa6\x6a\x95", b"8BPS", b"\xff\x0a",
            b"\0\0\0\x0cJXL")
-_STILLS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1", b"avif", b"avis")
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1")
+_STILLS = (*_HEIF, b"avif", b"avis")
 _VIDEOS = (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"FLV", b"OggS", b"\0\0\x01\xba",
            b"\0\0\x01\xb3", b".RMF", b"\x06\x0e\x2b\x34", b"YUV4MPEG2", b"\0\0\0\x01\x67", b"\0\0\0\x01\x40")
-_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1")
 
 # What Pillow raises for damaged and unknown files; SyntaxError is its own choice for broken headers.
 DAMAGED = (OSError, ValueError, SyntaxError, TypeError, LookupError, EOFError, OverflowError, MemoryError)
@@ -92,7 +92,6 @@ def opened(source: bytes | IO[bytes]) -> Any:
     if image.format in ("EPS", "WMF"):  # Pillow would start other programs
         raise OSError(image.format)
     return image
-
 
 
 def decoded(data: bytes, name: str, upright: bool) -> np.ndarray:

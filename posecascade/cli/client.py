@@ -45,10 +45,10 @@ flags.DEFINE_integer("batch_size", 8, "maximum number of images in a request; ke
                      "max_batch_size", flag_values=FLAGS)
 flags.DEFINE_integer("parallel", 2, "number of requests sent in parallel", flag_values=FLAGS)
 app.define_path("ca", None, "PEM file with the CA certificates to verify the server's certificate (default: the "
-                    "system's, or for grpcs:// those that gRPC brings). Python 3.13 and newer require the CA "
-                    "certificate to have the keyUsage extension (https:// only)", flag_values=FLAGS)
+                "system's, or for grpcs:// those that gRPC brings). Python 3.13 and newer require the CA "
+                "certificate to have the keyUsage extension (https:// only)", flag_values=FLAGS)
 app.define_path("certificate", None, "PEM file with the client's certificate, if the server requires one",
-                    flag_values=FLAGS)
+                flag_values=FLAGS)
 app.define_path("key", None, "PEM file with the private key of --certificate", flag_values=FLAGS)
 flags.DEFINE_multi_string("header", [], "NAME:VALUE to send with every request, such as a proxy's 'Authorization: "
                           "Bearer TOKEN'", flag_values=FLAGS)

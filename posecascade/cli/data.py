@@ -29,7 +29,7 @@ _DATA = flags.DEFINE_multi_string(
     "data", [], f"TYPE:ROOT, a data set; TYPE is one of {', '.join(datasets.READERS)}", flag_values=FLAGS)
 _OUTPUT = app.define_path("output", None, "file or folder to write to; required by show", flag_values=FLAGS)
 _SCHEMA = app.define_path("schema", None, "keypoint schema of data sets of type coco: a name or a .yaml file "
-                              "(default: coco17); for convert, the order and names of the keypoints", flag_values=FLAGS)
+                          "(default: coco17); for convert, the order and names of the keypoints", flag_values=FLAGS)
 _COUNT = flags.DEFINE_integer("count", 8, "number of people on the sheet of show", lower_bound=1, upper_bound=200,
                               flag_values=FLAGS)
 _SIZE = flags.DEFINE_integer("size", 192, "side of the crops on the sheet of show, in pixels", lower_bound=32,
@@ -42,7 +42,7 @@ _SPLIT = flags.DEFINE_string("split", "all", f"split of each data set: one of {'
 _FROM = flags.DEFINE_enum("from", None, list(exchange.READERS), "tool whose labels convert reads", flag_values=FLAGS)
 _TO = flags.DEFINE_enum("to", "coco", list(exchange.WRITERS), "tool for which convert writes", flag_values=FLAGS)
 _IMAGES = app.define_path("images", None, "folder of the images for convert (default: where the tool keeps them)",
-                              flag_values=FLAGS)
+                          flag_values=FLAGS)
 _CATEGORY = flags.DEFINE_string("category", None, "skeleton, class or label to convert, if there are several",
                                 flag_values=FLAGS)
 

@@ -24,7 +24,7 @@ from posecascade.web import server, site
 
 FLAGS = flags.FlagValues()
 app.define_path("model", "lite", "lite or base, which come with the package; a .keras file; the folder of a "
-                    "training run; or an export: its folder or one of its heatmaps_*.tflite files", flag_values=FLAGS)
+                "training run; or an export: its folder or one of its heatmaps_*.tflite files", flag_values=FLAGS)
 flags.DEFINE_enum("precision", "float32", ("float32", "float16", "dynamic", "int8"), "precision of the model's file; "
                   "dynamic and int8 only for the folder of an export. float16 halves the download, but is slower in "
                   "WebAssembly", flag_values=FLAGS)
@@ -34,7 +34,7 @@ flags.DEFINE_string("host", "127.0.0.1", "address to serve the page at; 0.0.0.0 
                     "other machines refuse access to their camera without https", flag_values=FLAGS)
 flags.DEFINE_bool("open", False, "open the page in the default browser", flag_values=FLAGS)
 app.define_path("output", None, "folder to write the page and its model to, instead of serving them",
-                    flag_values=FLAGS)
+                flag_values=FLAGS)
 
 
 def main(arguments: list[str]) -> None:

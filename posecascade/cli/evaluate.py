@@ -28,21 +28,21 @@ from posecascade.schema import find_schema
 
 FLAGS = flags.FlagValues()
 app.define_path("model", None, "lite or base, which come with the package; a .keras file; the folder of a training "
-                    "run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
+                "run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
 app.define_path("predictions", None, "file of predictions to score instead of a model: JSON lines (.jsonl), or an "
-                    "array `pred` or `preds` of shape (N, K, 2) or (2, K, N) in a .mat, .h5, .hdf5 or .json file, "
-                    "or COCO's list of keypoint results (.json)", flag_values=FLAGS)
+                "array `pred` or `preds` of shape (N, K, 2) or (2, K, N) in a .mat, .h5, .hdf5 or .json file, "
+                "or COCO's list of keypoint results (.json)", flag_values=FLAGS)
 app.define_path("boxes", None, "file of detected boxes, a list of {image_id, bbox, score, category_id}: predict in "
-                    "these boxes instead of the annotated ones; people that were not detected count as missed",
-                    flag_values=FLAGS)
+                "these boxes instead of the annotated ones; people that were not detected count as missed",
+                flag_values=FLAGS)
 app.define_path("results", None, "file to write the predictions to, as COCO's list of keypoint results, which "
-                    "pycocotools reads; for one data set", flag_values=FLAGS)
+                "pycocotools reads; for one data set", flag_values=FLAGS)
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT, a data set; TYPE is one of " + ", ".join(datasets.READERS),
                           flag_values=FLAGS)
 flags.DEFINE_enum("split", None, datasets.SPLITS, "split of each data set (default: test for lsp, val for the others)",
                   flag_values=FLAGS)
 app.define_path("schema", None, "keypoint schema of data sets of type coco: a name or a .yaml file (default: "
-                    "coco17)", flag_values=FLAGS)
+                "coco17)", flag_values=FLAGS)
 flags.DEFINE_enum("metric", None, evaluate.METRICS, "pck: PCK relative to the torso; pckh: PCK relative to the head; "
                   "oks: pck, and COCO's AP by pycocotools (default: pckh for MPII with head sizes, oks for COCO if "
                   "pycocotools is installed, otherwise pck)", flag_values=FLAGS)
@@ -52,11 +52,11 @@ flags.DEFINE_enum("protocol", "default", ("default", "paper"), "paper: as in the
 flags.DEFINE_bool("flip_test", False, "average the result with that of the mirrored image; takes twice the time",
                   flag_values=FLAGS)
 app.define_path("compare", None, "second model or file of predictions, for the paired difference between both",
-                    flag_values=FLAGS)
+                flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 32, "number of people predicted at once", lower_bound=1, flag_values=FLAGS)
 app.define_path("json", None, "file to write the report to, as JSON", flag_values=FLAGS)
 app.define_path("plot", None, "file to draw the curves of PCK over the threshold into: .png, .svg or .pdf",
-                    flag_values=FLAGS)
+                flag_values=FLAGS)
 
 DEFAULT_SPLITS = {"lsp": "test"}  # the official split; for other types "val", which is not trained on
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")

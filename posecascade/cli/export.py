@@ -23,9 +23,9 @@ from posecascade.errors import InputError
 
 FLAGS = flags.FlagValues()
 app.define_path("model", None, "lite or base, which come with the package; a .keras file; or the folder of a "
-                    "training run", flag_values=FLAGS)
+                "training run", flag_values=FLAGS)
 app.define_path("output", None, "folder of all versions, the base path for TensorFlow Serving; created if "
-                    "necessary", flag_values=FLAGS)
+                "necessary", flag_values=FLAGS)
 flags.DEFINE_multi_string("data", [], "TYPE:ROOT, a data set to calibrate and evaluate on, instead of those that the "
                           "model was trained on; TYPE is one of " + ", ".join(datasets.READERS), flag_values=FLAGS)
 flags.DEFINE_multi_string("set", [], "KEY=VALUE, a value to use instead of the recipe's, such as "

@@ -42,7 +42,7 @@ from posecascade.poses_io import PoseWriter, Request, answer
 
 FLAGS = flags.FlagValues()
 app.define_path("model", "base", "lite or base, which come with the package; a .keras file; the folder of a "
-                    "training run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
+                "training run; or an export: its folder or one of its .tflite files", flag_values=FLAGS)
 app.define_path("output", "poses", "folder to write to", flag_values=FLAGS)
 flags.DEFINE_bool("draw", True, "draw the poses on copies of the images and videos, in overlays/", flag_values=FLAGS)
 flags.DEFINE_bool("smooth", True, "smooth the keypoints of videos over time (One-Euro filter)", flag_values=FLAGS)
@@ -59,7 +59,7 @@ flags.DEFINE_integer("batch_size", 32, "number of images predicted at once", low
 flags.DEFINE_enum("format", "jsonl", ("jsonl", "coco"), "coco: also write results.json, which pycocotools reads, and "
                   "images.json, the images with the numbers that it uses", flag_values=FLAGS)
 app.define_path("boxes", None, "file of detected boxes, a list of {image_id, bbox, score, category_id}: predict in "
-                    "these boxes instead of searching for the person", flag_values=FLAGS)
+                "these boxes instead of searching for the person", flag_values=FLAGS)
 
 OVERLAY_LIMIT = 4096       # px: larger images are drawn at reduced size
 PIXELS_AT_ONCE = 10 ** 8   # of images waiting for a batch: 300 MB

@@ -21,7 +21,8 @@ class Frames:
         checked: number of those whose header was read.
         turned: images with an EXIF rotation.
         stored: of those, images whose labels count stored pixels.
-        undecided: of those, images whose size does not tell the frame; their labels are taken as they are by default.
+        undecided: of those, images whose size does not tell the frame; their labels count upright pixels, those of
+            COCO's own images stored ones.
         wrong_size: a message for each image that does not have the size that was labeled.
     """
 
