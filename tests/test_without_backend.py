@@ -15,10 +15,11 @@ from posecascade.formats.metadata import Metadata, metadata_dict
 from posecascade.schema import schema_from
 
 BACKENDS = ("keras", "tensorflow", "jax", "torch")
-# Runs a program and prints the loaded backends as the last line, whatever the program's exit status.
-RUN = f"""
+READERS = ("posecascade.datasets", "scipy", "h5py")  # of data sets: a seventh of a second
+# Runs a program and prints those of {names} that are loaded as the last line, whatever the program's exit status.
+RUN = """
 import atexit, runpy, sys
-atexit.register(lambda: print("loaded:", *(name for name in {BACKENDS} if name in sys.modules)))
+atexit.register(lambda: print("loaded:", *(name for name in {names} if name in sys.modules)))
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -26,9 +27,10 @@ COMMANDS = sorted(entry.name for entry in metadata.entry_points(group="console_s
                   if entry.name.startswith("posecascade-"))
 
 
-def run(*words) -> tuple[list[str], str]:
-    """Run a program in a fresh process; return its output without the last line, and the last line."""
-    done = subprocess.run([sys.executable, "-c", RUN, *map(str, words)], capture_output=True, text=True, check=False)
+def run(*words, names=BACKENDS) -> tuple[list[str], str]:
+    """Run a program in a fresh process; return its output without the last line, and the last line of RUN."""
+    done = subprocess.run([sys.executable, "-c", RUN.format(names=names), *map(str, words)], capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 0, done.stderr
     *lines, loaded = done.stdout.splitlines()
     return lines, loaded
@@ -62,8 +64,9 @@ def test_help_loads_no_backend(command):
     assert lines[0].startswith(command) and loaded == "loaded:"
 
 
-def test_predict_by_a_tflite_file_loads_no_backend(model, photo, tmp_path):
-    lines, loaded = run(SCRIPTS / "posecascade-predict", photo, f"--model={model}", f"--output={tmp_path / 'poses'}")
+def test_predict_by_a_tflite_file_loads_no_backend_and_no_readers(model, photo, tmp_path):
+    lines, loaded = run(SCRIPTS / "posecascade-predict", photo, f"--model={model}", f"--output={tmp_path / 'poses'}",
+                        names=(*BACKENDS, *READERS))
     assert lines == [f"1 poses written to {tmp_path / 'poses' / 'predictions.jsonl'}"]
     assert loaded == "loaded:"
     [line] = (tmp_path / "poses" / "predictions.jsonl").read_text().splitlines()

@@ -25,13 +25,13 @@ import contextlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 
 from posecascade import files, image_formats, images
 from posecascade.cli import app, streams
-from posecascade.cli.coco_files import DetectedBoxes, ResultsFile, listed_images
 from posecascade.cli.run_summary import RunSummary
 from posecascade.drawing import draw_pose, write_image
 from posecascade.errors import InputError
@@ -39,6 +39,9 @@ from posecascade.geometry import shrink_transform
 from posecascade.inference import video
 from posecascade.inference.inputs import requests_from
 from posecascade.poses_io import PoseWriter, Request, answer
+
+if TYPE_CHECKING:
+    from posecascade.cli.coco_files import DetectedBoxes, ResultsFile
 
 FLAGS = flags.FlagValues()
 app.define_path("model", "base", "lite or base, which come with the package; a .keras file; the folder of a "
@@ -68,7 +71,7 @@ PIXELS_AT_ONCE = 10 ** 8   # of images waiting for a batch: 300 MB
 class _Outputs:
     """The files and the summary of a run."""
 
-    def __init__(self, folder: Path, writer: PoseWriter, results: ResultsFile | None):
+    def __init__(self, folder: Path, writer: PoseWriter, results: "ResultsFile | None"):
         self.folder, self.writer, self.results = folder / "overlays", writer, results
         self.summary = RunSummary("posecascade-predict")
         self._names: set[str] = set()
@@ -101,7 +104,7 @@ def main(arguments: list[str]) -> None:
     folder = Path(FLAGS.output)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output={folder}: is a file; expected a folder")
-    boxes = DetectedBoxes(FLAGS.boxes) if FLAGS.boxes else None
+    boxes = _coco_files().DetectedBoxes(FLAGS.boxes) if FLAGS.boxes else None
     if boxes and boxes.excluded:
         print(boxes.excluded, file=sys.stderr)
     from posecascade.inference import predictor  # not at the top: --help and wrong flags do not need the runtimes
@@ -119,7 +122,14 @@ def main(arguments: list[str]) -> None:
     summary.check_failed()
 
 
-def _predict_all(arguments, predict, folder: Path, boxes: DetectedBoxes | None) -> RunSummary:
+def _coco_files():
+    """Return the module of COCO's files; not imported at the top, because it loads the readers of all data sets."""
+    from posecascade.cli import coco_files
+
+    return coco_files
+
+
+def _predict_all(arguments, predict, folder: Path, boxes: "DetectedBoxes | None") -> RunSummary:
     stopped = None
     files.remove_drafts(folder, ("predictions.csv", "predictions.jsonl", "*.jpg", "*.mp4"))
     with files.atomic_write(folder / "predictions.csv") as table, \
@@ -127,7 +137,7 @@ def _predict_all(arguments, predict, folder: Path, boxes: DetectedBoxes | None) 
             open(table, "w", encoding="utf-8", newline="") as rows, \
             open(lines, "w", encoding="utf-8") as text:
         outputs = _Outputs(folder, PoseWriter(text, rows, predict.schema.keypoints),
-                           ResultsFile(predict.schema) if FLAGS.format == "coco" else None)
+                           _coco_files().ResultsFile(predict.schema) if FLAGS.format == "coco" else None)
         try:
             for argument in arguments:
                 _predict_input(argument, predict, outputs, boxes)
@@ -146,14 +156,14 @@ def _predict_all(arguments, predict, folder: Path, boxes: DetectedBoxes | None) 
     return outputs.summary
 
 
-def _predict_input(argument: str, predict, outputs: _Outputs, boxes: DetectedBoxes | None) -> None:
+def _predict_input(argument: str, predict, outputs: _Outputs, boxes: "DetectedBoxes | None") -> None:
     path = Path(argument)
     if argument.isdecimal() and not path.exists():
         _predict_video(int(argument), argument, predict, outputs)
     elif path.is_file() and image_formats.kind_of_file(path) == "video":
         _predict_video(path, argument, predict, outputs)
     else:
-        requests = listed_images(path) if path.suffix.lower() == ".json" else \
+        requests = _coco_files().listed_images(path) if path.suffix.lower() == ".json" else \
             requests_from(argument, sys.stdin, outputs.summary.note)
         _predict_images(boxes.requests(requests) if boxes else requests, predict, outputs)
 
